@@ -1,0 +1,32 @@
+"""Unified image and video saliency modelling (Droste, Jiao, Noble, ECCV 2020).
+
+The public names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unisal.model import UNISAL
+    from unisal.predict import Predictor, load
+    from unisal.train import Trainer
+
+__all__ = ["UNISAL", "Predictor", "Trainer", "load"]
+__version__ = "0.1.0"
+
+_HOME = {
+    "UNISAL": "unisal.model",
+    "Predictor": "unisal.predict",
+    "Trainer": "unisal.train",
+    "load": "unisal.predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in ("data", "evaluate", "model", "predict", "train", "visualize"):
+        return import_module(f"unisal.{name}")
+    raise AttributeError(f"module 'unisal' has no attribute {name!r}")

@@ -1,0 +1,157 @@
+"""The convolutional GRU between encoder and decoder (paper section 3.4; spec 01, `rnn`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unisal.model.layers import Context, ContextLayer, Norm, fold, unfold
+
+INPUT, RECURRENT, OUTPUT = range(3)
+"""Places of dropout in `dropout` and `drop_prob`."""
+N_GATES = 3
+
+
+class RNNConfig(NamedTuple):
+    """`rnn_cfg`; `dropout` and `drop_prob` are for (input, recurrent, output)."""
+
+    kernel_size: tuple[int, int] = (3, 3)
+    gate_ksize: tuple[int, int] = (3, 3)
+    dropout: tuple[bool, bool, bool] = (False, True, False)
+    drop_prob: tuple[float, float, float] = (0.2, 0.2, 0.2)
+    mobile: bool = True
+
+
+class SeparableConv2d(ContextLayer):
+    """Depthwise 3x3, norm, ReLU6, pointwise; no biases."""
+
+    def __init__(self, inp: int, out: int, norm: Norm) -> None:
+        super().__init__()
+        self.conv_dw = nn.Conv2d(inp, inp, 3, padding=1, groups=inp, bias=False)
+        self.sep_bn = norm(inp)
+        self.relu = nn.ReLU6(inplace=True)
+        self.conv_sep = nn.Conv2d(inp, out, 1, bias=False)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        y: Tensor = self.conv_sep(self.relu(self.sep_bn(self.conv_dw(x), context)))
+        return y
+
+
+class PlainConv2d(nn.Conv2d, ContextLayer):
+    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start."""
+
+    def __init__(self, inp: int, out: int, kernel_size: tuple[int, int]) -> None:
+        padding = (kernel_size[0] // 2, kernel_size[1] // 2)
+        super().__init__(inp, out, kernel_size, padding=padding, bias=False)
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class ConvGRUCell(ContextLayer):
+    """One convolutional GRU cell whose gates are normalised per source.
+
+        r  = sigmoid(a_r_x * N(w_r x) + a_r_h * N(u_r h) + b_r)      z alike
+        h~ = tanh(a_h_x * N(w x) + r * (a_h_h * N(u h)) + b_h)
+        h' = (1 - z) * h + z * h~
+
+    Recurrent dropout multiplies h by one channel mask per gate, the same for all
+    steps of a sequence and for the whole batch. Masks are drawn when a sequence starts, that is
+    when no state is handed in; a carried state goes on with the masks of its sequence.
+    """
+
+    def __init__(self, inp: int, hidden: int, cfg: RNNConfig, norm: Norm) -> None:
+        super().__init__()
+        self.hidden_channels = hidden
+        self.cfg = cfg
+        for name in ("b_r", "b_z", "b_h"):
+            self.register_parameter(name, nn.Parameter(torch.zeros(hidden, 1, 1)))
+        for name in ("a_r_x", "a_r_h", "a_z_x", "a_z_h", "a_h_x", "a_h_h"):
+            self.register_parameter(name, nn.Parameter(torch.ones(hidden, 1, 1)))
+        for place, channels in ((INPUT, inp), (RECURRENT, hidden)):
+            if cfg.dropout[place]:
+                self.register_buffer(f"drop_mask_{place}", torch.ones(N_GATES, channels))
+        for gate in ("r", "z", "out"):
+            for side in ("x", "h"):
+                self.add_module(f"norm_{gate}_{side}", norm(hidden))
+
+        def conv(channels: int, kernel_size: tuple[int, int]) -> nn.Module:
+            if cfg.mobile:
+                return SeparableConv2d(channels, hidden, norm)
+            return PlainConv2d(channels, hidden, kernel_size)
+
+        self.w_r, self.u_r = conv(inp, cfg.gate_ksize), conv(hidden, cfg.gate_ksize)
+        self.w_z, self.u_z = conv(inp, cfg.gate_ksize), conv(hidden, cfg.gate_ksize)
+        self.w, self.u = conv(inp, cfg.kernel_size), conv(hidden, cfg.gate_ksize)
+
+    def forward(self, x: Tensor, h: Tensor | None, context: Context) -> tuple[Tensor, Tensor]:
+        """`x` `[batch * time, C, H, W]` and the state `[batch, hidden, H, W]` or None
+        -> (states of all steps `[batch * time, hidden, H, W]`, the last state)."""
+        if h is None:
+            self._draw_masks()
+            batch = x.shape[0] // context.steps
+            h = x.new_zeros(batch, self.hidden_channels, *x.shape[2:])
+        # The input's side does not depend on the state: all time steps at once.
+        x_r = self._input_side("r", self.w_r, x, 0, context)
+        x_z = self._input_side("z", self.w_z, x, 1, context)
+        x_h = self._input_side("h", self.w, x, 2, context)
+        states = []
+        for t in range(context.steps):
+            h = self._step(x_r[:, t], x_z[:, t], x_h[:, t], h, context.one_step)
+            states.append(h)
+        return fold(torch.stack(states, dim=1)), h
+
+    def _step(self, x_r: Tensor, x_z: Tensor, x_h: Tensor, h: Tensor, context: Context) -> Tensor:
+        u_r = self.norm_r_h(self.u_r(self._dropped(h, RECURRENT, 0), context), context)
+        u_z = self.norm_z_h(self.u_z(self._dropped(h, RECURRENT, 1), context), context)
+        u_h = self.norm_out_h(self.u(self._dropped(h, RECURRENT, 2), context), context)
+        r = torch.sigmoid(x_r + self.a_r_h * u_r)
+        z = torch.sigmoid(x_z + self.a_z_h * u_z)
+        candidate = torch.tanh(x_h + r * (self.a_h_h * u_h))
+        return (1 - z) * h + z * candidate
+
+    def _input_side(
+        self, gate: str, conv: nn.Module, x: Tensor, index: int, context: Context
+    ) -> Tensor:
+        """`a * N(w x) + b` for all steps: `[batch, time, hidden, H, W]`."""
+        norm = self.get_submodule(f"norm_{'out' if gate == 'h' else gate}_x")
+        y = norm(conv(self._dropped(x, INPUT, index), context), context)
+        a, b = self.get_parameter(f"a_{gate}_x"), self.get_parameter(f"b_{gate}")
+        return unfold(a * y + b, context.steps)
+
+    def _dropped(self, x: Tensor, place: int, gate: int) -> Tensor:
+        if not (self.training and self.cfg.dropout[place]):
+            return x
+        return x * self.get_buffer(f"drop_mask_{place}")[gate, :, None, None]
+
+    def _draw_masks(self) -> None:
+        if not self.training:
+            return
+        for place in (INPUT, RECURRENT):
+            if self.cfg.dropout[place]:
+                keep = 1.0 - self.cfg.drop_prob[place]
+                mask = self.get_buffer(f"drop_mask_{place}")
+                # A new tensor, not a change in place: a clip whose backward pass is still to
+                # come keeps the masks it was computed with.
+                drawn = torch.bernoulli(torch.full_like(mask, keep)) / keep
+                setattr(self, f"drop_mask_{place}", drawn)
+
+
+class ConvGRU(ContextLayer):
+    """The GRU as the network holds it: a list of cells, of which the published network has one."""
+
+    def __init__(self, inp: int, hidden: int, cfg: RNNConfig, norm: Norm) -> None:
+        super().__init__()
+        self.cell_list = nn.ModuleList([ConvGRUCell(inp, hidden, cfg, norm)])
+
+    def forward(
+        self, x: Tensor, states: list[Tensor | None], context: Context
+    ) -> tuple[Tensor, list[Tensor]]:
+        last: list[Tensor] = []
+        for cell, state in zip(self.cell_list, states, strict=True):
+            x, h = cell(x, state, context)
+            last.append(h)
+        return x, last

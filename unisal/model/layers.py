@@ -1,0 +1,195 @@
+"""Building blocks that know how many time steps are folded into their batch, and for which source.
+
+The network treats a clip `[batch, time, C, H, W]` as one batch `[batch * time, C, H, W]` wherever
+it can. Two kinds of layer need to know more than the folded tensor: BatchNorm, whose training
+statistics are those of one time step (spec 01, "After the encoder"), and the layers that exist once
+per source. Both get a `Context` along with their input, so that no module has to remember
+the source of the last call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a layer has to know besides its input `[batch * steps, C, H, W]` (batch-major)."""
+
+    source: str
+    steps: int = 1
+
+    @property
+    def one_step(self) -> Context:
+        """The context of a single time step of the same clip."""
+        return replace(self, steps=1)
+
+
+class ContextLayer(nn.Module):
+    """A layer called as `layer(x, context)`."""
+
+
+class Stack(nn.ModuleList):
+    """`nn.Sequential` (with the same key names) that hands the context to the layers that want it."""
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        for layer in self:
+            x = apply_layer(layer, x, context)
+        return x
+
+
+def apply_layer(layer: nn.Module, x: Tensor, context: Context) -> Tensor:
+    """Call `layer` with the context if it wants one."""
+    y: Tensor = layer(x, context) if isinstance(layer, ContextLayer | Stack) else layer(x)
+    return y
+
+
+class StepBatchNorm2d(nn.BatchNorm2d, ContextLayer):
+    """BatchNorm whose training statistics are those of one time step at a time.
+
+    In training mode the result and the running estimates are the same as if the layer had
+    been called once per time step, in time order.
+    """
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+        if context.steps == 1 or not self.training:
+            return super().forward(x)
+        return self._forward_steps(x, context.steps)
+
+    def _forward_steps(self, x: Tensor, steps: int) -> Tensor:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        channels = x.shape[1]
+        # [B*T, C, H, W] -> [B, T*C, H, W]: each step of each channel is a channel of its own.
+        per_step = x.reshape(-1, steps * channels, *x.shape[2:])
+        means = self.running_mean.new_zeros(steps * channels)
+        variances = self.running_var.new_ones(steps * channels)
+        y = F.batch_norm(
+            per_step,
+            means,
+            variances,
+            self.weight.repeat(steps),
+            self.bias.repeat(steps),
+            training=True,
+            momentum=1.0,  # leaves this call's own statistics in `means` and `variances`
+            eps=self.eps,
+        )
+        for mean, variance in zip(
+            means.view(steps, channels), variances.view(steps, channels), strict=True
+        ):
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked += steps
+        return y.reshape(x.shape)
+
+
+Norm = Callable[[int], nn.Module]
+"""Makes the normalisation layer for a number of channels."""
+
+
+class InvertedResidual(ContextLayer):
+    """MobileNetV2's block: (expand,) depthwise 3x3, project; no activation after the projection.
+
+    Key names follow the published encoder: `conv.0` is the first convolution, BatchNorms and
+    ReLU6 count too.
+
+    Args:
+        inp, out: channels.
+        expansion: factor of the hidden width; 1 leaves the expanding convolution out.
+        residual: add the input to the output.
+        norm: maker of the normalisation layers.
+    """
+
+    def __init__(
+        self,
+        inp: int,
+        out: int,
+        expansion: int,
+        residual: bool = False,
+        norm: Norm = StepBatchNorm2d,
+    ) -> None:
+        super().__init__()
+        hidden = round(inp * expansion)
+        self.residual = residual
+        expand: list[nn.Module] = []
+        if expansion != 1:
+            expand = [nn.Conv2d(inp, hidden, 1, bias=False), norm(hidden), nn.ReLU6(inplace=True)]
+        self._depthwise = len(expand)
+        self.conv = Stack(
+            [
+                *expand,
+                nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
+                norm(hidden),
+                nn.ReLU6(inplace=True),
+                nn.Conv2d(hidden, out, 1, bias=False),
+                norm(out),
+            ]
+        )
+        if expansion != 1:
+            init_like_mobilenet(self)
+
+    def forward(self, x: Tensor, context: Context, stride: int = 1) -> Tensor:
+        """`stride=2` gives every second row and column of what `stride=1` gives.
+
+        A strided depthwise convolution computes just those. It may not be used while
+        BatchNorm is training, since its statistics are those of the full-size output.
+        """
+        assert stride == 1 or not self.residual
+        if stride == 1:
+            y = self.conv(x, context)
+            return x + y if self.residual else y
+        if self.conv[self._depthwise + 1].training:
+            return self.conv(x, context)[..., ::stride, ::stride]
+        for i, layer in enumerate(self.conv):
+            if i == self._depthwise:
+                x = F.conv2d(x, layer.weight, stride=stride, padding=1, groups=x.shape[1])
+            else:
+                x = apply_layer(layer, x, context)
+        return x
+
+
+def init_like_mobilenet(module: nn.Module) -> None:
+    """Convolutions from N(0, std sqrt(2 / (k * k * out))), biases 0; BatchNorm 1 and 0."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
+            nn.init.normal_(m.weight, 0.0, math.sqrt(2.0 / fan_out))
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+        elif isinstance(m, nn.BatchNorm2d):
+            nn.init.ones_(m.weight)
+            nn.init.zeros_(m.bias)
+
+
+def fold(x: Tensor) -> Tensor:
+    """`[batch, time, C, H, W]` -> `[batch * time, C, H, W]`."""
+    return x.flatten(0, 1)
+
+
+def unfold(x: Tensor, steps: int) -> Tensor:
+    """`[batch * time, C, H, W]` -> `[batch, time, C, H, W]`."""
+    return x.unflatten(0, (-1, steps))
+
+
+def is_static(steps: int, sources: tuple[str, ...], static: bool | None) -> bool:
+    """Whether an input is treated as images: as told, else by its length and the network's sources."""
+    return (steps == 1 or sources == ("SALICON",)) if static is None else static
+
+
+def upsample_bilinear(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Bilinear to `size`, or twice the size; `align_corners=False`."""
+    if size is not None and tuple(x.shape[-2:]) == tuple(size):
+        return x
+    scale = 2.0 if size is None else None
+    return F.interpolate(x, size=size, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def spatial_log_softmax(x: Tensor) -> Tensor:
+    """Log-softmax over the pixels of each frame: `[..., H, W]`, exp sums to 1 per frame."""
+    return torch.log_softmax(x.flatten(-2), dim=-1).view_as(x)

@@ -1,0 +1,212 @@
+"""The network UNISAL (Droste, Jiao, Noble, ECCV 2020, figure 2): wiring and forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unisal.config import accept, own_arguments
+from unisal.model.checks import check_input, check_sources, check_state, check_target_size
+from unisal.model.conv_gru import ConvGRU, RNNConfig
+from unisal.model.decoder import DecoderBlock, PostCNN, PostRNN, Skip
+from unisal.model.domain import STATIC_SOURCE, domain_suffix, norm_maker
+from unisal.model.layers import Context, fold, spatial_log_softmax, unfold, upsample_bilinear
+from unisal.model.mobilenet_v2 import MobileNetV2
+from unisal.model.priors import PRIOR_SCALE, gaussian_maps, initial_gaussians
+from unisal.model.smoothing import PhaseSmoothing
+from unisal.model.weights import load_encoder
+
+SOURCES = ("DHF1K", "Hollywood", "UCFSports", "SALICON")
+CNN_DEFAULTS: dict[str, Any] = {
+    "widen_factor": 1.0,
+    "pretrained": True,
+    "input_channel": 32,
+    "last_channel": 1280,
+}
+RNN_IGNORED = ("input_size", "norm", "bn_momentum")
+"""Keys of the official `rnn_cfg` that have no effect."""
+SKIP_2X_CHANNELS, SKIP_4X_CHANNELS = 128, 64
+UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
+
+
+class UNISAL(nn.Module):
+    """Saliency of images and videos with one network.
+
+    Args:
+        rnn_input_channels: width between encoder and decoder.
+        rnn_hidden_channels: width of the GRU's state.
+        cnn_cfg: `widen_factor, pretrained, input_channel, last_channel` of the encoder.
+            `pretrained` (default True) starts it from ImageNet weights, see
+            `unisal.model.weights.load_encoder`.
+        rnn_cfg: see `unisal.model.conv_gru.RNNConfig`.
+        res_rnn: add the GRU's output to its input instead of replacing it.
+        bypass_rnn: leave the GRU out for static input.
+        drop_probs: Dropout2d in `post_cnn`, `skip_2x`, `skip_4x`.
+        gaussian_init: "manual" or "random" start of the priors.
+        n_gaussians: number of prior maps; 0 turns them off, "manual" always makes 16.
+        smoothing_ksize: side of the smoothing kernel in input pixels, odd.
+        bn_momentum, static_bn_momentum: BatchNorm momentum of everything after the encoder,
+            and of its SALICON part.
+        sources: the domains, each with modules of its own.
+        ds_bn, ds_adaptation, ds_smoothing, ds_gaussians: which modules are domain-specific.
+        verbose: accepted for old configurations; has no effect.
+
+    Raises:
+        ValueError: a value or a key that is not allowed, named.
+
+    Source: paper section 3; spec 01.
+    """
+
+    def __init__(
+        self,
+        rnn_input_channels: int = 256,
+        rnn_hidden_channels: int = 256,
+        cnn_cfg: Mapping[str, Any] | None = None,
+        rnn_cfg: Mapping[str, Any] | None = None,
+        res_rnn: bool = True,
+        bypass_rnn: bool = True,
+        drop_probs: Sequence[float] = (0.0, 0.6, 0.6),
+        gaussian_init: str = "manual",
+        n_gaussians: int = 16,
+        smoothing_ksize: int = 41,
+        bn_momentum: float = 0.01,
+        static_bn_momentum: float = 0.1,
+        sources: Sequence[str] = SOURCES,
+        ds_bn: bool = True,
+        ds_adaptation: bool = True,
+        ds_smoothing: bool = True,
+        ds_gaussians: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        config = own_arguments(locals())
+        super().__init__()
+        self.config: dict[str, Any] = config
+        self.sources = check_sources(sources)
+        self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
+        self.has_rnn = not (bypass_rnn and self.sources == (STATIC_SOURCE,))
+        self._specific = {
+            "coarse_gaussians": ds_gaussians,
+            "adaptation": ds_adaptation,
+            "smoothing": ds_smoothing,
+        }
+        encoder_cfg = CNN_DEFAULTS | accept(cnn_cfg, CNN_DEFAULTS, "cnn_cfg")
+        pretrained = encoder_cfg.pop("pretrained")
+        gru_cfg = RNNConfig(**accept(rnn_cfg, RNNConfig._fields, "rnn_cfg", RNN_IGNORED))
+        norm = norm_maker(self.sources, ds_bn, bn_momentum, static_bn_momentum)
+        width = rnn_input_channels
+
+        self.n_gaussians = 0
+        if n_gaussians > 0:
+            for source in self.sources:
+                gaussians = initial_gaussians(gaussian_init, n_gaussians)
+                name = self._domain_name("coarse_gaussians", source)
+                self.register_parameter(name, nn.Parameter(gaussians))
+                self.n_gaussians = len(gaussians)
+        self.cnn = MobileNetV2(**encoder_cfg)
+        if pretrained:
+            load_encoder(self.cnn)
+        self.post_cnn = PostCNN(
+            self.cnn.out_channels + self.n_gaussians, width, drop_probs[0], bn_momentum
+        )
+        if self.has_rnn:
+            self.rnn = ConvGRU(width, rnn_hidden_channels, gru_cfg, norm)
+            self.post_rnn = PostRNN(rnn_hidden_channels, width, norm)
+        self.skip_2x = Skip(self.cnn.tap_2x_channels, SKIP_2X_CHANNELS, drop_probs[1], norm)
+        self.upsampling_2 = DecoderBlock(
+            width + SKIP_2X_CHANNELS, UPSAMPLING_2_CHANNELS, norm, upsample=True
+        )
+        self.skip_4x = Skip(self.cnn.tap_4x_channels, SKIP_4X_CHANNELS, drop_probs[2], norm)
+        self.post_upsampling_2 = DecoderBlock(
+            UPSAMPLING_2_CHANNELS + SKIP_4X_CHANNELS, MAP_FEATURES, norm, upsample=False
+        )
+        for source in self.sources:
+            if not hasattr(self, name := self._domain_name("adaptation", source)):
+                self.add_module(name, nn.Sequential(nn.Conv2d(MAP_FEATURES, 1, 1)))
+            if not hasattr(self, name := self._domain_name("smoothing", source)):
+                self.add_module(name, PhaseSmoothing(smoothing_ksize))
+
+    def forward(
+        self,
+        x: Tensor,
+        target_size: tuple[int, int] | None = None,
+        h0: Sequence[Tensor | None] | None = None,
+        return_hidden: bool = False,
+        source: str = "DHF1K",
+        static: bool | None = None,
+    ) -> Tensor | list[Any]:
+        """Predict a clip.
+
+        Args:
+            x: `[batch, time, 3, H, W]` RGB, ImageNet-normalised, of the parameters' dtype;
+                H and W multiples of 32.
+            target_size: (h, w) of the output, default (H, W).
+            h0: the hidden state that an earlier call returned, to go on with its sequence.
+            return_hidden: also return the state after the last step.
+            source: whose modules to use, one of `self.sources`.
+            static: treat the frames as unrelated images, so that `bypass_rnn` leaves out the GRU.
+                None: if there is one time step only, or the network knows SALICON alone.
+
+        Returns:
+            Log-probabilities `[batch, time, 1, h, w]`: exp sums to 1 over each frame. With
+            `return_hidden` a list of them and the state: a list of one `[batch, C, H/32, W/32]`
+            tensor, or None where the GRU was left out.
+
+        Raises:
+            ValueError, TypeError: an input that the network cannot take; says which and what it can.
+        """
+        reference = self.cnn.features[0][0].weight
+        check_input(x, reference)
+        target_size = check_target_size(target_size, x)
+        if source not in self.sources:
+            raise ValueError(f"source is {source!r}; this network knows {self.sources}")
+        batch, steps, _, height, width = x.shape
+        if static is None:
+            static = steps == 1 or self.sources == (STATIC_SOURCE,)
+        use_rnn = not (static and self.bypass_rnn)
+        if use_rnn and not self.has_rnn:
+            raise ValueError("static=False needs the GRU, which a network for SALICON alone lacks")
+        context = Context(source, steps)
+
+        encoded = self.cnn(fold(x), context)  # [B*T, 1280, H/32, W/32] and two taps
+        features = self.post_cnn(self._with_priors(encoded.out, context), context)
+        hidden: list[Tensor] | None = None
+        if use_rnn:
+            states = check_state(h0, self._state_shape(batch, features), reference)
+            remembered, hidden = self.rnn(features, states, context)
+            remembered = self.post_rnn(remembered, context)
+            features = features + remembered if self.res_rnn else remembered
+        logits = self._decode(features, encoded.tap_2x, encoded.tap_4x, context)
+        logits = upsample_bilinear(logits, target_size)
+        log_density = unfold(spatial_log_softmax(logits), steps)  # [B, T, 1, h, w]
+        return [log_density, hidden] if return_hidden else log_density
+
+    def _with_priors(self, x: Tensor, context: Context) -> Tensor:
+        if not self.n_gaussians:
+            return x
+        parameters = self._domain_member("coarse_gaussians", context.source)
+        maps = PRIOR_SCALE * gaussian_maps(parameters, (x.shape[2], x.shape[3]))  # [16, h, w]
+        return torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)
+
+    def _decode(self, x: Tensor, tap_2x: Tensor, tap_4x: Tensor, context: Context) -> Tensor:
+        """Features at 1/32 -> the smoothed map before softmax `[B*T, 1, H, W]`."""
+        x = upsample_bilinear(x)  # 1/16
+        x = torch.cat([x, self.skip_2x(tap_2x, context)], dim=1)
+        x = self.upsampling_2(x, context)  # 1/8
+        x = torch.cat([x, self.skip_4x(tap_4x, context)], dim=1)
+        x = self.post_upsampling_2(x, context)
+        x = self._domain_member("adaptation", context.source)(x)  # [B*T, 1, H/8, W/8]
+        y: Tensor = self._domain_member("smoothing", context.source)(x)
+        return y
+
+    def _domain_name(self, part: str, source: str) -> str:
+        """The attribute that holds `part` for `source`: the same for all where it is shared."""
+        return part + domain_suffix(source, self._specific[part])
+
+    def _domain_member(self, part: str, source: str) -> Any:
+        return getattr(self, self._domain_name(part, source))
+
+    def _state_shape(self, batch: int, features: Tensor) -> tuple[int, ...]:
+        return (batch, self.rnn.cell_list[0].hidden_channels, *features.shape[2:])

@@ -1,0 +1,148 @@
+"""Finding, reading and checking weights. No weights file is ever unpickled into code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unisal.config import run_dir
+from unisal.errors import UserError
+
+BEST = "weights_best.pth"
+FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
+"""Weights fine-tuned on MIT1003: our name, and the official one."""
+ENCODER_VARIABLE = "UNISAL_ENCODER_WEIGHTS"
+MAX_NAMED_KEYS = 5
+
+
+def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
+    """-> the weights of a run: the fine-tuned ones if asked for and there, else the best.
+
+    Raises:
+        UserError: the run does not exist or has no weights.
+    """
+    folder = run_dir(train_id)
+    stem = Path(BEST).stem
+    names = [*(FINE_TUNED if fine_tuned else ()), BEST, f"{stem}.safetensors"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} has no weights; looked for {', '.join(names)}")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a plain state dict, a checkpoint with `model_state_dict`, or `.safetensors`.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"weights file {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as weights: {reason}") from None
+    if isinstance(state, Mapping) and "model_state_dict" in state:
+        state = state["model_state_dict"]
+    if not isinstance(state, Mapping) or not state:
+        raise UserError(f"{path} holds no weights; expected a state dict of tensors")
+    odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
+    if odd:
+        raise UserError(f"{path} is no state dict: {_some(odd)} are not tensors")
+    return dict(state)
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load `state` into `module`, every key and shape as expected.
+
+    Raises:
+        UserError: names the missing, unexpected and wrongly shaped keys; the module is unchanged.
+    """
+    own = module.state_dict()
+    shapes = [
+        f"{k} is {list(state[k].shape)}, expected {list(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    faults = {
+        "missing": [k for k in own if k not in state],
+        "unexpected": [k for k in state if k not in own],
+        "wrongly shaped": shapes,
+    }
+    if any(faults.values()):
+        said = "; ".join(f"{len(v)} {k}: {_some(v)}" for k, v in faults.items() if v)
+        raise UserError(f"{origin} does not fit this network: {said}")
+    module.load_state_dict(state)
+
+
+def load_encoder(encoder: nn.Module) -> None:
+    """Start the encoder from ImageNet weights.
+
+    They come from the file that `UNISAL_ENCODER_WEIGHTS` names (a state dict with the encoder's
+    own keys or torchvision's), else from torchvision's MobileNetV2, which is fetched once.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    named = os.environ.get(ENCODER_VARIABLE)
+    if named:
+        state, origin = read_state(Path(named)), named
+    else:
+        state, origin = _torchvision_state(), "torchvision's MobileNetV2"
+    if any(k.startswith("features.0.0.") for k in state) and "features.1.conv.0.0.weight" in state:
+        state = from_torchvision(state)
+    load_state(encoder, state, origin)
+
+
+def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Translate the key names of torchvision's MobileNetV2 to ours; the classifier is left out.
+
+    torchvision nests each convolution with its BatchNorm (`conv.0.0`, `conv.0.1`), ours stand in
+    one row in which the activation counts too (`conv.0`, `conv.1`, `conv.3`, ...).
+    """
+    translated = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if parts[0] != "features":
+            continue
+        if parts[2] == "conv":
+            block = ".".join(parts[:3])
+            n_nested = sum(f"{block}.{i}.0.weight" in state for i in range(3))
+            group, rest = int(parts[3]), parts[4:]
+            if group < n_nested:  # [conv, norm, activation]
+                index, rest = 3 * group + int(rest[0]), rest[1:]
+            else:  # the projection and its norm
+                index = 3 * n_nested + group - n_nested
+            key = ".".join([block, str(index), *rest])
+        translated[key] = value
+    return translated
+
+
+def _torchvision_state() -> dict[str, Tensor]:
+    from torchvision.models import MobileNet_V2_Weights
+
+    try:
+        weights = MobileNet_V2_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    except Exception as error:  # URLError, HTTPError, a wrong hash, a full disk, ...
+        raise UserError(
+            f"torchvision's ImageNet weights cannot be fetched ({error}); name a local file in "
+            f"{ENCODER_VARIABLE} or set cnn_cfg's 'pretrained' to False"
+        ) from None
+    return dict(weights)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED_KEYS} more" if len(names) > MAX_NAMED_KEYS else ""
+    return ", ".join(names[:MAX_NAMED_KEYS]) + more
