@@ -8,13 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from unisal.version import __version__
+
 if TYPE_CHECKING:
     from unisal.model import UNISAL
     from unisal.predict import Predictor, load
     from unisal.train import Trainer
 
-__all__ = ["UNISAL", "Predictor", "Trainer", "load"]
-__version__ = "0.1.0"
+__all__ = ["UNISAL", "Predictor", "Trainer", "__version__", "load"]
 
 _HOME = {
     "UNISAL": "unisal.model",

@@ -56,7 +56,7 @@ def run_dir(train_id: str | None) -> Path:
 
 
 def own_arguments(local_variables: Mapping[str, Any]) -> dict[str, Any]:
-    """`own_arguments(locals())` on a constructor's first line -> its arguments, to keep as `config`."""
+    """`own_arguments(locals())` on a constructor's first line -> its arguments, to be kept."""
     return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
 
 

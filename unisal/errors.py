@@ -4,4 +4,8 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """A mistake in what the program was given. The command line prints the message, no traceback."""
+    """A mistake in what the program was given; its message is all that a user needs."""
+
+
+class SomeFailed(Exception):
+    """Some of many inputs failed and have been named; the others are done."""

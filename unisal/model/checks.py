@@ -45,7 +45,9 @@ def check_target_size(target_size: Sequence[int] | None, x: Tensor) -> tuple[int
         return x.shape[3], x.shape[4]
     size = tuple(int(side) for side in target_size)
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"target_size is {target_size}; it has to be (height, width), both above 0")
+        raise ValueError(
+            f"target_size is {target_size}; it has to be (height, width), both above 0"
+        )
     return size[0], size[1]
 
 
@@ -53,9 +55,11 @@ def check_state(
     h0: Sequence[Tensor | None] | None, shape: tuple[int, ...], reference: Tensor
 ) -> list[Tensor | None]:
     """-> the state as a list of its own with one entry, None for a new sequence."""
-    states = [None] if h0 is None else list(h0)
+    states: list[Tensor | None] = [None] if h0 is None else list(h0)
     if len(states) != 1:
-        raise ValueError(f"h0 has {len(states)} entries; it has to be the list that forward returned")
+        raise ValueError(
+            f"h0 has {len(states)} entries; it has to be the list that forward returned"
+        )
     state = states[0]
     if state is not None and (tuple(state.shape) != shape or state.dtype != reference.dtype):
         raise ValueError(

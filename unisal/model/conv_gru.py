@@ -35,8 +35,7 @@ class SeparableConv2d(ContextLayer):
         self.conv_sep = nn.Conv2d(inp, out, 1, bias=False)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        y: Tensor = self.conv_sep(self.relu(self.sep_bn(self.conv_dw(x), context)))
-        return y
+        return self.conv_sep(self.relu(self.sep_bn(self.conv_dw(x), context)))
 
 
 class PlainConv2d(nn.Conv2d, ContextLayer):
@@ -47,7 +46,7 @@ class PlainConv2d(nn.Conv2d, ContextLayer):
         super().__init__(inp, out, kernel_size, padding=padding, bias=False)
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, _context: Context) -> Tensor:  # type: ignore[override]
         return super().forward(x)
 
 
@@ -67,16 +66,17 @@ class ConvGRUCell(ContextLayer):
         super().__init__()
         self.hidden_channels = hidden
         self.cfg = cfg
-        for name in ("b_r", "b_z", "b_h"):
-            self.register_parameter(name, nn.Parameter(torch.zeros(hidden, 1, 1)))
-        for name in ("a_r_x", "a_r_h", "a_z_x", "a_z_h", "a_h_x", "a_h_h"):
-            self.register_parameter(name, nn.Parameter(torch.ones(hidden, 1, 1)))
+        shape = (hidden, 1, 1)
+        self.b_r, self.b_z, self.b_h = (nn.Parameter(torch.zeros(shape)) for _ in range(N_GATES))
+        self.a_r_x, self.a_r_h = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(shape))
+        self.a_z_x, self.a_z_h = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(shape))
+        self.a_h_x, self.a_h_h = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(shape))
         for place, channels in ((INPUT, inp), (RECURRENT, hidden)):
             if cfg.dropout[place]:
                 self.register_buffer(f"drop_mask_{place}", torch.ones(N_GATES, channels))
-        for gate in ("r", "z", "out"):
-            for side in ("x", "h"):
-                self.add_module(f"norm_{gate}_{side}", norm(hidden))
+        self.norm_r_x, self.norm_r_h = norm(hidden), norm(hidden)
+        self.norm_z_x, self.norm_z_h = norm(hidden), norm(hidden)
+        self.norm_out_x, self.norm_out_h = norm(hidden), norm(hidden)
 
         def conv(channels: int, kernel_size: tuple[int, int]) -> nn.Module:
             if cfg.mobile:
@@ -95,9 +95,12 @@ class ConvGRUCell(ContextLayer):
             batch = x.shape[0] // context.steps
             h = x.new_zeros(batch, self.hidden_channels, *x.shape[2:])
         # The input's side does not depend on the state: all time steps at once.
-        x_r = self._input_side("r", self.w_r, x, 0, context)
-        x_z = self._input_side("z", self.w_z, x, 1, context)
-        x_h = self._input_side("h", self.w, x, 2, context)
+        w_r = self.norm_r_x(self.w_r(self._dropped(x, INPUT, 0), context), context)
+        w_z = self.norm_z_x(self.w_z(self._dropped(x, INPUT, 1), context), context)
+        w_h = self.norm_out_x(self.w(self._dropped(x, INPUT, 2), context), context)
+        x_r = unfold(self.a_r_x * w_r + self.b_r, context.steps)  # [B, T, hidden, H, W]
+        x_z = unfold(self.a_z_x * w_z + self.b_z, context.steps)
+        x_h = unfold(self.a_h_x * w_h + self.b_h, context.steps)
         states = []
         for t in range(context.steps):
             h = self._step(x_r[:, t], x_z[:, t], x_h[:, t], h, context.one_step)
@@ -112,15 +115,6 @@ class ConvGRUCell(ContextLayer):
         z = torch.sigmoid(x_z + self.a_z_h * u_z)
         candidate = torch.tanh(x_h + r * (self.a_h_h * u_h))
         return (1 - z) * h + z * candidate
-
-    def _input_side(
-        self, gate: str, conv: nn.Module, x: Tensor, index: int, context: Context
-    ) -> Tensor:
-        """`a * N(w x) + b` for all steps: `[batch, time, hidden, H, W]`."""
-        norm = self.get_submodule(f"norm_{'out' if gate == 'h' else gate}_x")
-        y = norm(conv(self._dropped(x, INPUT, index), context), context)
-        a, b = self.get_parameter(f"a_{gate}_x"), self.get_parameter(f"b_{gate}")
-        return unfold(a * y + b, context.steps)
 
     def _dropped(self, x: Tensor, place: int, gate: int) -> Tensor:
         if not (self.training and self.cfg.dropout[place]):

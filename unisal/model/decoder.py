@@ -29,8 +29,7 @@ class PostCNN(ContextLayer):
         )
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        y: Tensor = self.inv_res(self.dropout(x), context)
-        return y
+        return self.inv_res(self.dropout(x), context)
 
 
 class PostRNN(Stack):
@@ -53,8 +52,7 @@ class Skip(ContextLayer):
         self.reduction = Stack([nn.Conv2d(hidden, out, 1), norm(out)])
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        y: Tensor = self.reduction(self.dropout(self.expansion(x, context)), context)
-        return y
+        return self.reduction(self.dropout(self.expansion(x, context)), context)
 
 
 class DecoderBlock(ContextLayer):

@@ -19,8 +19,7 @@ class DomainBatchNorm2d(ContextLayer):
             self.add_module(f"bn_{source}", StepBatchNorm2d(channels, momentum=momentum))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        y: Tensor = self.get_submodule(f"bn_{context.source}")(x, context)
-        return y
+        return self.get_submodule(f"bn_{context.source}")(x, context)
 
 
 def norm_maker(

@@ -36,7 +36,7 @@ class ContextLayer(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """`nn.Sequential` (with the same key names) that hands the context to the layers that want it."""
+    """`nn.Sequential`, with the same key names, that hands on the context."""
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         for layer in self:
@@ -46,8 +46,7 @@ class Stack(nn.ModuleList):
 
 def apply_layer(layer: nn.Module, x: Tensor, context: Context) -> Tensor:
     """Call `layer` with the context if it wants one."""
-    y: Tensor = layer(x, context) if isinstance(layer, ContextLayer | Stack) else layer(x)
-    return y
+    return layer(x, context) if isinstance(layer, ContextLayer | Stack) else layer(x)
 
 
 class StepBatchNorm2d(nn.BatchNorm2d, ContextLayer):
@@ -144,11 +143,13 @@ class InvertedResidual(ContextLayer):
         if stride == 1:
             y = self.conv(x, context)
             return x + y if self.residual else y
-        if self.conv[self._depthwise + 1].training:
+        depthwise, norm = self.conv[self._depthwise], self.conv[self._depthwise + 1]
+        if norm.training:
             return self.conv(x, context)[..., ::stride, ::stride]
+        assert isinstance(depthwise, nn.Conv2d)
         for i, layer in enumerate(self.conv):
             if i == self._depthwise:
-                x = F.conv2d(x, layer.weight, stride=stride, padding=1, groups=x.shape[1])
+                x = F.conv2d(x, depthwise.weight, stride=stride, padding=1, groups=x.shape[1])
             else:
                 x = apply_layer(layer, x, context)
         return x
@@ -175,11 +176,6 @@ def fold(x: Tensor) -> Tensor:
 def unfold(x: Tensor, steps: int) -> Tensor:
     """`[batch * time, C, H, W]` -> `[batch, time, C, H, W]`."""
     return x.unflatten(0, (-1, steps))
-
-
-def is_static(steps: int, sources: tuple[str, ...], static: bool | None) -> bool:
-    """Whether an input is treated as images: as told, else by its length and the network's sources."""
-    return (steps == 1 or sources == ("SALICON",)) if static is None else static
 
 
 def upsample_bilinear(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:

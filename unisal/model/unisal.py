@@ -155,14 +155,14 @@ class UNISAL(nn.Module):
             tensor, or None where the GRU was left out.
 
         Raises:
-            ValueError, TypeError: an input that the network cannot take; says which and what it can.
+            ValueError, TypeError: an input the network cannot take; says which and what it can.
         """
-        reference = self.cnn.features[0][0].weight
+        reference = self.post_cnn.inv_res.conv.get_parameter("0.weight")
         check_input(x, reference)
         target_size = check_target_size(target_size, x)
         if source not in self.sources:
             raise ValueError(f"source is {source!r}; this network knows {self.sources}")
-        batch, steps, _, height, width = x.shape
+        batch, steps = x.shape[:2]
         if static is None:
             static = steps == 1 or self.sources == (STATIC_SOURCE,)
         use_rnn = not (static and self.bypass_rnn)
@@ -183,6 +183,18 @@ class UNISAL(nn.Module):
         log_density = unfold(spatial_log_softmax(logits), steps)  # [B, T, 1, h, w]
         return [log_density, hidden] if return_hidden else log_density
 
+    @torch.no_grad()
+    def copy_domain(self, source: str, target: str) -> None:
+        """Overwrite the modules of the domain `target` with those of `source`."""
+        state = self.state_dict()
+        names = {f"bn_{source}": f"bn_{target}"}
+        for part, specific in self._specific.items():
+            if specific:
+                names[self._domain_name(part, source)] = self._domain_name(part, target)
+        for key, value in state.items():
+            parts = [names.get(part, part) for part in key.split(".")]
+            state[".".join(parts)].copy_(value)
+
     def _with_priors(self, x: Tensor, context: Context) -> Tensor:
         if not self.n_gaussians:
             return x
@@ -198,8 +210,7 @@ class UNISAL(nn.Module):
         x = torch.cat([x, self.skip_4x(tap_4x, context)], dim=1)
         x = self.post_upsampling_2(x, context)
         x = self._domain_member("adaptation", context.source)(x)  # [B*T, 1, H/8, W/8]
-        y: Tensor = self._domain_member("smoothing", context.source)(x)
-        return y
+        return self._domain_member("smoothing", context.source)(x)
 
     def _domain_name(self, part: str, source: str) -> str:
         """The attribute that holds `part` for `source`: the same for all where it is shared."""

@@ -1,0 +1,112 @@
+"""What several tests need: small data sets, a small run, and the program as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import torch
+from PIL import Image
+
+from unisal.config import save_json
+from unisal.model import UNISAL
+
+PROJECT = Path(__file__).resolve().parent.parent
+SHARED = PROJECT.parent / "shared"
+"""Reference values and real data: on the developers' machines only."""
+
+TINY: dict[str, Any] = {
+    "cnn_cfg": {"pretrained": False, "widen_factor": 0.25, "last_channel": 64},
+    "rnn_input_channels": 16,
+    "rnn_hidden_channels": 16,
+}
+"""A network of the same structure that is small enough to train in a test."""
+
+
+def write_photo(path: Path, size: tuple[int, int] = (60, 80), seed: int = 0) -> None:
+    """Write a colourful picture of `size` (height, width) with a bright blob at a random place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo(size, seed)).save(path, quality=95)
+
+
+def photo(size: tuple[int, int] = (60, 80), seed: int = 0) -> np.ndarray:
+    """-> `[H, W, 3] uint8`: smooth colours and a bright blob."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] / np.array(size)[:, None, None]
+    cy, cx = rng.uniform(0.2, 0.8, 2)
+    blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 0.01)
+    channels = [np.clip(90 * x + 60 * y + rng.uniform(0, 40) + 150 * blob, 0, 255)] * 3
+    picture = np.stack(channels, axis=-1) * rng.uniform(0.6, 1.0, 3)
+    return picture.astype(np.uint8)
+
+
+def write_salicon(
+    root: Path,
+    part: str = "train",
+    n: int = 4,
+    size: tuple[int, int] = (48, 64),
+    fixations: str = "png",
+) -> None:
+    """Write a SALICON folder with `n` examples of a part; fixations as "png" or "mat"."""
+    for i in range(1, n + 1):
+        stem = f"COCO_{part}2014_{i:012d}"
+        write_photo(root / "images" / f"{stem}.jpg", size, seed=i)
+        if part == "test":
+            continue
+        rng = np.random.default_rng(i)
+        ys, xs = rng.integers(0, size[0], 6), rng.integers(0, size[1], 6)
+        points = np.zeros(size, np.uint8)
+        points[ys, xs] = 255
+        y, x = np.mgrid[0 : size[0], 0 : size[1]]
+        blurred = sum(
+            np.exp(-((y - b) ** 2 + (x - a) ** 2) / 20) for b, a in zip(ys, xs, strict=True)
+        )
+        for folder, picture in (("maps", blurred / blurred.max() * 255), ("fixations", points)):
+            (root / folder / part).mkdir(parents=True, exist_ok=True)
+            if folder == "maps" or fixations == "png":
+                Image.fromarray(picture.astype(np.uint8)).save(root / folder / part / f"{stem}.png")
+        if fixations == "mat":
+            write_mat(
+                root / "fixations" / part / f"{stem}.mat", list(zip(xs, ys, strict=True)), size
+            )
+
+
+def write_mat(path: Path, points: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:
+    """Write 0-based (x, y) points as SALICON's official structure, shared among two observers."""
+    gaze = np.zeros((2, 1), [("location", object), ("timestamp", object), ("fixations", object)])
+    for k in range(2):
+        one_based = np.array(points[k::2], dtype=np.uint16).reshape(-1, 2) + 1
+        gaze[k, 0] = (np.zeros((1, 2)), np.zeros((1, 1)), one_based)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(path, {"gaze": gaze, "resolution": np.array([size], dtype=np.uint16)})
+
+
+def write_run(folder: Path, seed: int = 0, **model_cfg: Any) -> UNISAL:
+    """Write the folder of a run with random weights of a tiny network; -> the network."""
+    torch.manual_seed(seed)
+    model = UNISAL(**{**TINY, **model_cfg}).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_json(folder / "UNISAL.json", model.config)
+    torch.save(model.state_dict(), folder / "weights_best.pth")
+    return model
+
+
+def run_command(
+    *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run `python run.py <arguments>` as a user does, from another folder."""
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "run.py"), *arguments],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=PROJECT.parent,
+    )

@@ -1,0 +1,98 @@
+"""Reading picture files: any common kind in, plain arrays out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from unisal.errors import UserError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+"""What a picture in a folder is called; upper case counts too."""
+SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+MAX_16_BIT = 65535
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """-> the pictures of a folder in sorted order, hidden files left out."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read a photograph as `[H, W, 3] uint8` RGB, the way it is meant to be looked at.
+
+    Grey, palette, CMYK and 16-bit grey pictures are converted, transparent ones are laid on white,
+    and the orientation that EXIF names is applied.
+
+    Raises:
+        UserError: the file is no picture, is damaged or cut off, or is of a kind (32-bit float,
+            Lab, ...) that has no single right conversion.
+    """
+    with _open(path) as image:
+        try:
+            return to_rgb(image)
+        except UserError as error:
+            raise UserError(f"{path} {error}") from None
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise UserError(f"{path} is damaged or cut off: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """A PIL image -> `[H, W, 3] uint8`, see `read_rgb`."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in SIXTEEN_BIT_MODES:
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > MAX_16_BIT:
+            raise UserError("holds 32-bit integers; only 8 and 16 bits per channel can be read")
+        eight_bit = np.rint(grey / (MAX_16_BIT / 255)).astype(np.uint8)
+        return np.repeat(eight_bit[:, :, None], 3, axis=2)
+    if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"):
+        raise UserError(
+            f"is of mode {image.mode!r}, which cannot be converted to RGB unambiguously"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def read_grey(path: Path) -> NDArray[np.float32]:
+    """Read a map as `[H, W] float32` in [0, 1]: 8-bit by 255, 16-bit by 65535.
+
+    Raises:
+        UserError: the file is missing, no picture, or damaged.
+    """
+    with _open(path) as image:
+        try:
+            if image.mode in SIXTEEN_BIT_MODES:
+                return np.asarray(image, dtype=np.float32) / np.float32(MAX_16_BIT)
+            return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise UserError(f"{path} is damaged or cut off: {error}") from None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """-> (height, width) from the file's header alone, before EXIF orientation."""
+    with _open(path) as image:
+        return image.height, image.width
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; expected a picture") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is not a picture that can be read") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None

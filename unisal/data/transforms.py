@@ -1,0 +1,97 @@
+"""From arrays on disk to what the network and the losses take (spec 02, "Preprocessing")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+RGB_MEAN = (0.485, 0.456, 0.406)
+RGB_STD = (0.229, 0.224, 0.225)
+STRIDE = 32
+SIDE_RANGE = range(7, 14)
+"""Sides of the network's input that are considered for a picture of any size, in units of 32."""
+AREA_RANGE = (100, 120)
+"""And the areas, in units of 32 x 32."""
+FIXATION_THRESHOLD = 0.5
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels, fractions allowed."""
+
+
+def best_fitting_size(
+    size: tuple[int, int], candidates: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """-> the candidate (h, w) whose ratio h / w is closest to that of `size`; the first of ties."""
+    ratio = size[0] / size[1]
+
+    def misfit(candidate: tuple[int, int]) -> float:
+        other = candidate[0] / candidate[1]
+        return max(ratio / other, other / ratio)
+
+    return min(candidates, key=misfit)
+
+
+def optimal_input_size(size: tuple[int, int]) -> tuple[int, int]:
+    """-> the network's input (H, W) for a picture of `size` (h, w): close in ratio, 100 to 120
+    cells of 32 x 32 in area."""
+    candidates = [
+        (n1, n2)
+        for n1 in SIDE_RANGE
+        for n2 in SIDE_RANGE
+        if AREA_RANGE[0] <= n1 * n2 <= AREA_RANGE[1]
+    ]
+    n1, n2 = best_fitting_size(size, candidates)
+    return n1 * STRIDE, n2 * STRIDE
+
+
+def resize_rgb(
+    rgb: NDArray[np.uint8], size: tuple[int, int], box: Box | None = None
+) -> NDArray[np.uint8]:
+    """Antialiased Lanczos resize of `[H, W, 3] uint8`, or of the box in it, to `size` (h, w)."""
+    if box is None and rgb.shape[:2] == tuple(size):
+        return rgb
+    lanczos = Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(rgb).resize((size[1], size[0]), lanczos, box))
+
+
+def resize_map(
+    saliency_map: NDArray[np.float32], size: tuple[int, ...], box: Box | None = None
+) -> NDArray[np.float32]:
+    """Bilinear resize of `[H, W] float32`, or of the box in it, to `size` (h, w)."""
+    bilinear = Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(saliency_map).resize((size[1], size[0]), bilinear, box))
+
+
+def normalise(rgb: NDArray[np.uint8]) -> Tensor:
+    """`[H, W, 3] uint8` -> `[3, H, W] float32` with ImageNet's mean and standard deviation."""
+    mean, std = np.array(RGB_MEAN, np.float32), np.array(RGB_STD, np.float32)
+    scaled = (rgb.astype(np.float32) / 255 - mean) / std
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A saliency map with any scale -> a density: at least 0, sum 1; uniform if it is all zero."""
+    lowest = saliency_map.min()
+    if lowest < 0:
+        saliency_map = saliency_map - lowest
+    total = saliency_map.sum(dtype=np.float64)
+    if total == 0:
+        return np.full_like(saliency_map, 1 / saliency_map.size)
+    density: NDArray[np.float32] = (saliency_map / total).astype(np.float32)
+    return density
+
+
+def to_fixation_map(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """A picture of fixations in [0, 1] -> `[H, W] bool`.
+
+    Also reads files that hold 0 and 1 out of 255 or 65535, which would otherwise be blank.
+    """
+    highest = grey.max()
+    if 0 < highest <= np.float32(1 / 255):
+        return grey >= highest
+    return grey > FIXATION_THRESHOLD

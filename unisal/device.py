@@ -1,0 +1,24 @@
+"""Where the network runs."""
+
+from __future__ import annotations
+
+import torch
+
+from unisal.errors import UserError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """-> the device of that name; "auto": the GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} cannot be used: {reason}") from None
+    return device

@@ -1,0 +1,136 @@
+"""The official weights: fetched, verified, and only then given their name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+
+from tqdm import tqdm
+
+from unisal.config import train_dir
+from unisal.errors import UserError
+from unisal.files import write_atomically
+
+OFFICIAL = "official_unisal"
+"""The run's folder they go to."""
+BASE_URL = (
+    "https://github.com/rdroste/unisal/raw/"
+    "0440df77f6fb4c93bb6f5ba1aa8cf543061ffc56/training_runs/pretrained_unisal/"
+)
+BLOB_IDS = {
+    "weights_best.pth": "f06b52c56405bbf11b40cf1b4307573aa4035bea",
+    "weights_ft_mit1003.pth": "2a14bf648bf090a771152bb0f9da2da311c1cbef",
+}
+"""Git's id of each weights file's content."""
+NETWORK_CONFIG = "UNISAL.json"
+OTHER_CONFIGS = (
+    "Trainer.json",
+    "DHF1KDataset.json",
+    "HollywoodDataset.json",
+    "UCFSportsDataset.json",
+    "SALICONDataset.json",
+)
+"""For the record only: a run is loaded without them."""
+TIMEOUT = 30.0
+CHUNK = 1 << 16
+
+log = logging.getLogger(__name__)
+
+
+class NotThere(UserError):
+    """The server has no such file."""
+
+
+def download_weights(base_url: str = BASE_URL, folder: Path | None = None) -> Path:
+    """Fetch the official weights and their configuration into `training_runs/official_unisal/`.
+
+    Weights that are there and intact are not fetched again.
+
+    Args:
+        base_url: the web folder that holds the files, for a mirror.
+        folder: where to put them instead.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the server cannot be reached, lacks a file, cut the connection, or
+            sent a content other than the published one. Nothing is left under the name concerned.
+    """
+    folder = folder or train_dir() / OFFICIAL
+    base_url = base_url.rstrip("/") + "/"
+    for name, blob_id in BLOB_IDS.items():
+        path = folder / name
+        if path.is_file() and git_blob_id(path) == blob_id:
+            continue
+        _fetch(base_url + name, path, lambda file, name=name: _check_blob(file, name))
+    _fetch(base_url + NETWORK_CONFIG, folder / NETWORK_CONFIG, _check_json)
+    for name in OTHER_CONFIGS:
+        try:
+            _fetch(base_url + name, folder / name, _check_json)
+        except NotThere as error:
+            log.warning("%s; it is not needed for prediction", error)
+    return folder
+
+
+def git_blob_id(path: Path) -> str:
+    """-> git's id of a file's content: `sha1("blob <size>\\0" + content)`."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _fetch(url: str, path: Path, check) -> None:  # type: ignore[no-untyped-def]
+    """Download to a temporary file, `check` it, and move it to `path`."""
+
+    def download(temporary: Path) -> None:
+        try:
+            _stream(url, temporary, path.name)
+        except urllib.error.HTTPError as error:
+            kind = NotThere if error.code == 404 else UserError
+            raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
+        except (urllib.error.URLError, TimeoutError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(
+                f"{url} cannot be fetched: {reason}; try again, or put the file into {path.parent}"
+            ) from None
+        check(temporary)
+
+    write_atomically(path, download)
+
+
+def _stream(url: str, target: Path, title: str) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, target.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        bar = tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None)
+        with bar:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    received = target.stat().st_size
+    if total is not None and received != total:
+        raise OSError(f"the connection was cut after {received} of {total} bytes")
+
+
+def _check_blob(file: Path, name: str) -> None:
+    found = git_blob_id(file)
+    if found != BLOB_IDS[name]:
+        raise UserError(
+            f"{name} as received is not the published file: "
+            f"its git blob id is {found}, expected {BLOB_IDS[name]}"
+        )
+
+
+def _check_json(file: Path) -> None:
+    try:
+        json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"what was received is not JSON: {error}") from None

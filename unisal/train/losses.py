@@ -1,0 +1,63 @@
+"""The training loss: named, weighted summands (paper section 4.1; spec 03, "Loss per batch").
+
+All take a log-density `[B, T, 1, h, w]`, the ground-truth density and the fixation map of the same
+shape, and give one value per frame `[B, T]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NSS_WITHOUT_FIXATIONS = 1.0
+PIXELS = (-3, -2, -1)
+
+
+class BatchLoss(NamedTuple):
+    """The loss of one batch."""
+
+    total: Tensor
+    """Weighted sum of the parts, a scalar with a gradient."""
+    parts: dict[str, Tensor]
+    """Each summand before its weight, averaged over batch and time."""
+
+
+def kld(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the prediction from the target, in nats."""
+    return (torch.xlogy(target, target) - target * log_density).sum(PIXELS)
+
+
+def nss(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
+    """Normalised scanpath saliency; 1.0 for a frame without fixations."""
+    n_fixations = fixations.sum(PIXELS)
+    # The mean over fixations of (p - mean) / std, without making the normalised map.
+    at_fixations = (density * fixations).sum(PIXELS) / n_fixations.clamp(min=1)
+    scores = (at_fixations - density.mean(PIXELS)) / density.std(PIXELS)
+    return torch.where(n_fixations > 0, scores, NSS_WITHOUT_FIXATIONS)
+
+
+def cc(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
+    """Pearson's correlation coefficient over pixels."""
+    p = density - density.mean(PIXELS, keepdim=True)
+    t = target - target.mean(PIXELS, keepdim=True)
+    return (p * t).sum(PIXELS) / (p.square().sum(PIXELS) * t.square().sum(PIXELS)).sqrt()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "kld": kld,
+    "nss": nss,
+    "cc": cc,
+}
+
+
+def batch_loss(
+    log_density: Tensor, target: Tensor, fixations: Tensor, weights: Mapping[str, float]
+) -> BatchLoss:
+    """-> the weighted sum of the losses named in `weights`."""
+    density = log_density.exp()
+    parts = {n: LOSSES[n](log_density, density, target, fixations).mean() for n in weights}
+    total = torch.stack([weight * parts[name] for name, weight in weights.items()]).sum()
+    return BatchLoss(total, parts)

@@ -1,0 +1,52 @@
+"""The optimiser, its two groups of parameters, and the learning rate (spec 03)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from unisal.train.config import TrainerConfig
+
+
+def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> Optimizer:
+    """-> the optimiser over two groups, the encoder's (`name` "cnn") and the rest."""
+    of_encoder = {id(p) for p in encoder.parameters()}
+    groups = [
+        {
+            "name": "cnn",
+            "params": list(encoder.parameters()),
+            "base_lr": cfg.lr * cfg.cnn_lr_factor,
+            "lr": cfg.lr * cfg.cnn_lr_factor,
+            "weight_decay": cfg.cnn_weight_decay,
+        },
+        {
+            "name": "rest",
+            "params": [p for p in model.parameters() if id(p) not in of_encoder],
+            "base_lr": cfg.lr,
+            "lr": cfg.lr,
+            "weight_decay": cfg.weight_decay,
+        },
+    ]
+    if cfg.optim_algo == "SGD":
+        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
+    if cfg.optim_algo == "RMSprop":
+        return torch.optim.RMSprop(groups, lr=cfg.lr, momentum=cfg.momentum)
+    return torch.optim.Adam(groups, lr=cfg.lr)
+
+
+def lr_factor(cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
+    """What the learning rate is multiplied by in step `step` (from 0) of epoch `epoch` (from 0)."""
+    done = epoch * steps_per_epoch + step
+    rise = min(1.0, (done + 1) / cfg.warmup_steps) if cfg.warmup_steps else 1.0
+    if cfg.lr_scheduler == "ExponentialLR":
+        return rise * cfg.lr_gamma**epoch
+    return rise * 0.5 * (1 + math.cos(math.pi * done / (cfg.num_epochs * steps_per_epoch)))
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Set each group's learning rate to its own base times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,35 @@
+"""Scalars of a run: to `all_scalars.json` and to TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unisal.config import save_json
+
+
+class Scalars:
+    """Values by tag and epoch: `{"salicon/loss/valid": {"0": 0.51, "1": 0.47}}`."""
+
+    def __init__(self, folder: Path, tboard: bool) -> None:
+        self.path = folder / "all_scalars.json"
+        self.values: dict[str, dict[str, float]] = {}
+        self._writer: Any = None
+        if tboard:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder))
+
+    def add(self, tag: str, value: float, epoch: int) -> None:
+        self.values.setdefault(tag, {})[str(epoch)] = value
+        if self._writer is not None:
+            self._writer.add_scalar(tag, value, epoch)
+
+    def save(self) -> None:
+        save_json(self.path, self.values)
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
