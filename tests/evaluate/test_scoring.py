@@ -1,0 +1,166 @@
+"""Scores of a run: their values, their means and the files they are saved in."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+from support import run_command, write_run, write_salicon
+from torchvision.transforms import functional as tv
+
+from unisal.errors import UserError
+from unisal.evaluate.scoring import METRICS, Scores, dataset_to_score, score_frame, score_model
+
+FILES = ("SALICON_eval_scores", "SALICON_eval_mean_scores", "SALICON_eval_weighted_mean_scores")
+NAN = math.nan
+
+
+def strict_json(path):
+    """What other programs read: NaN is no JSON."""
+
+    def refuse(constant):
+        raise ValueError(f"{path.name} holds {constant}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+@pytest.fixture
+def salicon(tmp_path, monkeypatch):
+    """A SALICON folder; -> its root. The run `mine` exists."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
+    write_salicon(tmp_path / "SALICON", "val", n=3)
+    return tmp_path / "SALICON"
+
+
+def plain_scores(model, root):
+    """Straight from the files and the definitions of spec 04, one row per picture."""
+    rows = []
+    for path in sorted((root / "images").glob("COCO_val2014_*.jpg")):
+        picture = Image.open(path).convert("RGB").resize((384, 288), Image.Resampling.LANCZOS)
+        t = np.asarray(Image.open(root / "maps" / "val" / f"{path.stem}.png"), float)
+        fixated = np.asarray(Image.open(root / "fixations" / "val" / f"{path.stem}.png")) > 127
+        x = tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        with torch.no_grad():
+            log_p = model(x[None, None], target_size=t.shape, source="SALICON")[0, 0, 0].double()
+        p, t = log_p.exp().numpy(), t / t.sum()
+        rows.append(
+            [
+                scipy.stats.entropy(t.ravel(), p.ravel()),
+                scipy.stats.zscore(p, axis=None, ddof=1)[fixated].mean(),
+                scipy.stats.pearsonr(p.ravel(), t.ravel()).statistic,
+                np.minimum(p, t).sum(),
+            ]
+        )
+    return np.array(rows)
+
+
+@pytest.mark.slow
+def test_score_model_writes_the_scores_into_the_runs_folder(salicon, tmp_path):
+    # One picture of another size: each is scored at the size of its own map.
+    write_salicon(tmp_path / "other", "val", n=4, size=(30, 70))
+    for path in (tmp_path / "other").rglob("*4.*"):
+        path.replace(salicon / path.relative_to(tmp_path / "other"))
+    model = write_run(tmp_path / "runs" / "mine")
+    before = {p.name for p in (tmp_path / "runs" / "mine").iterdir()}
+    done = run_command("score_model", "mine", "--sources=SALICON", "--device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    folder = tmp_path / "runs" / "mine"
+    assert {p.name for p in folder.iterdir()} - before == {f"{name}.json" for name in FILES}
+    rows, means, weighted = (strict_json(folder / f"{name}.json") for name in FILES)
+    expected = plain_scores(model, salicon)
+    assert np.shape(rows) == (4, len(METRICS))
+    # CC and NSS of a map that is almost flat, as random weights make it, lose some digits.
+    np.testing.assert_allclose(rows, expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(means, np.mean(rows, axis=0), rtol=1e-12)
+    assert weighted == means
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("SALICON (4): ")
+    for name, mean in zip(METRICS, means, strict=True):
+        assert f"{name} {mean:.4f}" in line
+
+
+def test_scoring_again_replaces_the_scores(salicon, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "mine")
+    score_model("mine", device="cpu")
+    first = [strict_json(tmp_path / "runs" / "mine" / f"{name}.json") for name in FILES]
+    for folder in ("images", "maps/val", "fixations/val"):
+        for path in (salicon / folder).glob("*3.*"):
+            path.unlink()
+    (scores,) = score_model("mine", device="cpu")
+    assert strict_json(tmp_path / "runs" / "mine" / f"{FILES[0]}.json") == first[0][:2]
+    np.testing.assert_allclose(scores.rows, first[0][:2])
+    assert capsys.readouterr().out.splitlines()[1].startswith("SALICON (2)")
+
+
+def test_the_data_is_the_validation_part(salicon):
+    write_salicon(salicon, "train", n=5)
+    dataset = dataset_to_score("SALICON")
+    assert [dataset.name(i) for i in range(len(dataset))] == [
+        f"COCO_val2014_{i:012d}.jpg" for i in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train_id", "sources", "message"),
+    [
+        ("mine", ["NOPE"], "NOPE.*SALICON"),
+        ("mine", ["SALICON", "NOPE"], "NOPE.*SALICON"),
+        ("nope", ["SALICON"], "'nope'.*there are: mine"),
+    ],
+)
+@pytest.mark.usefixtures("salicon")
+def test_a_mistake_is_found_before_any_work(tmp_path, train_id, sources, message):
+    write_run(tmp_path / "runs" / "mine")
+    with pytest.raises(UserError, match=message):
+        score_model(train_id, sources, device="cpu")
+    assert not list(tmp_path.rglob("*_scores.json"))
+
+
+def test_a_prediction_that_is_not_finite_names_its_picture(salicon, tmp_path):
+    state = write_run(tmp_path / "runs" / "mine").state_dict()
+    state["adaptation_salicon.0.bias"][:] = NAN
+    torch.save(state, tmp_path / "runs" / "mine" / "weights_best.pth")
+    with pytest.raises(UserError, match="COCO_val2014_000000000001.jpg is not finite"):
+        score_model("mine", device="cpu")
+
+
+def test_a_frame_has_its_metrics_in_order():
+    rng = np.random.default_rng(0)
+    p, t = rng.random((2, 20, 30)).astype(np.float32)
+    p, t, fixated = p / p.sum(), t / t.sum(), rng.random((20, 30)) > 0.9
+    expected = {
+        "kld": scipy.stats.entropy(t.ravel(), p.ravel()),
+        "nss": scipy.stats.zscore(p, axis=None, ddof=1)[fixated].mean(),
+        "cc": np.corrcoef(p.ravel(), t.ravel())[0, 1],
+        "sim": np.minimum(p, t).sum(),
+    }
+    given = dict(zip(METRICS, score_frame(np.log(p), t, fixated), strict=True))
+    assert given == pytest.approx(expected, rel=1e-4)
+
+
+def test_undefined_scores_are_left_out_counted_and_told():
+    rows = np.array([[1.0, NAN, 0.5, 0.2], [3.0, 2.0, NAN, 0.4], [5.0, NAN, 0.1, 0.6]])
+    scores = Scores("SALICON", rows)
+    assert scores.means == pytest.approx([3.0, 2.0, 0.3, 0.4])
+    assert scores.n_undefined.tolist() == [0, 2, 1, 0]
+    assert "3 undefined" in scores.table()
+
+
+def test_all_defined_scores_need_no_note():
+    assert "undefined" not in Scores("SALICON", np.ones((2, 4))).table()
+
+
+def test_saved_scores_are_json_also_where_a_score_is_undefined(tmp_path, recwarn):
+    rows = np.array([[1.0, NAN, 0.5, 0.2], [3.0, NAN, 0.25, 0.4]])
+    Scores("SALICON", rows).save(tmp_path)
+    saved, means, weighted = (strict_json(tmp_path / f"{name}.json") for name in FILES)
+    assert saved == [[1.0, None, 0.5, 0.2], [3.0, None, 0.25, 0.4]]
+    assert means == weighted == [2.0, None, 0.375, pytest.approx(0.3)]
+    assert not recwarn.list

@@ -1,0 +1,350 @@
+"""Whole folders of pictures: which files are read, what is written where, and what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import photo, write_photo, write_run
+
+import unisal
+from unisal.errors import SomeFailed, UserError
+from unisal.predict import folders
+from unisal.predict.writer import to_grey_levels
+from unisal.visualize.overlay import draw_overlay
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    """-> the folder of the runs: the shipped one, and one without a domain for images."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    sharp_run(tmp_path / "runs" / "pretrained_unisal")
+    return tmp_path / "runs"
+
+
+def sharp_run(folder, seed=0, **model_cfg):
+    """A run whose maps are far from flat: otherwise all maps are one grey once they are rounded."""
+    model = write_run(folder, seed, n_gaussians=0, **model_cfg)
+    state = model.state_dict()
+    for name in state:
+        if name.startswith("adaptation_"):
+            state[name] *= 1e4
+    torch.save(state, folder / "weights_best.pth")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "pictures"
+
+
+def predict(folder, **options):
+    folders.predict_folder(folder, device="cpu", **options)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def plain_map(path, **options):
+    """The definition: `uint8(p / max(p) * 255)`."""
+    p = unisal.load(device="cpu", **options).image(path)
+    grey = (p / p.max() * 255).astype(np.uint8)
+    assert len(np.unique(grey)) > 20  # there is something to compare
+    return grey
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+# ---- what is written ----------------------------------------------------------------------
+
+
+def test_png_maps_are_the_density_scaled_to_its_peak(folder):
+    for seed, size in enumerate([(60, 80), (90, 40), (60, 80)]):
+        write_photo(folder / "images" / f"{seed}.png", size, seed)
+    predict(folder)
+    assert names(folder / "saliency") == ["0.png", "1.png", "2.png"]
+    for path in (folder / "images").iterdir():
+        written = folder / "saliency" / path.name
+        assert Image.open(written).mode == "L"
+        np.testing.assert_array_equal(pixels(written), plain_map(path))
+        assert pixels(written).max() == 255
+
+
+def test_jpeg_maps_are_of_the_best_quality(folder):
+    write_photo(folder / "images" / "a.jpg", (60, 80))
+    predict(folder)
+    written = Image.open(folder / "saliency" / "a.jpg")
+    assert written.format == "JPEG" and written.mode == "L"
+    # Quality 100 is the one that divides every coefficient by one.
+    assert set(written.quantization[0]) == {1}
+    difference = np.asarray(written).astype(int) - plain_map(folder / "images" / "a.jpg")
+    assert np.abs(difference).max() <= 2
+
+
+def test_the_map_has_the_size_of_the_picture_as_it_is_looked_at(folder):
+    (folder / "images").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo((40, 70))).save(folder / "images" / "a.png", exif=exif)
+    predict(folder, overlay=True)
+    for kind in ("saliency", "overlay"):
+        written = Image.open(folder / kind / "a.png")
+        assert (written.height, written.width) == (70, 40)
+        assert 0x0112 not in written.getexif()
+
+
+@pytest.mark.parametrize("density", [np.ones((2, 2)), np.array([[1e-30, 5e-31]]), np.ones((1, 1))])
+def test_grey_levels_do_not_depend_on_the_scale(density):
+    grey = to_grey_levels(density.astype(np.float32))
+    assert grey.dtype == np.uint8
+    assert grey.max() == 255
+    assert grey.tolist() == np.floor(density / density.max() * 255).astype(int).tolist()
+
+
+def test_overlays_are_the_picture_with_its_map_over_it(folder):
+    for name in ("a.png", "b.jpg"):
+        write_photo(folder / "images" / name, (60, 80))
+    predict(folder, overlay=True)
+    assert names(folder / "overlay") == names(folder / "saliency") == ["a.png", "b.jpg"]
+    path = folder / "images" / "a.png"
+    expected = draw_overlay(pixels(path), unisal.load(device="cpu").image(path))
+    np.testing.assert_array_equal(pixels(folder / "overlay" / "a.png"), expected)
+    assert Image.open(folder / "overlay" / "b.jpg").mode == "RGB"
+
+
+def test_overlays_are_written_only_when_asked_for(folder):
+    write_photo(folder / "images" / "a.png")
+    predict(folder)
+    assert names(folder) == ["images", "saliency"]
+
+
+# ---- which files --------------------------------------------------------------------------
+
+
+def test_pictures_are_those_with_known_suffixes_in_any_case(folder):
+    pictures = ["A.PNG", "b.JPG", "c.JPEG", "d.jpeg", "e.Png", "same.jpg", "same.png", "ü x.png"]
+    for name in pictures:
+        write_photo(folder / "images" / name, (30, 40))
+    for name in (".hidden.png", "notes.txt", "f.png.bak", "g.gif"):
+        (folder / "images" / name).write_bytes(b"no picture")
+    predict(folder)
+    assert names(folder / "saliency") == sorted(pictures)
+    assert Image.open(folder / "saliency" / "A.PNG").format == "PNG"
+    assert Image.open(folder / "saliency" / "b.JPG").format == "JPEG"
+
+
+def test_nothing_else_is_written_or_changed_and_it_can_be_repeated(folder):
+    write_photo(folder / "images" / "a.png")
+    write_photo(folder / "images" / "b.jpg")
+    for kept in ("notes.txt", "saliency/other.png", "saliency/.hidden", "maps/a.png"):
+        (folder / kept).parent.mkdir(exist_ok=True)
+        (folder / kept).write_text("unrelated")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    (folder / "saliency" / "a.png").write_text("half a map of an interrupted run")
+    after = []
+    for _ in range(2):
+        predict(folder, overlay=True)
+        after.append({p: p.read_bytes() for p in folder.rglob("*") if p.is_file()})
+    assert after[0] == after[1]
+    assert {p: after[0][p] for p in before} == before
+    written = {str(p.relative_to(folder)) for p in after[0].keys() - before.keys()}
+    assert written == {
+        f"{kind}/{name}" for kind in ("saliency", "overlay") for name in ("a.png", "b.jpg")
+    }
+
+
+# ---- what goes wrong ----------------------------------------------------------------------
+
+
+def test_a_bad_picture_is_named_and_the_others_are_predicted(folder, caplog):
+    for name in ("a.png", "cut.png", "cut.jpg", "z.png"):
+        write_photo(folder / "images" / name)
+    for name in ("cut.png", "cut.jpg"):
+        path = folder / "images" / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (folder / "images" / "empty.jpg").touch()
+    (folder / "images" / "text.png").write_text("no picture")
+    with pytest.raises(SomeFailed) as failed:
+        predict(folder, overlay=True)
+    bad = ["cut.jpg", "cut.png", "empty.jpg", "text.png"]
+    assert f"4 of 6 pictures in {folder / 'images'}" in str(failed.value)
+    assert str(failed.value).endswith(", ".join(bad))
+    assert all(any(name in r.getMessage() for r in caplog.records) for name in bad)
+    assert names(folder / "saliency") == names(folder / "overlay") == ["a.png", "z.png"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        (None, "does not exist"),
+        ([], "has no folder 'images'"),
+        (["images/"], "holds no pictures"),
+        (["images/notes.txt", "images/.hidden.png"], "holds no pictures"),
+    ],
+)
+def test_a_folder_without_pictures_is_a_mistake(folder, inside, message):
+    for name in inside or ():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+    if inside is not None:
+        folder.mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=message) as refused:
+        predict(folder)
+    assert str(folder) in str(refused.value)
+    assert not (folder / "saliency").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"is_video": True}, "video"),
+        ({"source": "NOPE"}, "'NOPE'.*SALICON, MIT1003, MIT300"),
+        ({"source": "DHF1K"}, "'DHF1K'.*SALICON, MIT1003, MIT300"),
+        ({"train_id": "nope"}, "'nope'.*there are: pretrained_unisal"),
+    ],
+)
+def test_a_wrong_option_is_found_before_anything_is_written(folder, options, message):
+    write_photo(folder / "images" / "a.png")
+    with pytest.raises(UserError, match=message):
+        predict(folder, **options)
+    assert names(folder) == ["images"]
+
+
+# ---- which weights and modules ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "tuned"), [("SALICON", False), (None, False), ("MIT1003", True), ("MIT300", True)]
+)
+def test_mit_sources_use_the_fine_tuned_weights(folder, runs, source, tuned):
+    sharp_run(runs / "other", seed=1)
+    weights = (runs / "other" / "weights_best.pth").read_bytes()
+    (runs / "pretrained_unisal" / "ft_mit1003.pth").write_bytes(weights)
+    path = folder / "images" / "a.png"
+    write_photo(path)
+    maps = {False: plain_map(path), True: plain_map(path, train_id="other")}
+    assert not np.array_equal(maps[True], maps[False])
+    predict(folder, source=source)
+    np.testing.assert_array_equal(pixels(folder / "saliency" / "a.png"), maps[tuned])
+
+
+@pytest.mark.parametrize("source", ["MIT1003", "MIT300"])
+def test_mit_sources_do_without_fine_tuned_weights_where_there_are_none(folder, source):
+    write_photo(folder / "images" / "a.png")
+    predict(folder, source=source)
+    expected = plain_map(folder / "images" / "a.png")
+    np.testing.assert_array_equal(pixels(folder / "saliency" / "a.png"), expected)
+
+
+def test_model_domain_picks_the_modules(folder):
+    path = folder / "images" / "a.png"
+    write_photo(path)
+    predict(folder, model_domain="Hollywood")
+    written = pixels(folder / "saliency" / "a.png")
+    p = unisal.load(device="cpu").image(path, domain="Hollywood")
+    np.testing.assert_array_equal(written, (p / p.max() * 255).astype(np.uint8))
+    assert not np.array_equal(written, plain_map(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "used"),
+    [
+        ({"train_id": "video"}, "SALICON", "UCFSports"),
+        ({"train_id": "video", "model_domain": "Hollywood"}, "Hollywood", "UCFSports"),
+        ({"model_domain": "NOPE"}, "NOPE", "DHF1K"),
+    ],
+)
+def test_an_unknown_domain_falls_back_with_one_warning(
+    folder, runs, caplog, options, missing, used
+):
+    sharp_run(runs / "video", sources=("UCFSports", "DHF1K"))
+    for name in ("a.png", "b.png", "c.png"):
+        write_photo(folder / "images" / name)
+    with caplog.at_level(logging.WARNING):
+        predict(folder, **options)
+    (warning,) = [r.getMessage() for r in caplog.records]
+    assert missing in warning and used in warning
+    predictor = unisal.load(options.get("train_id"), device="cpu")
+    p = predictor.image(folder / "images" / "b.png", domain=used)
+    np.testing.assert_array_equal(pixels(folder / "saliency" / "b.png"), to_grey_levels(p))
+
+
+# ---- predict_examples ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def examples(tmp_path, monkeypatch):
+    folder = tmp_path / "examples"
+    monkeypatch.setattr(folders, "examples_dir", lambda: folder)
+    write_photo(folder / "SALICON" / "images" / "a.png")
+    return folder
+
+
+def predict_examples(**options):
+    folders.predict_examples(device="cpu", **options)
+
+
+def test_examples_get_maps_and_overlays_by_default(examples):
+    write_photo(examples / "MIT1003" / "images" / "b.png", (50, 30))
+    predict_examples()
+    for source, name in (("SALICON", "a.png"), ("MIT1003", "b.png")):
+        assert names(examples / source) == ["images", "overlay", "saliency"]
+        expected = plain_map(examples / source / "images" / name)
+        np.testing.assert_array_equal(pixels(examples / source / "saliency" / name), expected)
+
+
+def test_examples_without_overlays_and_in_another_folder(examples, tmp_path):
+    write_photo(tmp_path / "mine" / "SALICON" / "images" / "c.png")
+    predict_examples(folder=tmp_path / "mine", overlay=False)
+    assert names(tmp_path / "mine" / "SALICON") == ["images", "saliency"]
+    assert names(examples / "SALICON") == ["images"]
+
+
+def test_only_the_mit_examples_use_the_fine_tuned_weights(examples, runs):
+    sharp_run(runs / "other", seed=1)
+    weights = (runs / "other" / "weights_best.pth").read_bytes()
+    (runs / "pretrained_unisal" / "weights_ft_mit1003.pth").write_bytes(weights)
+    write_photo(examples / "MIT1003" / "images" / "a.png")
+    predict_examples(overlay=False)
+    for source, train_id in (("SALICON", None), ("MIT1003", "other")):
+        expected = plain_map(examples / source / "images" / "a.png", train_id=train_id)
+        np.testing.assert_array_equal(pixels(examples / source / "saliency" / "a.png"), expected)
+
+
+def test_what_are_no_examples_of_images_is_left_out(examples, caplog):
+    write_photo(examples / "DHF1K" / "1" / "images" / "0001.png")
+    write_photo(examples / ".hidden" / "images" / "a.png")
+    write_photo(examples / "SALICON" / "images" / ".hidden.png")
+    (examples / "MIT1003" / "images").mkdir(parents=True)
+    (examples / "README.md").touch()
+    with caplog.at_level(logging.WARNING):
+        predict_examples()
+    (warning,) = [r.getMessage() for r in caplog.records]
+    assert "DHF1K" in warning
+    assert names(examples / "SALICON" / "saliency") == ["a.png"]
+    assert names(examples / "MIT1003") == ["images"]
+    assert names(examples / "DHF1K" / "1") == ["images"]
+    assert names(examples / ".hidden") == ["images"]
+
+
+def test_a_bad_example_does_not_stop_the_other_folder(examples):
+    write_photo(examples / "MIT1003" / "images" / "b.png")
+    (examples / "MIT1003" / "images" / "a.png").write_text("no picture")
+    with pytest.raises(SomeFailed, match=r"1 of 2 pictures.*a\.png"):
+        predict_examples()
+    assert names(examples / "MIT1003" / "saliency") == ["b.png"]
+    assert names(examples / "SALICON" / "saliency") == ["a.png"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_examples_without_a_picture_are_a_mistake(tmp_path, exists):
+    folder = tmp_path / "none"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(UserError, match=str(folder)):
+        predict_examples(folder=folder)

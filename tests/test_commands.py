@@ -1,0 +1,373 @@
+"""The command line as a user meets it: what it prints, its exit codes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from importlib import util
+
+import pytest
+from PIL import Image
+from support import PROJECT, run_command, write_photo, write_run, write_salicon
+
+from unisal.cli import as_names, main
+from unisal.errors import SomeFailed, UserError
+from unisal.train.config import TrainerConfig
+
+
+@pytest.fixture(scope="session")
+def commands():
+    spec = util.spec_from_file_location("run", PROJECT / "run.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.COMMANDS
+
+
+@pytest.fixture
+def call(commands, capsys):
+    """Run a command line in this process -> (exit code, stdout, stderr)."""
+
+    def run(*arguments, of=commands):
+        code = main(of, arguments, "run.py")
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """-> the folder of the runs, with the shipped one."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    write_run(tmp_path / "runs" / "pretrained_unisal")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """-> a folder with two pictures in `images/`."""
+    for name in ("a.png", "b.jpg"):
+        write_photo(tmp_path / "pictures" / "images" / name, (30, 40))
+    return tmp_path / "pictures"
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def assert_one_line(stderr, *words):
+    assert stderr.endswith("\n")
+    (line,) = stderr.splitlines()
+    assert line.startswith("run.py: ")
+    for word in words:
+        assert word in line
+
+
+# ---- lists and help -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_the_commands_are_listed_with_one_line_each(call, commands, arguments):
+    code, out, err = call(*arguments)
+    assert (code, err) == (0, "")
+    listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", out, re.MULTILINE))
+    assert list(listed) == list(commands)
+    for name, command in commands.items():
+        assert listed[name] == inspect.getdoc(command).splitlines()[0]
+
+
+def test_the_program_lists_its_commands(commands):
+    done = run_command()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"  {name} " in done.stdout for name in commands)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize(
+    "name", ["predict_examples", "predictions_from_folder", "train", "score_model"]
+)
+def test_help_names_every_option_and_runs_nothing(call, commands, name, flag):
+    code, out, err = call(name, "--device=nonsense", flag)
+    assert (code, err) == (0, "")
+    options = [
+        p.name for p in inspect.signature(commands[name]).parameters.values() if p.name != "options"
+    ]
+    assert all(f"--{option}" in out for option in options)
+    assert "usage: python run.py " + name in out
+
+
+def test_the_help_of_train_describes_every_option_of_a_run(call):
+    _, out, _ = call("train", "--help")
+    undescribed = [f.name for f in fields(TrainerConfig) if not re.search(rf"\b{f.name}\b", out)]
+    assert undescribed == []
+
+
+# ---- values -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["--sources=A,B"],
+        ["--sources", "A,B"],
+        ["--sources=A, B"],
+        ["--sources=('A','B')"],
+        ['--sources=("A", "B")'],
+        ["--sources=(A,B)"],
+        ["--sources=['A','B']"],
+        ["--sources=[A,B]"],
+        ["A,B"],
+    ],
+    ids=" ".join,
+)
+def test_names_can_be_typed_in_many_ways(call, typed):
+    seen = []
+
+    def score(sources=None):
+        seen.append(as_names(sources, "sources"))
+
+    assert call(*["score", *typed], of={"score": score}) == (0, "", "")
+    assert seen == [("A", "B")]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ()),
+        ("", ()),
+        ("A", ("A",)),
+        ("A,", ("A",)),
+        ("A,B", ("A", "B")),
+        (" A , B ", ("A", "B")),
+        (("A", "B"), ("A", "B")),
+        (["A "], ("A",)),
+        ((), ()),
+    ],
+)
+def test_as_names(value, expected):
+    assert as_names(value, "sources") == expected
+
+
+@pytest.mark.parametrize("value", [3, True, {"A": 1}, ("A", 3), [["A"]], 1.5])
+def test_what_is_no_name_is_refused_with_the_options_name(value):
+    with pytest.raises(UserError, match="eval_sources") as refused:
+        as_names(value, "eval_sources")
+    assert repr(value) in str(refused.value)
+
+
+@pytest.mark.parametrize("typed", ["2024_05", "7", "1e3", "True"])
+def test_a_folder_may_have_a_name_that_looks_like_a_number(
+    call, runs, pictures, monkeypatch, typed
+):
+    # Python reads 2024_05 as the number 202405.
+    shutil.move(pictures, pictures.parent / typed)
+    shutil.copytree(runs / "pretrained_unisal", runs / typed)
+    monkeypatch.chdir(pictures.parent)
+    code, _, err = call("predictions_from_folder", typed, f"--train_id={typed}", "--device=cpu")
+    assert (code, err) == (0, "")
+    assert names(pictures.parent / typed / "saliency") == ["a.png", "b.jpg"]
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("typed", ["--overlay=False", "--nooverlay", "--overlay=false"])
+def test_a_switch_that_is_off_is_never_taken_as_on(call, pictures, typed):
+    code, _, _ = call("predictions_from_folder", str(pictures), typed, "--device=cpu")
+    assert code in (0, 2)  # understood or refused
+    assert not (pictures / "overlay").exists()
+
+
+# ---- how a command ends -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("folder x\n  does not exist"), 2, "run.py: folder x does not exist\n"),
+        (SomeFailed("2 of 3 failed: a, b"), 1, "run.py: 2 of 3 failed: a, b\n"),
+        (KeyboardInterrupt(), 130, "run.py: interrupted\n"),
+    ],
+    ids=["mistake", "some failed", "interrupted"],
+)
+def test_an_expected_end_is_one_line_and_an_exit_code(call, error, code, line):
+    def fail():
+        raise error
+
+    assert call("fail", of={"fail": fail}) == (code, "", line)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, ValueError])
+def test_an_error_of_the_program_keeps_its_traceback(call, error):
+    def fail():
+        raise error("a bug")
+
+    with pytest.raises(error, match="a bug"):
+        call("fail", of={"fail": fail})
+
+
+def test_options_reach_the_command_with_their_types(call):
+    seen = []
+
+    def command(name, number=1, **more):
+        seen.append((name, number, more))
+
+    arguments = ["command", "x", "--number=2.5", "--cfg={'a': [1, None]}", "--flag"]
+    assert call(*arguments, of={"command": command}) == (0, "", "")
+    assert seen == [("x", 2.5, {"cfg": {"a": [1, None]}, "flag": True})]
+
+
+MISTAKES = [
+    (["nope"], ["'nope'", "predict_examples", "train"]),
+    (["--bogus=1"], ["--bogus"]),
+    (["predictions_from_folder"], ["folder_path"]),
+    (["predictions_from_folder", "x", "--bogus=1"], ["--bogus=1"]),
+    (["predictions_from_folder", "x", "--folder=1"], ["--folder=1"]),
+    (["predictions_from_folder", *"abcdefgh"], ["h"]),
+    (["predict_examples", "run"], ["run"]),
+    (["predict_examples", "--", "--bogus"], ["--bogus"]),
+    (["predict_examples", "--", "--completion"], ["--completion"]),
+    (["predict_examples", "--examples_dir=no_such_folder"], ["no_such_folder", "does not exist"]),
+    (["predictions_from_folder", "no_such_folder"], ["no_such_folder", "does not exist"]),
+    (["predictions_from_folder", "PICTURES", "--is_video=True"], ["video"]),
+    (["predictions_from_folder", "PICTURES", "--is_video"], ["video"]),
+    (["predictions_from_folder", "PICTURES", "--source=NOPE"], ["'NOPE'", "SALICON", "MIT1003"]),
+    (["predictions_from_folder", "PICTURES", "--train_id=nope"], ["'nope'", "pretrained_unisal"]),
+    (["predictions_from_folder", "PICTURES", "--device=nope"], ["'nope'"]),
+    (["score_model", "nope"], ["SALICON_DATA_DIR"]),
+    (["score_model", "--sources=SALICON,NOPE"], ["SALICON_DATA_DIR"]),
+    (["score_model", "--sources=NOPE"], ["NOPE", "SALICON"]),
+    (["score_model", "--sources=3"], ["sources", "3"]),
+    (["train", "--bogus=1"], ["bogus"]),
+    (["train", "--num_epoch=1"], ["num_epoch", "num_epochs"]),
+    (["train", "3", "4"], ["4"]),
+    (["train", "--lr=fast", "--data_sources=SALICON"], ["lr", "'fast'"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda value: " ".join(value))
+def test_a_mistake_is_one_line_and_exit_code_2(
+    call, runs, pictures, monkeypatch, tmp_path, arguments, words
+):
+    # The folder that is not there is the same wherever the tests run.
+    monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "no_data"))
+    arguments = [str(pictures) if a == "PICTURES" else a for a in arguments]
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert_one_line(err, *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---- as processes -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "has_data", "words"),
+    [
+        (["--bogus=1"], True, ["bogus", "num_epochs"]),
+        (["--data_sources=NOPE"], True, ["data_sources", "NOPE", "SALICON"]),
+        (["--data_sources=SALICON"], False, ["does not exist", "SALICON_DATA_DIR"]),
+        (
+            [
+                "--data_sources=SALICON",
+                "--eval_sources=NOPE",
+                "--model_cfg={'cnn_cfg': {'pretrained': False}}",
+            ],
+            True,
+            ["NOPE", "SALICON"],
+        ),
+    ],
+    ids=["unknown option", "unknown data", "missing data", "unknown data to score"],
+)
+def test_a_mistake_in_train_is_found_before_anything_is_written(tmp_path, options, has_data, words):
+    if has_data:
+        for part in ("train", "val"):
+            write_salicon(tmp_path / "data", part, n=2)
+    env = {"TRAIN_DIR": str(tmp_path / "runs"), "SALICON_DATA_DIR": str(tmp_path / "data")}
+    before = sorted(tmp_path.rglob("*"))
+    done = run_command("train", *options, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, *words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("runs")
+def test_examples_as_a_process(tmp_path):
+    write_photo(tmp_path / "examples" / "SALICON" / "images" / "a.png", (30, 40))
+    done = run_command("predict_examples", f"--examples_dir={tmp_path / 'examples'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = tmp_path / "examples" / "SALICON"
+    assert names(folder) == ["images", "overlay", "saliency"]
+    assert str(folder / "saliency") in done.stdout and str(folder / "overlay") in done.stdout
+    for kind, mode in (("saliency", "L"), ("overlay", "RGB")):
+        written = Image.open(folder / kind / "a.png")
+        assert (written.size, written.mode) == ((40, 30), mode)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_bad_picture_as_a_process(pictures):
+    (pictures / "images" / "bad.png").write_text("no picture")
+    done = run_command("predictions_from_folder", str(pictures))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "bad.png" in done.stderr.splitlines()[-1]
+    assert "a.png" not in done.stderr
+    assert names(pictures / "saliency") == ["a.png", "b.jpg"]
+
+
+def test_an_unknown_run_as_a_process(pictures, runs):
+    shutil.copytree(runs / "pretrained_unisal", runs / "mine")
+    done = run_command("predictions_from_folder", str(pictures), "--train_id=nope")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, "'nope'", "there are: mine, pretrained_unisal")
+    assert names(pictures) == ["images"]
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_an_interrupted_folder_can_be_repeated(call, runs, tmp_path):
+    folder = tmp_path / "many"
+    write_photo(folder / "images" / "000.png", (20, 30))
+    for i in range(1, 60):
+        shutil.copy(folder / "images" / "000.png", folder / "images" / f"{i:03d}.png")
+    maps = folder / "saliency"
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "run.py"), "predictions_from_folder", str(folder)],
+        env={**os.environ, "TRAIN_DIR": str(runs)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background makes their children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        wait_for(lambda: (maps / "000.png").exists() or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert_one_line(err, "interrupted")
+    left = names(maps)
+    assert 0 < len(left) < 60
+    assert left == names(folder / "images")[: len(left)]  # and no temporary file
+    for name in left:
+        Image.open(maps / name).load()  # each is whole
+
+    code, _, err = call("predictions_from_folder", str(folder))
+    assert (code, err) == (0, "")
+    assert names(maps) == names(folder / "images")

@@ -1,0 +1,125 @@
+"""Configurations: where things lie, which options are accepted, and JSON on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import PROJECT
+
+from unisal import config
+from unisal.errors import UserError
+
+
+class Example:
+    """A class that is configured as the network, the trainer and the datasets are."""
+
+    def __init__(self, size=(1, 2), name="a", deep=True):
+        self.config = config.own_arguments(locals())
+
+
+def test_folders_lie_beside_run_py_by_default():
+    assert (config.PROJECT_DIR / "run.py").is_file()
+    assert config.train_dir() == PROJECT / "training_runs"
+    assert config.examples_dir() == PROJECT / "examples"
+    assert config.data_dir("SALICON_DATA_DIR", "SALICON") == PROJECT / "data" / "SALICON"
+
+
+def test_variables_are_read_when_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "salicon"))
+    assert config.train_dir() == tmp_path / "runs"
+    assert config.data_dir("SALICON_DATA_DIR", "SALICON") == tmp_path / "salicon"
+    # An empty variable is how a shell says "not set".
+    monkeypatch.setenv("TRAIN_DIR", "")
+    assert config.train_dir() == PROJECT / "training_runs"
+
+
+@pytest.mark.parametrize(
+    ("train_id", "name"),
+    [("mine", "mine"), (None, "pretrained_unisal"), (7, "7"), (0, "0")],
+    ids=repr,
+)
+def test_a_train_id_is_the_name_of_a_folder(monkeypatch, tmp_path, train_id, name):
+    # Numbers: the command line turns --train_id=0 into one.
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
+    for folder in ("mine", "pretrained_unisal", "7", "0"):
+        (tmp_path / folder).mkdir()
+    assert config.run_dir(train_id) == tmp_path / name
+
+
+def test_an_unknown_train_id_lists_those_that_exist(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
+    for folder in ("second", "first"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"'third'.*there are: first, second$"):
+        config.run_dir("third")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_without_any_run_the_message_says_so(monkeypatch, tmp_path, exists):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path if exists else tmp_path / "none"))
+    with pytest.raises(UserError, match="there is no run yet"):
+        config.run_dir("mine")
+
+
+def test_arguments_are_kept_as_given():
+    assert Example(name="b").config == {"size": (1, 2), "name": "b", "deep": True}
+
+
+def test_accept_turns_lists_into_tuples_at_every_depth_and_leaves_the_rest():
+    given = {"a": [1, [2, [3]]], "b": {"c": [4]}, "d": None, "e": "text", "old": 1}
+    accepted = config.accept(given, "abde", "it", ignored=["old"])
+    assert accepted == {"a": (1, (2, (3,))), "b": {"c": [4]}, "d": None, "e": "text"}
+    assert given["a"] == [1, [2, [3]]]
+    assert config.accept(None, "ab", "it") == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("nam", "did you mean 'name'"), ("xyz", "known are size, name, deep")],
+)
+def test_an_unknown_option_is_named_with_what_may_be_meant(key, hint):
+    with pytest.raises(UserError, match=f"Example has no option '{key}'; {hint}"):
+        config.build(Example, {key: 1})
+
+
+def test_build_lets_overrides_win():
+    built = config.build(Example, {"size": [3, 4], "name": "given"}, name="override")
+    assert built.config == {"size": (3, 4), "name": "override", "deep": True}
+
+
+def test_a_saved_configuration_builds_the_same_again(tmp_path):
+    path = tmp_path / "new" / "Example.json"
+    first = Example(size=((1, 2), 3), name="ä")
+    config.save_json(path, first.config)
+    assert config.build(Example, config.load_json(path)).config == first.config
+    assert [p.name for p in path.parent.iterdir()] == ["Example.json"]
+
+
+def test_a_configuration_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "Example.json"
+    config.save_json(path, {"old": 1})
+    with pytest.raises(TypeError):
+        config.save_json(path, {"new": object()})
+    assert json.loads(path.read_text()) == {"old": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "is missing"), ("{", "cannot be read as JSON"), ("[1]", "holds a list"), (b"\xff", "")],
+    ids=["missing", "cut off", "no object", "no text"],
+)
+def test_a_bad_configuration_file_is_named(tmp_path, content, reason):
+    path = tmp_path / "UNISAL.json"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError, match=f"UNISAL.json {reason}"):
+        config.load_json(path)
+
+
+def test_a_folder_in_place_of_a_configuration_is_named(tmp_path):
+    with pytest.raises(UserError, match=Path(tmp_path).name):
+        config.load_json(tmp_path)

@@ -1,0 +1,82 @@
+"""A file is either the old one or wholly the new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from unisal.files import write_atomically
+
+
+def test_the_file_appears_only_once_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "deep" / "map.png"
+
+    def write(temporary):
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+
+    write_atomically(path, write)
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_temporary_file_is_a_hidden_neighbour_with_the_same_suffix(tmp_path):
+    seen = []
+    write_atomically(tmp_path / "map.JPG", seen.append)
+    (temporary,) = seen
+    # Beside the target, since only then the move is one step; a writer picks the format by suffix.
+    assert temporary.parent == tmp_path
+    assert temporary.suffix == ".JPG"
+    assert temporary.name.startswith(".")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_failed_write_leaves_what_was_there(tmp_path, error, existed):
+    path = tmp_path / "map.png"
+    if existed:
+        path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(path, write)
+    assert [p.read_text() for p in tmp_path.iterdir()] == (["old"] if existed else [])
+
+
+def test_an_existing_file_is_replaced(tmp_path):
+    path = tmp_path / "map.png"
+    for text in ("first", "second"):
+        write_atomically(path, lambda temporary, text=text: temporary.write_text(text))
+    assert path.read_text() == "second"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_are_those_of_an_ordinary_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "ours", lambda temporary: temporary.write_text("x"))
+        (tmp_path / "ordinary").write_text("x")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["x" * 251, "ü" * 125, "with space", "a.b.c", "%s{}"],
+    ids=["255 bytes", "254 bytes", "space", "dots", "format"],
+)
+def test_any_name_that_the_file_system_takes_can_be_written(tmp_path, stem):
+    path = tmp_path / f"{stem}.png"
+    path.write_text("the file system takes it")
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new"
