@@ -121,8 +121,8 @@ class PlainNetwork:
         parameters = self.state[self.per_domain("coarse_gaussians", source)]
         maps = []
         for (mu_y, std_y), (mu_x, std_x) in parameters:
-            y = torch.linspace(0, 1, height)
-            x = torch.linspace(0, 1, width)
+            y = torch.linspace(0, 1, height, dtype=parameters.dtype)
+            x = torch.linspace(0, 1, width, dtype=parameters.dtype)
             gauss_y = torch.exp(-(((y - mu_y) / std_y.exp()) ** 2) / 2)
             gauss_x = torch.exp(-(((x - mu_x) / std_x.exp()) ** 2) / 2)
             maps.append(6 * gauss_y[:, None] * gauss_x[None, :])
@@ -228,7 +228,7 @@ class PlainNetwork:
             if not (static and self.config["bypass_rnn"]):
                 if h is None:
                     width = self.state["rnn.cell_list.0.b_r"].shape[0]
-                    h = torch.zeros(x.shape[0], width, *features.shape[2:])
+                    h = x.new_zeros(x.shape[0], width, *features.shape[2:])
                 h = self.gru(features, h, source)
                 after = self.conv("post_rnn.0", h)
                 after = self.domain_norm("post_rnn.1", after, source).clamp(0, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -17,6 +18,12 @@ def check_sources(sources: Sequence[str]) -> tuple[str, ...]:
     if len({s.lower() for s in sources}) != len(sources):
         raise ValueError(f"sources is {sources!r}; no source may stand there twice")
     return tuple(sources)
+
+
+def check_source(source: str, sources: Sequence[str]) -> None:
+    """`source` has to be one of the network's."""
+    if source not in sources:
+        raise ValueError(f"source is {source!r}; this network knows {sources}")
 
 
 def check_input(x: Tensor, reference: Tensor) -> None:
@@ -43,12 +50,15 @@ def check_target_size(target_size: Sequence[int] | None, x: Tensor) -> tuple[int
     """-> (h, w): as given, else the size of `x`."""
     if target_size is None:
         return x.shape[3], x.shape[4]
-    size = tuple(int(side) for side in target_size)
-    if len(size) != 2 or min(size) < 1:
+    try:
+        height, width = (operator.index(side) for side in target_size)
+    except (TypeError, ValueError):  # not two values, or not whole numbers
+        height = width = 0
+    if min(height, width) < 1:
         raise ValueError(
-            f"target_size is {target_size}; it has to be (height, width), both above 0"
+            f"target_size is {target_size!r}; it has to be (height, width), whole numbers above 0"
         )
-    return size[0], size[1]
+    return height, width
 
 
 def check_state(

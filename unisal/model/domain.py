@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from unisal.model.layers import Context, ContextLayer, Norm, StepBatchNorm2d
+from unisal.model.layers import Context, Norm, NormLayer, StepBatchNorm2d
 
 STATIC_SOURCE = "SALICON"
 """The image domain: its BatchNorms have a momentum of their own."""
 
 
-class DomainBatchNorm2d(ContextLayer):
+class DomainBatchNorm2d(NormLayer):
     """One BatchNorm2d per source, named `bn_<SOURCE>`; the context picks the one to use."""
 
     def __init__(self, channels: int, momenta: dict[str, float]) -> None:
@@ -19,7 +19,12 @@ class DomainBatchNorm2d(ContextLayer):
             self.add_module(f"bn_{source}", StepBatchNorm2d(channels, momentum=momentum))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        return self.get_submodule(f"bn_{context.source}")(x, context)
+        return self.selected(context)(x, context)
+
+    def selected(self, context: Context) -> StepBatchNorm2d:
+        layer = self.get_submodule(f"bn_{context.source}")
+        assert isinstance(layer, StepBatchNorm2d)
+        return layer
 
 
 def norm_maker(

@@ -7,6 +7,7 @@ import json
 import logging
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
@@ -63,12 +64,12 @@ def download_weights(base_url: str = BASE_URL, folder: Path | None = None) -> Pa
             sent a content other than the published one. Nothing is left under the name concerned.
     """
     folder = folder or train_dir() / OFFICIAL
-    base_url = base_url.rstrip("/") + "/"
+    base_url = str(base_url).rstrip("/") + "/"  # the command line may make a number of it
     for name, blob_id in BLOB_IDS.items():
         path = folder / name
         if path.is_file() and git_blob_id(path) == blob_id:
             continue
-        _fetch(base_url + name, path, lambda file, name=name: _check_blob(file, name))
+        _fetch(base_url + name, path, _check_blob)
     _fetch(base_url + NETWORK_CONFIG, folder / NETWORK_CONFIG, _check_json)
     for name in OTHER_CONFIGS:
         try:
@@ -87,8 +88,8 @@ def git_blob_id(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fetch(url: str, path: Path, check) -> None:  # type: ignore[no-untyped-def]
-    """Download to a temporary file, `check` it, and move it to `path`."""
+def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
+    """Download to a temporary file, `check` it and its name, and move it to `path`."""
 
     def download(temporary: Path) -> None:
         try:
@@ -96,14 +97,17 @@ def _fetch(url: str, path: Path, check) -> None:  # type: ignore[no-untyped-def]
         except urllib.error.HTTPError as error:
             kind = NotThere if error.code == 404 else UserError
             raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
-        except (urllib.error.URLError, TimeoutError, HTTPException, OSError) as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: `url` is none
             reason = getattr(error, "reason", error)
             raise UserError(
                 f"{url} cannot be fetched: {reason}; try again, or put the file into {path.parent}"
             ) from None
-        check(temporary)
+        check(temporary, path.name)
 
-    write_atomically(path, download)
+    try:
+        write_atomically(path, download)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from None
 
 
 def _stream(url: str, target: Path, title: str) -> None:
@@ -129,8 +133,8 @@ def _check_blob(file: Path, name: str) -> None:
         )
 
 
-def _check_json(file: Path) -> None:
+def _check_json(file: Path, name: str) -> None:
     try:
         json.loads(file.read_text())
     except ValueError as error:
-        raise UserError(f"what was received is not JSON: {error}") from None
+        raise UserError(f"{name} as received is not JSON: {error}") from None

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from unisal.config import accept, own_arguments
-from unisal.model.checks import check_input, check_sources, check_state, check_target_size
+from unisal.model.checks import (
+    check_input,
+    check_source,
+    check_sources,
+    check_state,
+    check_target_size,
+)
 from unisal.model.conv_gru import ConvGRU, RNNConfig
 from unisal.model.decoder import DecoderBlock, PostCNN, PostRNN, Skip
 from unisal.model.domain import STATIC_SOURCE, domain_suffix, norm_maker
@@ -160,8 +166,7 @@ class UNISAL(nn.Module):
         reference = self.post_cnn.inv_res.conv.get_parameter("0.weight")
         check_input(x, reference)
         target_size = check_target_size(target_size, x)
-        if source not in self.sources:
-            raise ValueError(f"source is {source!r}; this network knows {self.sources}")
+        check_source(source, self.sources)
         batch, steps = x.shape[:2]
         if static is None:
             static = steps == 1 or self.sources == (STATIC_SOURCE,)
@@ -186,6 +191,8 @@ class UNISAL(nn.Module):
     @torch.no_grad()
     def copy_domain(self, source: str, target: str) -> None:
         """Overwrite the modules of the domain `target` with those of `source`."""
+        check_source(source, self.sources)
+        check_source(target, self.sources)
         state = self.state_dict()
         names = {f"bn_{source}": f"bn_{target}"}
         for part, specific in self._specific.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,18 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
             state: Any = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # what matters about an odd file is in the error
+                warnings.simplefilter("ignore")
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as weights: {reason}") from None
+        raise UserError(f"{path} cannot be read as weights: {_reason(error)}") from None
     if isinstance(state, Mapping) and "model_state_dict" in state:
         state = state["model_state_dict"]
     if not isinstance(state, Mapping) or not state:
         raise UserError(f"{path} holds no weights; expected a state dict of tensors")
-    odd = [k for k, v in state.items() if not isinstance(v, Tensor)]
+    odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if odd:
-        raise UserError(f"{path} is no state dict: {_some(odd)} are not tensors")
+        raise UserError(f"{path} is no state dict: {_some(odd)} are not named tensors")
     return dict(state)
 
 
@@ -134,13 +136,23 @@ def _torchvision_state() -> dict[str, Tensor]:
     from torchvision.models import MobileNet_V2_Weights
 
     try:
-        weights = MobileNet_V2_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        weights = MobileNet_V2_Weights.IMAGENET1K_V1.get_state_dict(
+            progress=True, check_hash=True, map_location="cpu", weights_only=True
+        )
     except Exception as error:  # URLError, HTTPError, a wrong hash, a full disk, ...
         raise UserError(
-            f"torchvision's ImageNet weights cannot be fetched ({error}); name a local file in "
-            f"{ENCODER_VARIABLE} or set cnn_cfg's 'pretrained' to False"
+            f"torchvision's ImageNet weights cannot be fetched or read ({_reason(error)}); name a "
+            f"local file in {ENCODER_VARIABLE} or set cnn_cfg's 'pretrained' to False"
         ) from None
     return dict(weights)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a reader said, less PyTorch's advice to read unsafely instead."""
+    said = str(error)
+    if "weights_only" in said:
+        return "it holds something other than tensors"
+    return f"{type(error).__name__}: {said}".splitlines()[0].rstrip(": ")
 
 
 def _some(names: list[str]) -> str:
