@@ -12,15 +12,16 @@ from unisal.train.config import TrainerConfig
 
 
 @documented_by(TrainerConfig)
-def train(eval_sources: Any = None, **options: Any) -> None:
+def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
     eval_sources: what to score afterwards, by default what was trained on.
+    resume: name of a run that was stopped, to go on with it from its newest checkpoint.
     """
     from unisal.evaluate.scoring import dataset_to_score, score_model
     from unisal.train import Trainer
 
-    trainer = Trainer(**options)
+    trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
     sources = as_names(eval_sources, "eval_sources") or trainer.cfg.data_sources
     for source in sources:  # so that a missing data set is found before the training
         dataset_to_score(source)
@@ -29,16 +30,20 @@ def train(eval_sources: Any = None, **options: Any) -> None:
 
 
 def score_model(
-    train_id: str | None = None, sources: Any = "SALICON", device: str = "auto"
+    train_id: str | None = None,
+    sources: Any = "SALICON",
+    model_domain: str | None = None,
+    device: str = "auto",
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas.
+    model_domain: whose modules of the network to use, instead of the source's own.
     """
     from unisal.evaluate.scoring import score_model
 
-    score_model(train_id, as_names(sources, "sources"), device)
+    score_model(train_id, as_names(sources, "sources"), device, model_domain)
 
 
 def predictions_from_folder(
@@ -48,20 +53,33 @@ def predictions_from_folder(
     train_id: str | None = None,
     model_domain: str | None = None,
     overlay: bool = False,
+    smooth_method: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Write a saliency map for every picture in a folder.
+    """Write a saliency map for every picture in a folder, or every frame of a video.
 
     Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
 
-    source: SALICON, MIT1003 or MIT300 (SALICON).
+    is_video: the pictures are the frames of one video, in the order of their names.
+    source: what they are most like. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also
+        DHF1K, Hollywood or UCFSports (DHF1K).
     train_id: the run whose weights to use (pretrained_unisal).
-    model_domain: whose modules of the network to use (SALICON).
+    model_domain: whose modules of the network to use (those for the source).
     overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
+    smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     """
     from unisal.predict.folders import predict_folder
 
-    predict_folder(Path(folder_path), is_video, source, train_id, model_domain, overlay, device)
+    predict_folder(
+        Path(folder_path),
+        is_video,
+        source,
+        train_id,
+        model_domain,
+        overlay,
+        smooth_method,
+        device,
+    )
 
 
 def predict_examples(
@@ -70,11 +88,12 @@ def predict_examples(
     examples_dir: str | None = None,
     device: str = "auto",
 ) -> None:
-    """Write saliency maps and overlays for the pictures in examples/.
+    """Write saliency maps and overlays for the pictures and videos in examples/.
 
     train_id: the run whose weights to use (pretrained_unisal).
     overlay: also write the pictures with their maps over them.
-    examples_dir: another folder to read SALICON/images/ and MIT1003/images/ from.
+    examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
+        <source>/<video>/images/ for videos.
     """
     from unisal.predict.folders import predict_examples
 

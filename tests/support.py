@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import scipy.io
 import torch
@@ -77,12 +78,75 @@ def write_salicon(
             )
 
 
+def write_video(
+    folder: Path,
+    prefix: str,
+    n: int,
+    size: tuple[int, int] = (36, 64),
+    first: int = 1,
+    digits: int = 4,
+    with_maps: bool = True,
+    seed: int = 0,
+) -> None:
+    """Write `n` frames `<prefix><number>.png` of one video with maps and fixations.
+
+    The red channel of the top left pixel is the frame's position in the video, so that a test can
+    tell frames apart.
+    """
+    rng = np.random.default_rng(seed)
+    picture = photo(size, seed)
+    kinds = ("images", "maps", "fixation") if with_maps else ("images",)
+    for kind in kinds:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        name = f"{prefix}{first + i:0{digits}d}.png"
+        frame = np.roll(picture, i, axis=1)
+        frame[0, 0, 0] = i + 1
+        Image.fromarray(frame).save(folder / "images" / name)
+        if with_maps:
+            points = np.zeros(size, np.uint8)
+            points[rng.integers(0, size[0], 5), rng.integers(0, size[1], 5)] = 255
+            blurred = cv2.GaussianBlur(points.astype(np.float32), (0, 0), 3)
+            grey = (blurred / blurred.max() * 255).astype(np.uint8)
+            Image.fromarray(grey).save(folder / "maps" / name)
+            Image.fromarray(points).save(folder / "fixation" / name)
+
+
+def write_dhf1k(root: Path, lengths: Mapping[int, int], **options: Any) -> None:
+    """Write DHF1K videos: {number: frames}."""
+    for number, n in lengths.items():
+        write_video(root / f"annotation/{number:04d}", "", n, seed=number, **options)
+
+
+def write_hollywood(
+    root: Path, lengths: Mapping[tuple[int, int], int], part: str = "train", **options: Any
+) -> None:
+    """Write Hollywood-2 shots: {(video, shot): frames}; numbers go on from shot to shot."""
+    following: dict[int, int] = {}
+    for (video, shot), n in lengths.items():
+        first = following.get(video, 1)
+        following[video] = first + n
+        clip = f"actionclip{part}{video:05d}"
+        folder = root / f"{part}ing" / f"{clip}_{shot}"
+        write_video(folder, f"{clip}_", n, first=first, digits=5, seed=video, **options)
+
+
+def write_ucfsports(
+    root: Path, lengths: Mapping[str, int], part: str = "train", **options: Any
+) -> None:
+    """Write UCF Sports videos: {folder name: frames}."""
+    for seed, (name, n) in enumerate(lengths.items()):
+        title, _, number = name.rpartition("-")
+        folder = root / f"{part}ing" / name
+        write_video(folder, f"{title}_{number}_", n, digits=3, seed=seed, **options)
+
+
 def write_mat(path: Path, points: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:
     """Write 0-based (x, y) points as SALICON's official structure, shared among two observers."""
     gaze = np.zeros((2, 1), [("location", object), ("timestamp", object), ("fixations", object)])
     for k in range(2):
-        one_based = np.array(points[k::2], dtype=np.uint16).reshape(-1, 2) + 1
-        gaze[k, 0] = (np.zeros((1, 2)), np.zeros((1, 1)), one_based)
+        one_based = np.array(points[k::2], dtype=int).reshape(-1, 2) + 1
+        gaze[k, 0] = (np.zeros((1, 2)), np.zeros((1, 1)), one_based.astype(np.uint16))
     path.parent.mkdir(parents=True, exist_ok=True)
     scipy.io.savemat(path, {"gaze": gaze, "resolution": np.array([size], dtype=np.uint16)})
 

@@ -6,10 +6,25 @@
 from __future__ import annotations
 
 from unisal.data.base import Batch, Item, SaliencyDataset
+from unisal.data.dhf1k import DHF1KDataset
+from unisal.data.hollywood import HollywoodDataset
 from unisal.data.salicon import SALICONDataset
+from unisal.data.ucfsports import UCFSportsDataset
+from unisal.data.video import VideoDataset
 
 DATASETS: dict[str, type[SaliencyDataset]] = {
-    dataset.source: dataset for dataset in (SALICONDataset,)
+    dataset.source: dataset
+    for dataset in (DHF1KDataset, HollywoodDataset, UCFSportsDataset, SALICONDataset)
 }
 
-__all__ = ["DATASETS", "Batch", "Item", "SALICONDataset", "SaliencyDataset"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DHF1KDataset",
+    "HollywoodDataset",
+    "Item",
+    "SALICONDataset",
+    "SaliencyDataset",
+    "UCFSportsDataset",
+    "VideoDataset",
+]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.data.transforms import Box, resize_map, resize_rgb
+from unisal.errors import UserError
 
 A = TypeVar("A", bound=np.generic)
 MAX_TRIES = 10
@@ -20,7 +21,11 @@ MAX_TRIES = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a training example may be changed. Every range is drawn from uniformly."""
+    """How far a training example may be changed. Every range is drawn from uniformly.
+
+    Raises:
+        UserError: a value that is not from 0 to 1, named.
+    """
 
     flip: float = 0.5
     """Probability of a mirror image."""
@@ -32,6 +37,13 @@ class Augmentation:
     """Differences from the mean grey are multiplied by a factor in 1 +- this."""
     saturation: float = 0.2
     """Differences from grey are multiplied by a factor in 1 +- this."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise UserError(f"augment's {name} is {value!r}; it has to be from 0 to 1")
+        if self.min_crop == 0:
+            raise UserError("augment's min_crop is 0; it has to be above 0")
 
     def draw(self, rng: np.random.Generator, fixations: NDArray[np.bool_]) -> Change:
         """-> one random change, such that at least one fixation stays in the picture."""

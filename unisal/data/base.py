@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unisal.config import data_dir
+from unisal.config import build, data_dir
 from unisal.data.augment import Augmentation
 from unisal.errors import UserError
 
+E = TypeVar("E")
 PHASES = ("train", "valid", "eval", "test")
 MAX_NAMED_FILES = 5
 
@@ -95,6 +96,10 @@ class SaliencyDataset(Dataset[Item]):
     root_default: ClassVar[str]
     scalar_prefix: ClassVar[str]
     """What its losses are called in TensorBoard."""
+    scored_phase: ClassVar[str] = "eval"
+    """The phase whose examples it is scored on."""
+    score_name: ClassVar[str]
+    """What the files of its scores are called after."""
     config: dict[str, Any]
     """The keyword arguments it was made with."""
     epoch: int = 0
@@ -110,11 +115,13 @@ class SaliencyDataset(Dataset[Item]):
             raise UserError(f"phase is {phase!r}; allowed are {', '.join(PHASES)}")
         if not 0 < subset <= 1:
             raise UserError(f"subset is {subset}; it has to be above 0 and at most 1")
+        if augment and not isinstance(augment, bool | Mapping):
+            raise UserError(f"augment is {augment!r}; it has to be True, False or a dictionary")
         self.phase = phase
         self.seed = [seed] if isinstance(seed, int) else list(seed)
         self.augmentation: Augmentation | None = None
         if augment and phase == "train":
-            self.augmentation = Augmentation(**({} if augment is True else dict(augment)))
+            self.augmentation = build(Augmentation, {} if augment is True else augment)
 
     @classmethod
     def root(cls) -> Path:
@@ -198,6 +205,6 @@ def require_files(what: str, missing: Sequence[Path]) -> None:
         raise UserError(f"{what} missing: {shown}{rest}")
 
 
-def first_share(examples: list[Path], subset: float) -> list[Path]:
+def first_share(examples: list[E], subset: float) -> list[E]:
     """-> the first `int(subset * n)` of the examples."""
     return examples[: int(subset * len(examples))]

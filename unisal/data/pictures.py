@@ -79,6 +79,19 @@ def read_grey(path: Path) -> NDArray[np.float32]:
             raise UserError(f"{path} is damaged or cut off: {error}") from None
 
 
+def read_grey_levels(path: Path) -> NDArray[np.uint8]:
+    """Read an 8-bit map as it is stored: `[H, W] uint8`.
+
+    Raises:
+        UserError: the file is missing, no picture, or damaged.
+    """
+    with _open(path) as image:
+        try:
+            return np.asarray(image.convert("L"))
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise UserError(f"{path} is damaged or cut off: {error}") from None
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """-> (height, width) from the file's header alone, before EXIF orientation."""
     with _open(path) as image:

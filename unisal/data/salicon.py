@@ -45,6 +45,7 @@ class SALICONDataset(SaliencyDataset):
     root_variable = "SALICON_DATA_DIR"
     root_default = "SALICON"
     scalar_prefix = "salicon"
+    score_name = "SALICON"
 
     def __init__(
         self,
@@ -130,10 +131,10 @@ class SALICONDataset(SaliencyDataset):
                 )
 
     def _read_fixations(self, path: Path) -> NDArray[np.bool_]:
-        if path.suffix == ".png":
-            return to_fixation_map(read_grey(path))
-        fixations = read_mat_fixations(path)
         cached = path.with_suffix(".png")
+        if path.suffix == ".png" or cached.is_file():  # this run may have written it
+            return to_fixation_map(read_grey(cached))
+        fixations = read_mat_fixations(path)
         picture = Image.fromarray(fixations.astype(np.uint8) * 255)
         with contextlib.suppress(OSError):  # a read-only folder: read the .mat again next time
             write_atomically(cached, picture.save)
@@ -150,7 +151,8 @@ def read_mat_fixations(path: Path) -> NDArray[np.bool_]:
         UserError: the file is missing, damaged or of another structure.
     """
     try:
-        content = scipy.io.loadmat(path)
+        with path.open("rb") as file:
+            content = scipy.io.loadmat(file)
         height, width = (int(n) for n in content["resolution"].ravel())
         observers = [subject[FIXATION_FIELD] for subject in content["gaze"].ravel()]
     except FileNotFoundError:

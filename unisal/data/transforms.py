@@ -67,11 +67,39 @@ def resize_map(
     return np.asarray(Image.fromarray(saliency_map).resize((size[1], size[0]), bilinear, box))
 
 
+def resize_grey_levels(
+    grey: NDArray[np.uint8], size: tuple[int, int], nearest: bool
+) -> NDArray[np.uint8]:
+    """Resize `[H, W] uint8` to `size` (h, w): antialiased Lanczos, or the nearest pixel."""
+    if grey.shape == tuple(size):
+        return grey
+    how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), how))
+
+
+def centre_crop(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """-> the middle `size` (h, w) of `[H, W, ...] uint8`; black where the picture is smaller."""
+    cropped = np.zeros((*size, *picture.shape[2:]), np.uint8)
+    source, target = [], []
+    for side, wanted in zip(picture.shape, size, strict=False):
+        offset = round((side - wanted) / 2)  # Python's rounding: a half goes to the even number
+        length = min(side, offset + wanted) - max(0, offset)
+        source.append(slice(max(0, offset), max(0, offset) + length))
+        target.append(slice(max(0, -offset), max(0, -offset) + length))
+    cropped[tuple(target)] = picture[tuple(source)]
+    return cropped
+
+
 def normalise(rgb: NDArray[np.uint8]) -> Tensor:
     """`[H, W, 3] uint8` -> `[3, H, W] float32` with ImageNet's mean and standard deviation."""
     mean, std = np.array(RGB_MEAN, np.float32), np.array(RGB_STD, np.float32)
     scaled = (rgb.astype(np.float32) / 255 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+
+
+def to_unit_range(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """8-bit grey levels -> [0, 1]."""
+    return grey.astype(np.float32) / np.float32(255)
 
 
 def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:

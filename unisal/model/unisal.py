@@ -163,9 +163,28 @@ class UNISAL(nn.Module):
         Raises:
             ValueError, TypeError: an input the network cannot take; says which and what it can.
         """
+        if target_size is not None:  # a mistake is found before the work
+            target_size = check_target_size(target_size, x)
+        logits, hidden = self.logits(x, h0, source, static)
+        log_density = self.log_density(logits, target_size)
+        return [log_density, hidden] if return_hidden else log_density
+
+    def logits(
+        self,
+        x: Tensor,
+        h0: Sequence[Tensor | None] | None = None,
+        source: str = "DHF1K",
+        static: bool | None = None,
+    ) -> tuple[Tensor, list[Tensor] | None]:
+        """The first part of `forward`: all but the resize to the target's size and the softmax.
+
+        Args and errors: see `forward`.
+
+        Returns:
+            The smoothed maps `[batch, time, 1, H, W]`, and the state as `forward` returns it.
+        """
         reference = self.post_cnn.inv_res.conv.get_parameter("0.weight")
         check_input(x, reference)
-        target_size = check_target_size(target_size, x)
         check_source(source, self.sources)
         batch, steps = x.shape[:2]
         if static is None:
@@ -183,10 +202,16 @@ class UNISAL(nn.Module):
             remembered, hidden = self.rnn(features, states, context)
             remembered = self.post_rnn(remembered, context)
             features = features + remembered if self.res_rnn else remembered
-        logits = self._decode(features, encoded.tap_2x, encoded.tap_4x, context)
-        logits = upsample_bilinear(logits, target_size)
-        log_density = unfold(spatial_log_softmax(logits), steps)  # [B, T, 1, h, w]
-        return [log_density, hidden] if return_hidden else log_density
+        smoothed = self._decode(features, encoded.tap_2x, encoded.tap_4x, context)
+        return unfold(smoothed, steps), hidden
+
+    @staticmethod
+    def log_density(logits: Tensor, target_size: tuple[int, int] | None = None) -> Tensor:
+        """The last part of `forward`: `[batch, time, 1, H, W]` -> log-probabilities of
+        `target_size` (h, w), default (H, W). Frame by frame it needs little memory."""
+        size = target_size or (logits.shape[-2], logits.shape[-1])
+        log_density = spatial_log_softmax(upsample_bilinear(fold(logits), size))
+        return unfold(log_density, logits.shape[1])  # [B, T, 1, h, w]
 
     @torch.no_grad()
     def copy_domain(self, source: str, target: str) -> None:

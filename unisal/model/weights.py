@@ -43,19 +43,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         UserError: the file cannot be read, or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"weights file {path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            with warnings.catch_warnings():  # what matters about an odd file is in the error
-                warnings.simplefilter("ignore")
-                state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both readers raise many types on a damaged file
-        raise UserError(f"{path} cannot be read as weights: {_reason(error)}") from None
+    state = load_tensors(path)
     if isinstance(state, Mapping) and "model_state_dict" in state:
         state = state["model_state_dict"]
     if not isinstance(state, Mapping) or not state:
@@ -64,6 +52,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if odd:
         raise UserError(f"{path} is no state dict: {_some(odd)} are not named tensors")
     return dict(state)
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file of tensors and plain values, without running any code in it.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise UserError(f"weights file {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings():  # what matters about an odd file is in the error
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # both readers raise many types on a damaged file
+        raise UserError(f"{path} cannot be read as weights: {_reason(error)}") from None
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

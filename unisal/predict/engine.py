@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -10,18 +12,32 @@ from torch import Tensor
 from unisal.device import pick_device
 from unisal.model import UNISAL
 
+STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
+"""Domains whose modules have seen single images only: a video's frames are images to them."""
+CHUNK = 6
+"""Frames of one sequence per call of the network (spec 04)."""
+MAX_FRAMES = 12
+"""Frames of all sequences together per call of the network."""
+
 log = logging.getLogger(__name__)
 
 
 class Engine:
     """A network in evaluation mode on a device.
 
-    Everything that predicts goes through here: pictures in memory, folders, datasets that are
-    scored.
+    Everything that predicts goes through here: pictures and videos in memory, folders, datasets
+    that are scored.
+
+    Args:
+        model: the network.
+        device: see `unisal.device.pick_device`.
+        max_frames: of a video, per call of the network. More need more memory and are hardly
+            faster; no number depends on it.
     """
 
-    def __init__(self, model: UNISAL, device: str = "auto") -> None:
+    def __init__(self, model: UNISAL, device: str = "auto", max_frames: int = MAX_FRAMES) -> None:
         self.device = pick_device(device)
+        self.max_frames = max_frames
         # Forward only, convolutions are faster with the channels last (measured on CPU and GPU).
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -48,3 +64,78 @@ class Engine:
         x = frames.to(self.device).unsqueeze(1)  # [n, 1, 3, H, W]
         y = self.model(x, target_size=target_size, source=domain, static=True)
         return y[:, 0, 0].float().cpu()
+
+    def video(
+        self,
+        frames: Iterable[Tensor],
+        target_size: tuple[int, int],
+        domain: str,
+        step: int,
+        chunk: int = CHUNK,
+    ) -> Iterator[Tensor]:
+        """Predict a video of any length in constant memory.
+
+        The frames are `step` interleaved sequences (0, step, 2 step, ...; 1, step + 1, ...). The
+        network sees a chunk of all of them at a time and carries the state of each one on to
+        the next chunk.
+
+        Args:
+            frames: `[3, H, W] float32` each, as in `images`, in the order of the video. At most
+                a chunk of each sequence is taken ahead of what has been yielded.
+            target_size: (h, w) of the predictions.
+            domain: whose modules to use, one of the network's sources.
+            step: number of sequences.
+            chunk: frames of a sequence per call of the network, fewer where `max_frames` wants
+                it so. No number depends on it, but for rounding.
+
+        Yields:
+            Log-densities `[h, w] float32` on the CPU, in the order of the frames.
+        """
+        chunk = max(1, min(chunk, self.max_frames // step))
+        remaining = iter(frames)
+        states: list[Tensor | None] = [None] * step
+        while taken := list(islice(remaining, step * chunk)):
+            # Maps are held at the network's size: resized one by one, when it is their turn.
+            for logits in self._advance(taken, states, domain):
+                yield self._log_density(logits, target_size)
+
+    @torch.inference_mode()
+    def _advance(
+        self, frames: Sequence[Tensor], states: list[Tensor | None], domain: str
+    ) -> Tensor:
+        """-> the maps `[n, H, W]` of the next n frames, in their order; `states` go on in place."""
+        step = len(states)
+        maps = torch.empty(len(frames), *frames[0].shape[1:], device=self.device)
+        for rows in self._calls(len(frames), step):
+            sequences = [torch.stack(list(frames[row::step])) for row in rows]
+            x = torch.stack(sequences).to(self.device)  # [rows, T, 3, H, W]
+            y, hidden = self.model.logits(
+                x,
+                h0=_joined([states[row] for row in rows]),
+                source=domain,
+                static=domain in STATIC_DOMAINS,
+            )
+            for i, row in enumerate(rows):
+                maps[row::step] = y[i, :, 0]
+                states[row] = None if hidden is None else hidden[0][i : i + 1]
+        return maps
+
+    def _calls(self, n_frames: int, step: int) -> Iterator[range]:
+        """-> which sequences go through the network together: such as have equally many of the
+        `n_frames` frames, and not too many of them."""
+        whole, n_longer = divmod(n_frames, step)
+        for rows, length in ((range(n_longer), whole + 1), (range(n_longer, step), whole)):
+            if length:
+                at_once = max(1, self.max_frames // length)
+                yield from (rows[i : i + at_once] for i in range(0, len(rows), at_once))
+
+    @torch.inference_mode()
+    def _log_density(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
+        y = self.model.log_density(logits[None, None, None], target_size)
+        return y[0, 0, 0].float().cpu()
+
+
+def _joined(states: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The states of several sequences -> one for the batch of them; None at the start."""
+    present = [state for state in states if state is not None]
+    return [torch.cat(present)] if present else [None]

@@ -1,24 +1,35 @@
-"""Predicting whole folders of pictures (spec 05, `predictions_from_folder`, `predict_examples`)."""
+"""Predicting whole folders of pictures and videos (spec 05, `predictions_from_folder`,
+`predict_examples`)."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from unisal.config import examples_dir
-from unisal.data.pictures import list_pictures, read_rgb
+from unisal.data.pictures import list_pictures, picture_size, read_rgb
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.predictor import IMAGE_DOMAIN, Predictor, load
+from unisal.predict.predictor import Predictor, load
+from unisal.predict.smooth import smoothing_window
+from unisal.predict.sources import IMAGE_SOURCE, SOURCES, VIDEO_SOURCE, find_source
 from unisal.predict.writer import write_map, write_overlay
 from unisal.visualize.overlay import draw_overlay
 
-IMAGE_SOURCES = ("SALICON", "MIT1003", "MIT300")
-FINE_TUNED_SOURCES = ("MIT1003", "MIT300")
-"""Sources predicted with the fine-tuned weights, where the run has them."""
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
+READ_AHEAD = 4
+"""Frames of a video that are decoded before the network wants them."""
+EXIF_ORIENTATION, TURNED = 0x0112, range(5, 9)
+"""Where a picture file says how it is to be turned, and what means by a right angle."""
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +41,48 @@ def predict_folder(
     train_id: str | None = None,
     model_domain: str | None = None,
     overlay: bool = False,
+    smooth_method: str | None = None,
     device: str = "auto",
 ) -> None:
     """Predict `<folder>/images/*` into `<folder>/saliency/` (and `<folder>/overlay/`).
 
+    Args:
+        folder: holds pictures, or with `is_video` the frames of one video, in sorted order.
+        is_video: the pictures are one video.
+        source: what the pictures are most like, see `unisal.predict.sources`.
+        train_id: the run whose weights to use.
+        model_domain: whose modules of the network to use, by default those for the source.
+        overlay: also write the pictures with their maps over them.
+        smooth_method: see `Predictor.video`.
+        device: where to run.
+
     Raises:
-        UserError: the folder has no pictures, or an option is wrong; nothing was done.
-        SomeFailed: some pictures could not be read; all others are done.
+        UserError: the folder has no pictures, a video's frames differ in size or one cannot be
+            read, or an option is wrong; nothing was done. A frame that proves to be damaged when
+            its turn has come ends a video there.
+        SomeFailed: some images could not be read; all others are done.
     """
-    if is_video:
-        raise UserError("videos cannot be predicted yet; is_video=False predicts frame by frame")
-    source = source or IMAGE_DOMAIN
-    if source not in IMAGE_SOURCES:
-        raise UserError(f"source is {source!r}; for images allowed are {', '.join(IMAGE_SOURCES)}")
+    source = source or (VIDEO_SOURCE if is_video else IMAGE_SOURCE)
+    kind = find_source(source, for_images=not is_video)
+    smoothing_window(smooth_method)  # a mistake is found before the files are looked at
+    if smooth_method is not None and not is_video:
+        raise UserError("smooth_method is for videos alone; it needs is_video=True")
     pictures = find_pictures(folder)
-    predictor = load(train_id, device, fine_tuned=source in FINE_TUNED_SOURCES)
-    predict_pictures(predictor, pictures, folder, model_domain or IMAGE_DOMAIN, overlay)
+    if is_video:
+        check_frames(pictures)
+    predictor = load(train_id, device, kind.fine_tuned)
+    if is_video:
+        predict_video(predictor, pictures, folder, source, model_domain, overlay, smooth_method)
+    else:
+        predict_pictures(predictor, pictures, folder, model_domain or kind.domain, overlay)
+
+
+class Example(NamedTuple):
+    """A folder with pictures in `images/`."""
+
+    folder: Path
+    source: str
+    is_video: bool
 
 
 def predict_examples(
@@ -54,32 +91,120 @@ def predict_examples(
     overlay: bool = True,
     device: str = "auto",
 ) -> None:
-    """Predict every folder of images under `folder` (default `examples/`).
+    """Predict every folder of images and every video under `folder` (default `examples/`).
 
     Raises:
         UserError: there is nothing to predict.
-        SomeFailed: as `predict_folder`.
+        SomeFailed: as `predict_folder`; also videos that cannot be predicted.
     """
     folder = folder or examples_dir()
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist")
-    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    for other in [f for f in inside if f.name not in EXAMPLE_IMAGE_FOLDERS]:
-        log.warning("%s is left out: videos cannot be predicted yet", other)
-    chosen = [f for f in inside if f.name in EXAMPLE_IMAGE_FOLDERS and has_pictures(f)]
-    if not chosen:
-        names = " or ".join(EXAMPLE_IMAGE_FOLDERS)
-        raise UserError(f"{folder} holds no pictures; expected {names} with a folder {IMAGES}")
-    failed: list[str] = []
-    for example in chosen:
-        predictor = load(train_id, device, fine_tuned=example.name in FINE_TUNED_SOURCES)
+    examples = find_examples(folder)
+    if not examples:
+        names = " or ".join(f"{name}/{IMAGES}" for name in EXAMPLE_IMAGE_FOLDERS)
+        raise UserError(
+            f"{folder} holds no pictures; expected {names}, or {VIDEO_SOURCE}/VIDEO/{IMAGES}"
+        )
+    failed = []
+    for example in examples:
+        predictor = load(train_id, device, SOURCES[example.source].fine_tuned)
         try:
-            pictures = find_pictures(example)
-            predict_pictures(predictor, pictures, example, IMAGE_DOMAIN, overlay)
+            predict_example(predictor, example, overlay)
         except SomeFailed as error:
             failed.append(str(error))
     if failed:
         raise SomeFailed("; ".join(failed))
+
+
+def find_examples(folder: Path) -> list[Example]:
+    """-> the folders with pictures below `folder`: `SALICON` and `MIT1003` are images, every
+    other one holds a folder per video. Hidden ones are left out."""
+    found = []
+    for inside in _visible_folders(folder):
+        if inside.name in EXAMPLE_IMAGE_FOLDERS:
+            found.append(Example(inside, inside.name, is_video=False))
+        else:
+            known = inside.name in SOURCES and SOURCES[inside.name].is_video
+            source = inside.name if known else VIDEO_SOURCE
+            found += [Example(v, source, is_video=True) for v in _visible_folders(inside)]
+    return [example for example in found if has_pictures(example.folder)]
+
+
+def predict_example(predictor: Predictor, example: Example, overlay: bool) -> None:
+    """Predict one example.
+
+    Raises:
+        SomeFailed: some of its images, or its video, could not be predicted.
+    """
+    folder, source, is_video = example
+    pictures = find_pictures(folder)
+    if not is_video:
+        predict_pictures(predictor, pictures, folder, SOURCES[source].domain, overlay)
+        return
+    try:
+        check_frames(pictures)
+        predict_video(predictor, pictures, folder, source, overlay=overlay)
+    except UserError as error:
+        raise SomeFailed(f"video {folder}: {error}") from None
+
+
+def predict_video(
+    predictor: Predictor,
+    frames: Sequence[Path],
+    folder: Path,
+    source: str,
+    domain: str | None = None,
+    overlay: bool = False,
+    smooth_method: str | None = None,
+) -> None:
+    """Predict the frames of one video into `folder`.
+
+    Raises:
+        UserError: a frame is damaged or of another size; those before it may be done.
+    """
+    densities = predictor.video(read_ahead(frames), source, domain, smooth_method=smooth_method)
+    bar = tqdm(frames, desc=folder.name, unit="frame", disable=None)
+    for path, density in zip(bar, densities, strict=True):
+        write_map(folder / MAPS / path.name, density)
+        if overlay:  # read again: to keep the frames until now might take much memory
+            write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
+    _say_done(folder, len(frames), overlay)
+
+
+def read_ahead(paths: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
+    """Read pictures in order, a few of them in advance in threads of their own."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        waiting: deque[Future[NDArray[np.uint8]]] = deque()
+        for path in paths:
+            waiting.append(pool.submit(read_rgb, path))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def check_frames(frames: Sequence[Path]) -> None:
+    """Look at the headers of a video's frames.
+
+    Raises:
+        UserError: one is no picture, or has another size than the first one; names it.
+    """
+    first = shown_size(frames[0])
+    for path in frames[1:]:
+        if (size := shown_size(path)) != first:
+            raise UserError(
+                f"{path} is {size[0]} x {size[1]} pixels, the first frame {frames[0].name} "
+                f"{first[0]} x {first[1]} (height x width); all of a video have to be alike"
+            )
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """-> (height, width) that `read_rgb` will give, from the file's header alone."""
+    height, width = picture_size(path)
+    with Image.open(path) as image:
+        turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+    return (width, height) if turned else (height, width)
 
 
 def predict_pictures(
@@ -99,9 +224,7 @@ def predict_pictures(
         write_map(folder / MAPS / path.name, density)
         if overlay:
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(rgb, density))
-    done = len(pictures) - len(failed)
-    also = f", overlays in {folder / OVERLAYS}" if overlay else ""
-    print(f"{done} saliency maps in {folder / MAPS}{also}")
+    _say_done(folder, len(pictures) - len(failed), overlay)
     if failed:
         raise SomeFailed(
             f"{len(failed)} of {len(pictures)} pictures in {folder / IMAGES} could not be "
@@ -130,3 +253,12 @@ def has_pictures(folder: Path) -> bool:
     """Whether `<folder>/images` holds a picture."""
     images = folder / IMAGES
     return images.is_dir() and bool(list_pictures(images))
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _say_done(folder: Path, n_maps: int, overlay: bool) -> None:
+    also = f", overlays in {folder / OVERLAYS}" if overlay else ""
+    print(f"{n_maps} saliency maps in {folder / MAPS}{also}")

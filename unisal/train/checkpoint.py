@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from unisal.errors import UserError
 from unisal.files import write_atomically
-from unisal.model.weights import BEST
+from unisal.model.weights import BEST, load_tensors
+
+LATEST = "chkpnt_latest.pth"
+"""Written after every epoch and when a run is interrupted."""
+REQUIRED = ("model_state_dict", "optimizer_state_dict", "epoch")
+
+log = logging.getLogger(__name__)
 
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
@@ -23,7 +31,53 @@ def save_best(folder: Path, model: torch.nn.Module, epoch: int, val_loss: float)
     write_atomically(folder / "best_val_loss.dat", lambda file: file.write_text(f"{val_loss}\n"))
 
 
-def save_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
-    """Write `chkpnt_epoch%04d.pth`."""
-    path = folder / f"chkpnt_epoch{epoch:04d}.pth"
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write one checkpoint."""
     write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """-> the checkpoint of a finished epoch."""
+    return folder / f"chkpnt_epoch{epoch:04d}.pth"
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """-> the newest checkpoint that can be read, None if there is none at all.
+
+    Also reads the published code's, which hold no random states. A damaged one is left out with
+    a warning.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    numbered = sorted(folder.glob("chkpnt_epoch*.pth"), reverse=True)
+    found = [f for f in (folder / LATEST, *numbered) if f.is_file()]
+    for path in found:
+        try:
+            content = load_tensors(path)
+        except UserError as error:
+            log.warning("%s; taking an older checkpoint", error)
+            continue
+        missing = [key for key in REQUIRED if not isinstance(content, dict) or key not in content]
+        if not missing:
+            return dict(content)
+        log.warning("%s lacks %s; taking an older checkpoint", path, ", ".join(missing))
+    if found:
+        raise UserError(f"none of the {len(found)} checkpoints in {folder} can be read")
+    return None
+
+
+def random_states() -> dict[str, Any]:
+    """-> the states of all random streams that a training run draws from besides those
+    that follow from its seed and epoch: torch's, for dropout."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Go on with the streams as they were."""
+    torch.set_rng_state(states["cpu"])
+    if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -15,6 +15,17 @@ CHOICES = {
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
 }
+COUNTS = {
+    "num_epochs": 1,
+    "batch_size": 1,
+    "salicon_batch_size": 1,
+    "hollywood_batch_size": 1,
+    "ucfsports_batch_size": 1,
+    "chkpnt_epochs": 1,
+    "num_workers": 0,
+    "seed": 0,
+}
+"""Options that are whole numbers, with the smallest allowed."""
 DEBUG_SUBSETS = {"DHF1K": 0.02, "SALICON": 0.02, "UCFSports": 0.1, "Hollywood": 0.04}
 
 
@@ -45,6 +56,7 @@ class TrainerConfig:
         ema_decay: validate and save a running average of the weights, which keeps this share
             of itself in each step, for instance 0.999 (None: the weights themselves).
         model_cfg: options of the network UNISAL; its sources default to data_sources.
+        init_from: start from the weights of this run, not from ImageNet's encoder (None).
         copy_domain: sources of the network that this run does not train get a copy of this
             source's modules in the saved weights (None).
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
@@ -90,6 +102,7 @@ class TrainerConfig:
     cnn_eval: bool = True
     ema_decay: float | None = None
     model_cfg: Mapping[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
     copy_domain: str | None = None
     prefix: str | None = None
     suffix: str = "unisal"
@@ -113,6 +126,8 @@ class TrainerConfig:
         for name in ("data_sources", "loss_metrics"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
+        if isinstance(values.get("loss_weights"), int | float):
+            values["loss_weights"] = (values["loss_weights"],)
         for name in ("data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "model_cfg"):
             if values.get(name) is None:
                 values.pop(name, None)
@@ -153,15 +168,21 @@ class TrainerConfig:
             for v in value if isinstance(value, tuple) else (value,):
                 if v not in allowed:
                     raise UserError(f"{name} is {v!r}; allowed are {', '.join(allowed)}")
+        if not self.loss_metrics:
+            raise UserError(f"loss_metrics is {self.loss_metrics!r}; name one at least")
         if len(self.loss_metrics) != len(self.loss_weights):
             raise UserError(
                 f"loss_metrics {self.loss_metrics} and loss_weights {self.loss_weights} "
                 "have to be as many"
             )
-        for name in ("num_epochs", "batch_size", "lr", "chkpnt_epochs", "salicon_batch_size"):
+        if isinstance(self.lr, bool) or not isinstance(self.lr, int | float) or not self.lr > 0:
+            raise UserError(f"lr is {self.lr!r}; it has to be a number above 0")
+        for name, smallest in COUNTS.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-                raise UserError(f"{name} is {value!r}; it has to be a number above 0")
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise UserError(
+                    f"{name} is {value!r}; it has to be a whole number, at least {smallest}"
+                )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise UserError(f"ema_decay is {self.ema_decay!r}; it has to be between 0 and 1")
         if not self.data_sources or not isinstance(self.data_sources, tuple):

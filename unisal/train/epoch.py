@@ -77,34 +77,37 @@ def train_epoch(
     optimizer: Optimizer,
     grad_clip: float | None,
     factor: Callable[[str], float],
-    before_step: Callable[[int], None],
+    before_step: Callable[[], None],
     after_step: Callable[[], None],
-) -> dict[str, Losses]:
-    """Train on every batch once -> mean losses per source.
+    means: LossMeans,
+) -> None:
+    """Train on every batch once; its losses go into `means`.
 
-    `before_step(i)` sets the learning rate, `after_step()` sees the new weights,
-    `factor(source)` multiplies a source's loss.
+    `before_step()` sets the learning rate, `after_step()` sees the new weights and may end the
+    epoch by raising, `factor(source)` multiplies a source's loss.
     """
-    means = _Means()
-    for i, batch in enumerate(batches):
-        before_step(i)
+    for batch in batches:
+        before_step()
         loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source))
-        after_step()
         means.add(batch.source, loss)
         _show(batches, means)
-    return means.result()
+        after_step()
 
 
 @torch.no_grad()
 def validate_epoch(
-    model: UNISAL, batches: Iterable[Batch], weights: Mapping[str, float]
+    model: UNISAL,
+    batches: Iterable[Batch],
+    weights: Mapping[str, float],
+    after_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, Losses]:
     """-> mean losses per source, in evaluation mode."""
     model.eval()
-    means = _Means()
+    means = LossMeans()
     for batch in batches:
         means.add(batch.source, forward_loss(model, batch, weights))
         _show(batches, means)
+        after_batch()
     return means.result()
 
 
@@ -117,32 +120,40 @@ def interleaved(
         yield next(running[source]).to(device)
 
 
-def with_progress(batches: Iterator[Batch], total: int, title: str) -> Iterable[Batch]:
+def with_progress(
+    batches: Iterator[Batch], total: int, title: str, done: int = 0
+) -> Iterable[Batch]:
     """A bar with rate and time left; silent where the output is no terminal."""
-    return tqdm(batches, total=total, desc=title, unit="batch", leave=False, disable=None)
+    return tqdm(
+        batches, total=total, initial=done, desc=title, unit="batch", leave=False, disable=None
+    )
 
 
-def _show(batches: Iterable[Batch], means: _Means) -> None:
+def _show(batches: Iterable[Batch], means: LossMeans) -> None:
     if isinstance(batches, tqdm):
         batches.set_postfix({"loss": f"{means.overall():.4f}"}, refresh=False)
 
 
-class _Means:
-    """Running means of the losses per source."""
+class LossMeans:
+    """Running means of the losses per source.
 
-    def __init__(self) -> None:
-        self._values: dict[str, list[list[float]]] = defaultdict(list)
+    Attributes:
+        rows: the losses of every batch so far, by source.
+    """
+
+    def __init__(self, rows: Mapping[str, list[list[float]]] | None = None) -> None:
+        self.rows: dict[str, list[list[float]]] = defaultdict(list, rows or {})
 
     def add(self, source: str, loss: BatchLoss) -> None:
         values = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
-        self._values[source].append(torch.stack(values).tolist())
+        self.rows[source].append(torch.stack(values).tolist())
 
     def overall(self) -> float:
-        totals = [row[0] for rows in self._values.values() for row in rows]
+        totals = [row[0] for rows in self.rows.values() for row in rows]
         return sum(totals) / len(totals)
 
     def result(self) -> dict[str, Losses]:
-        return {source: self._named(rows) for source, rows in self._values.items()}
+        return {source: self._named(rows) for source, rows in self.rows.items()}
 
     @staticmethod
     def _named(rows: list[list[float]]) -> Losses:

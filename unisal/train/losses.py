@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 NSS_WITHOUT_FIXATIONS = 1.0
+SMALLEST_NORM = 1e-30
+"""Below any that a target with structure has, so that a constant one is divided by something."""
 PIXELS = (-3, -2, -1)
 
 
@@ -40,10 +42,11 @@ def nss(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor)
 
 
 def cc(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
-    """Pearson's correlation coefficient over pixels."""
+    """Pearson's correlation coefficient over pixels; 0.0 for a constant target."""
     p = density - density.mean(PIXELS, keepdim=True)
     t = target - target.mean(PIXELS, keepdim=True)
-    return (p * t).sum(PIXELS) / (p.square().sum(PIXELS) * t.square().sum(PIXELS)).sqrt()
+    t = t / t.square().sum(PIXELS, keepdim=True).sqrt().clamp(min=SMALLEST_NORM)
+    return (p * t).sum(PIXELS) / p.square().sum(PIXELS).sqrt()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from unisal.errors import UserError
 from unisal.train.config import TrainerConfig
 
 
@@ -50,3 +52,19 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Set each group's learning rate to its own base times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state; the groups keep their names and base learning rates, which the
+    published code's checkpoints lack.
+
+    Raises:
+        UserError: the state is of other parameters.
+    """
+    own = [{k: group[k] for k in ("name", "base_lr")} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise UserError(f"the checkpoint's optimiser does not fit this run: {error}") from None
+    for group, kept in zip(optimizer.param_groups, own, strict=True):
+        group.update(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from unisal.config import save_json
 class Scalars:
     """Values by tag and epoch: `{"salicon/loss/valid": {"0": 0.51, "1": 0.47}}`."""
 
-    def __init__(self, folder: Path, tboard: bool) -> None:
+    def __init__(
+        self, folder: Path, tboard: bool, earlier: Mapping[str, dict[str, float]] | None = None
+    ) -> None:
         self.path = folder / "all_scalars.json"
-        self.values: dict[str, dict[str, float]] = {}
+        self.values: dict[str, dict[str, float]] = dict(earlier or {})
         self._writer: Any = None
         if tboard:
             from tensorboardX import SummaryWriter

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import logging
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,26 +12,42 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from unisal.config import build, save_json, train_dir
-from unisal.data import DATASETS, Batch, SaliencyDataset
-from unisal.data.samplers import interleave, make_loader
+from unisal.config import load_json, run_dir, save_json, train_dir
+from unisal.data import DATASETS, Batch
+from unisal.data.samplers import interleave, skip_batches
 from unisal.device import pick_device
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import BEST
+from unisal.model.weights import load_state
 from unisal.train import epoch as passes
 from unisal.train.averaging import WeightAverage
-from unisal.train.checkpoint import save_best, save_checkpoint
+from unisal.train.checkpoint import (
+    LATEST,
+    epoch_file,
+    newest_checkpoint,
+    random_states,
+    save_best,
+    save_checkpoint,
+    set_random_states,
+)
 from unisal.train.config import TrainerConfig
-from unisal.train.optim import lr_factor, make_optimizer, set_lr
+from unisal.train.interrupt import DeferredInterrupt
+from unisal.train.optim import load_optimizer, lr_factor, make_optimizer, set_lr
+from unisal.train.setup import make_datasets, make_loaders, make_model
 from unisal.train.tracking import Scalars
 
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss picks the best weights, where it is trained."""
+CONFIG = "Trainer.json"
+CHANGEABLE = ("num_workers", "device", "tboard")
+"""Options that may differ when a run goes on: they change no number."""
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains UNISAL on one or more sources. `Trainer(**options).fit()`.
+    """Trains UNISAL on one or more sources: `Trainer(**options).fit()`, or
+    `Trainer.resume(train_id).fit()` to go on with a run that was stopped.
 
     Args:
         options: see `unisal.train.config.TrainerConfig`.
@@ -45,24 +62,58 @@ class Trainer:
     """
 
     def __init__(self, **options: Any) -> None:
-        self.cfg = TrainerConfig.from_dict(options)
-        self.device = pick_device(self.cfg.device)
-        prefix = self.cfg.prefix or datetime.now().strftime("%Y-%m-%d_%H%M%S")
-        self.folder: Path = train_dir() / f"{prefix}_{self.cfg.suffix}"
-        if self.cfg.new_instance and (self.folder / BEST).exists():
-            raise UserError(f"{self.folder} holds a finished run; choose another prefix or suffix")
-        self.datasets = {phase: self._datasets(phase) for phase in ("train", "valid")}
+        cfg = TrainerConfig.from_dict(options)
+        prefix = cfg.prefix or datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        folder = train_dir() / f"{prefix}_{cfg.suffix}"
+        if cfg.new_instance and (folder / CONFIG).exists():
+            raise UserError(
+                f"{folder} holds a run already; choose another prefix or suffix, "
+                f"or go on with it by --resume={folder.name}"
+            )
+        self._set_up(cfg, folder, checkpoint=None)
 
-        torch.manual_seed(self.cfg.seed)
-        model_cfg = {"sources": self.cfg.data_sources, **self.cfg.model_cfg}
-        self.model = build(UNISAL, model_cfg).to(self.device)
-        self._check_sources()
-        self.average = WeightAverage(self.model, self.cfg.ema_decay) if self.cfg.ema_decay else None
-        self.optimizer = make_optimizer(self.model, self.model.cnn, self.cfg)
-        self.epoch = 0
+    @classmethod
+    def resume(cls, train_id: str, **changes: Any) -> Trainer:
+        """-> the trainer of a run that was stopped, at its newest readable checkpoint.
+
+        On a CPU the run ends with the very weights it would have had without the stop. A run
+        without any checkpoint starts again.
+
+        Args:
+            train_id: name of the run's folder.
+            changes: `num_workers`, `device` or `tboard`; all else is as it was.
+
+        Raises:
+            UserError: no such run, another option, or no checkpoint that can be read.
+        """
+        fixed = [name for name in changes if name not in CHANGEABLE]
+        if fixed:
+            raise UserError(
+                f"{', '.join(fixed)} cannot be changed when a run goes on; "
+                f"only {', '.join(CHANGEABLE)} can"
+            )
+        folder = run_dir(train_id)
+        options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
+        trainer = cls.__new__(cls)
+        trainer._set_up(TrainerConfig.from_dict(options), folder, newest_checkpoint(folder))
+        return trainer
+
+    def _set_up(self, cfg: TrainerConfig, folder: Path, checkpoint: dict[str, Any] | None) -> None:
+        self.cfg, self.folder = cfg, folder
+        self.device = pick_device(cfg.device)
+        self.datasets = {phase: make_datasets(cfg, phase) for phase in ("train", "valid")}
+        torch.manual_seed(cfg.seed)
+        self.model = make_model(cfg, goes_on=checkpoint is not None).to(self.device)
+        self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
+        self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.epoch, self.step = 0, 0
+        self.means = passes.LossMeans()
         self.best_epoch: int | None = None
         self.best_val_score = -float("inf")
         self.scalars: Scalars | None = None
+        self._earlier_scalars: dict[str, dict[str, float]] = {}
+        if checkpoint is not None:
+            self._restore(checkpoint)
 
     @property
     def train_id(self) -> str:
@@ -75,66 +126,78 @@ class Trainer:
         return model
 
     def fit(self) -> None:
-        """Train all epochs; leaves the best weights, checkpoints and scalars in the folder."""
+        """Train all epochs that are left; leaves the best weights, checkpoints and scalars in the
+        folder. Ctrl-C ends the step, saves a checkpoint and raises KeyboardInterrupt."""
         self._prepare_folder()
-        self.scalars = Scalars(self.folder, self.cfg.tboard)
+        self.scalars = Scalars(self.folder, self.cfg.tboard, self._earlier_scalars)
         try:
-            for epoch in range(self.epoch, self.cfg.num_epochs):
-                self.epoch = epoch
-                self._fit_epoch()
+            with DeferredInterrupt() as interrupt:
+                while self.epoch < self.cfg.num_epochs:
+                    self._fit_epoch(interrupt)
+        except KeyboardInterrupt:
+            save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
+            tqdm.write(f"interrupted; go on with --resume={self.train_id}")
+            raise
         finally:
             self.scalars.close()
 
-    def _fit_epoch(self) -> None:
-        train = self._train_epoch()
+    def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
+        self._train_epoch(interrupt)
+        train = self.means.result()
         if self.cfg.copy_domain:
             self._copy_domain(self.cfg.copy_domain)
-        valid = self._run_valid()
+        valid = self._run_valid(interrupt)
         self._track("train", train)
         self._track("valid", valid)
         self._keep_best(valid)
         assert self.scalars is not None
         self.scalars.save()
-        if self._checkpoint_due():
-            save_checkpoint(self.folder, self.epoch, self._checkpoint())
-        losses = [
-            f"{source} {train[source]['loss']:.4f} / {valid[source]['loss']:.4f}"
-            for source in train
-        ]
+        losses = [f"{s} {train[s]['loss']:.4f} / {valid[s]['loss']:.4f}" for s in train]
         tqdm.write(f"{self._title('loss train / valid')}: {', '.join(losses)}")
+        checkpoint = self._checkpoint(finished=True)
+        if self._checkpoint_due():
+            save_checkpoint(epoch_file(self.folder, self.epoch), checkpoint)
+        save_checkpoint(self.folder / LATEST, checkpoint)
+        self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
 
     # ---- one epoch ----------------------------------------------------------------------
-    def _train_epoch(self) -> dict[str, passes.Losses]:
-        loaders = self._loaders("train")
+    def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
+        """Train the steps of the epoch that are left."""
+        loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
         order = self._order(loaders)
+        for source, n_done in Counter(order[: self.step]).items():
+            skip_batches(loaders[source], n_done)
         cnn_trains = self.epoch >= self.cfg.train_cnn_after
         passes.set_training_mode(self.model, self.cfg.cnn_eval, cnn_trains)
 
-        def before_step(step: int) -> None:
-            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, step, len(order)))
+        def before_step() -> None:
+            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
 
         def after_step() -> None:
+            self.step += 1
             if self.average is not None:
                 self.average.update(self.model)
+            interrupt.check()
 
-        batches = passes.interleaved(loaders, order, self.device)
-        return passes.train_epoch(
+        batches = passes.interleaved(loaders, order[self.step :], self.device)
+        passes.train_epoch(
             self.model,
-            passes.with_progress(batches, len(order), self._title("train")),
+            passes.with_progress(batches, len(order), self._title("train"), self.step),
             self._loss_weights,
             self.optimizer,
             self.cfg.grad_clip,
             self.cfg.loss_factor,
             before_step,
             after_step,
+            self.means,
         )
 
-    def _run_valid(self) -> dict[str, passes.Losses]:
-        loaders = self._loaders("valid")
+    def _run_valid(self, interrupt: DeferredInterrupt) -> dict[str, passes.Losses]:
+        loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
         order = self._order(loaders)
         batches = passes.interleaved(loaders, order, self.device)
         shown = passes.with_progress(batches, len(order), self._title("valid"))
-        return passes.validate_epoch(self.best_model, shown, self._loss_weights)
+        return passes.validate_epoch(self.best_model, shown, self._loss_weights, interrupt.check)
 
     @property
     def _loss_weights(self) -> dict[str, float]:
@@ -176,7 +239,8 @@ class Trainer:
         regular = since >= 0 and since % self.cfg.chkpnt_epochs == 0
         return regular or self.epoch == self.cfg.num_epochs - 1
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _checkpoint(self, finished: bool) -> dict[str, Any]:
+        """All that the run needs to go on: after the epoch, or in the midst of it."""
         assert self.scalars is not None
         content = {
             "model_state_dict": self.model.state_dict(),
@@ -185,57 +249,41 @@ class Trainer:
             "best_epoch": self.best_epoch,
             "best_val_score": self.best_val_score,
             "all_scalars": self.scalars.values,
+            "random_states": random_states(),
         }
+        if not finished:
+            content["unfinished"] = {"step": self.step, "losses": dict(self.means.rows)}
         if self.average is not None:
             content["average_state_dict"] = self.average.model.state_dict()
             content["average_steps"] = self.average.steps
         return content
 
-    # ---- set-up -------------------------------------------------------------------------
-    def _datasets(self, phase: str) -> dict[str, SaliencyDataset]:
-        unknown = [s for s in self.cfg.data_sources if s not in DATASETS]
-        if unknown:
-            raise UserError(
-                f"data_sources: {', '.join(unknown)} cannot be trained on; "
-                f"known are {', '.join(DATASETS)}"
-            )
-        return {
-            source: build(
-                DATASETS[source],
-                self.cfg.dataset_options(source),
-                phase=phase,
-                seed=(self.cfg.seed, number),
-            )
-            for number, source in enumerate(self.cfg.data_sources)
-        }
-
-    def _check_sources(self) -> None:
-        for option, sources in (
-            ("data_sources", self.cfg.data_sources),
-            ("copy_domain", (self.cfg.copy_domain,) if self.cfg.copy_domain else ()),
-        ):
-            strange = [s for s in sources if s not in self.model.sources]
-            if strange:
-                raise UserError(
-                    f"{option}: {', '.join(strange)} is not among the network's sources "
-                    f"{self.model.sources}"
-                )
-
-    def _loaders(self, phase: str) -> dict[str, DataLoader[Batch]]:
-        workers = min(self.cfg.num_workers, os.cpu_count() or 1)
-        loaders = {}
-        for source, dataset in self.datasets[phase].items():
-            dataset.epoch = self.epoch
-            loaders[source] = make_loader(
-                dataset, self.cfg.batch_size_of(source), workers, self.device.type == "cuda"
-            )
-        return loaders
+    def _restore(self, content: dict[str, Any]) -> None:
+        origin = f"the checkpoint in {self.folder}"
+        load_state(self.model, content["model_state_dict"], origin)
+        load_optimizer(self.optimizer, content["optimizer_state_dict"])
+        if self.average is not None:
+            average = content.get("average_state_dict", content["model_state_dict"])
+            load_state(self.average.model, average, origin)
+            self.average.steps = content.get("average_steps", 0)
+        self.epoch = content["epoch"] + 1
+        if unfinished := content.get("unfinished"):
+            self.epoch, self.step = content["epoch"], unfinished["step"]
+            self.means = passes.LossMeans(unfinished["losses"])
+        self.best_epoch = content.get("best_epoch")
+        best = content.get("best_val_score")
+        self.best_val_score = -float("inf") if best is None else float(best)
+        self._earlier_scalars = content.get("all_scalars") or {}
+        if "random_states" in content:
+            set_random_states(content["random_states"])
+        else:
+            log.warning("%s holds no random states: dropout goes on with others", origin)
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.cfg.new_instance:
             return
-        save_json(self.folder / "Trainer.json", self.cfg.as_dict())
+        save_json(self.folder / CONFIG, self.cfg.as_dict())
         save_json(self.folder / "UNISAL.json", self.model.config)
         for dataset in self.datasets["train"].values():
             options = {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}

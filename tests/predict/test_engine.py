@@ -1,0 +1,226 @@
+"""Prediction over a video: against one frame after the other in the plain network, for every way
+to cut the video into calls of the network."""
+
+from __future__ import annotations
+
+from itertools import count, islice
+
+import pytest
+import torch
+from plain_network import PlainNetwork
+from support import TINY
+
+from unisal.model import UNISAL
+from unisal.predict.engine import Engine
+
+SIZE = (40, 70)
+N_FRAMES = 26
+TOLERANCE = 1e-5
+
+
+def lively_network(seed=0, **options):
+    """A network whose maps depend on the frames and on what came before them.
+
+    With random weights alone the signal fades from layer to layer; BatchNorms that have seen data
+    keep it up. Those of the GRU's state are damped, since otherwise rounding errors grow
+    from frame to frame without end.
+    """
+    torch.manual_seed(seed)
+    model = UNISAL(**{**TINY, **options})
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0  # keeps what the last step saw
+            layer.train()
+    with torch.no_grad():
+        for source in model.sources:
+            model(torch.randn(2, 3, 3, 64, 64), source=source, static=not model.has_rnn)
+        for name, value in model.state_dict().items():
+            if ".norm_" in name and "_h." in name and name.endswith("running_var"):
+                value *= 64
+            if name.startswith("adaptation"):
+                value *= 0.1
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively_network()
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """-> a video of noise that changes its brightness and its place of most contrast."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(N_FRAMES, 3, 64, 64, generator=generator)
+    x = torch.linspace(0, 1, 64)
+    centres = torch.rand(N_FRAMES, 1, 1, 1, generator=generator)
+    return list(noise * (0.3 + 2 * torch.exp(-(((x - centres) / 0.2) ** 2))) + centres - 0.5)
+
+
+def plain_video(model, frames, source, step, static=False, size=SIZE):
+    """Spec 04: `step` interleaved sequences, each with a state of its own, put back in order."""
+    network = PlainNetwork(model.state_dict(), model.config)
+    maps = [None] * len(frames)
+    for offset in range(step):
+        h = None
+        for i in range(offset, len(frames), step):
+            x = frames[i][None, None]
+            y, h = network(x, target_size=size, h0=h, source=source, static=static)
+            maps[i] = y[0, 0, 0]
+    return torch.stack(maps)
+
+
+@pytest.fixture(scope="module")
+def expected(model, frames):
+    """-> for each step, the maps of DHF1K."""
+    return {step: plain_video(model, frames, "DHF1K", step) for step in (1, 4, 5)}
+
+
+def predict(model, frames, step, domain="DHF1K", max_frames=1000, **options):
+    engine = Engine(model, "cpu", max_frames)
+    maps = list(engine.video(iter(frames), SIZE, domain, step, **options))
+    assert all(y.shape == SIZE and y.dtype == torch.float32 for y in maps)
+    return torch.stack(maps)
+
+
+def assert_same(ours, theirs):
+    torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_the_comparison_can_fail(expected, model, frames):
+    # The maps depend on the frame, on how the frames are interleaved and on the GRU.
+    static = plain_video(model, frames[:12], "DHF1K", 1, static=True)
+    for other in (expected[1][1:13], expected[4][:12], static):
+        assert (expected[1][6:12] - other[6:12]).abs().amax((1, 2)).min() > 500 * TOLERANCE
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 6, 100])
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_a_video_equals_frame_by_frame_whatever_the_chunk(model, frames, expected, step, chunk):
+    assert_same(predict(model, frames, step, chunk=chunk), expected[step])
+
+
+@pytest.mark.parametrize("max_frames", [1, 3, 12])
+@pytest.mark.parametrize("step", [1, 4, 5])
+def test_frames_per_call_change_no_number(model, frames, expected, step, max_frames):
+    assert_same(predict(model, frames, step, max_frames=max_frames), expected[step])
+
+
+@pytest.mark.parametrize("n_frames", range(1, 13))
+def test_a_video_may_be_shorter_than_the_step_or_a_chunk(model, frames, expected, n_frames):
+    for chunk in (1, 2, 6):
+        maps = predict(model, frames[:n_frames], 5, chunk=chunk)
+        assert_same(maps, expected[5][:n_frames])
+
+
+@pytest.mark.parametrize("step", [7, 50])
+def test_any_step_will_do(model, frames, step):
+    expected = plain_video(model, frames[:16], "DHF1K", step)
+    assert_same(predict(model, frames[:16], step), expected)
+    assert_same(predict(model, frames[:16], step, max_frames=3), expected)
+
+
+@pytest.mark.parametrize("domain", ["Hollywood", "UCFSports", "SALICON"])
+def test_every_domain(model, frames, domain):
+    static = domain == "SALICON"
+    expected = plain_video(model, frames[:9], domain, 4, static)
+    assert_same(predict(model, frames[:9], 4, domain, chunk=2), expected)
+
+
+NETWORKS = [
+    # options of the network, domain, whether the GRU is left out
+    ({"sources": ("SALICON",)}, "SALICON", True),
+    ({"sources": ("DHF1K", "MIT1003")}, "MIT1003", True),
+    ({"sources": ("MIT300", "DHF1K")}, "MIT300", True),
+    ({"sources": ("Mine",)}, "Mine", False),
+    ({"bypass_rnn": False}, "SALICON", False),
+    ({"bypass_rnn": False, "sources": ("SALICON",)}, "SALICON", False),
+    ({"res_rnn": False}, "UCFSports", False),
+    ({"ds_bn": False, "ds_smoothing": False, "n_gaussians": 0}, "Hollywood", False),
+]
+
+
+@pytest.mark.parametrize(("options", "domain", "bypassed"), NETWORKS, ids=str)
+def test_the_gru_is_left_out_for_images_alone(frames, options, domain, bypassed):
+    model = lively_network(**options)
+    expected = plain_video(model, frames[:9], domain, 4, static=bypassed)
+    assert_same(predict(model, frames[:9], 4, domain, chunk=2), expected)
+
+
+def test_without_the_gru_the_frames_are_images(model, frames):
+    engine = Engine(model, "cpu")
+    images = engine.images(torch.stack(frames[:9]), SIZE, "SALICON")
+    for step in (1, 4):
+        assert_same(predict(model, frames[:9], step, "SALICON"), images)
+
+
+def test_each_map_is_a_density(model, frames):
+    for y in Engine(model, "cpu").video(frames[:7], (300, 200), "DHF1K", 5):
+        assert y.double().exp().sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_no_frames_no_maps(model):
+    assert list(Engine(model, "cpu").video([], SIZE, "DHF1K", 5)) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "chunk", "max_frames", "ahead"),
+    [(5, 6, 1000, 30), (4, 2, 1000, 8), (1, 1, 1000, 1), (5, 6, 12, 10), (5, 6, 3, 5)],
+)
+def test_no_more_than_a_chunk_is_taken_ahead(model, frames, step, chunk, max_frames, ahead):
+    taken = []
+
+    def endless():
+        for i in count():
+            taken.append(i)
+            yield frames[i % N_FRAMES]
+
+    maps = Engine(model, "cpu", max_frames).video(endless(), SIZE, "DHF1K", step, chunk)
+    assert taken == []
+    for i, _ in enumerate(islice(maps, 2 * ahead + 1)):
+        assert len(taken) == (i // ahead + 1) * ahead
+
+
+def test_the_network_sees_few_frames_at_a_time(model, frames, monkeypatch):
+    sizes = []
+    whole = UNISAL.logits
+
+    def watched(self, x, **options):
+        sizes.append(x.shape[0] * x.shape[1])
+        return whole(self, x, **options)
+
+    monkeypatch.setattr(UNISAL, "logits", watched)
+    predict(model, frames, 5, max_frames=12, chunk=24)
+    assert sizes == [10, 10, 2, 4]  # two of each sequence; at the end two of the first alone
+    sizes.clear()
+    predict(model, frames, 30, max_frames=12)
+    assert sizes == [12, 12, 2]
+
+
+def test_two_videos_at_a_time_do_not_mix(model, frames, expected):
+    engine = Engine(model, "cpu")
+    other = list(reversed(frames))
+    pairs = list(
+        zip(
+            engine.video(frames, SIZE, "DHF1K", 5),
+            engine.video(other, SIZE, "DHF1K", 4, chunk=3),
+            strict=True,
+        )
+    )
+    assert_same(torch.stack([one for one, _ in pairs]), expected[5])
+    assert_same(torch.stack([y for _, y in pairs]), plain_video(model, other, "DHF1K", 4))
+
+
+def test_gradients_stay_as_they_were_between_frames(model, frames):
+    for _ in Engine(model, "cpu").video(frames[:3], SIZE, "DHF1K", 2):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_a_failing_video_tells_its_own_error(model, frames):
+    def failing():
+        yield from frames[:12]
+        raise OSError("the camera was unplugged")
+
+    maps = Engine(model, "cpu").video(failing(), SIZE, "DHF1K", 5)
+    with pytest.raises(OSError, match="unplugged"):
+        list(maps)

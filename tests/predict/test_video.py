@@ -1,0 +1,352 @@
+"""Saliency of a video in memory: against one frame after the other, for every kind of frames."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import PROJECT, TINY, photo
+from torchvision.transforms import functional as tv
+
+from unisal.errors import UserError
+from unisal.model import UNISAL
+from unisal.predict import Predictor
+from unisal.predict.sources import SOURCES, Source, find_source
+
+SIZE = (40, 70)
+TOLERANCE = 1e-5
+
+
+INPUT_SIZE = Source.input_size_for
+
+
+@pytest.fixture(autouse=True)
+def small_input(monkeypatch):
+    """The network sees 64 x 96 pixels instead of ten times as many."""
+    monkeypatch.setattr(Source, "input_size_for", lambda *_: (64, 96))
+
+
+@pytest.fixture
+def real_input(monkeypatch):
+    monkeypatch.setattr(Source, "input_size_for", INPUT_SIZE)
+
+
+def lively_network(**options):
+    """A network whose maps depend on the frames and the GRU's memory, see test_engine.py."""
+    torch.manual_seed(0)
+    model = UNISAL(**{**TINY, **options})
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0
+            layer.train()
+    with torch.no_grad():
+        for source in model.sources:
+            model(torch.randn(2, 3, 3, 64, 96), source=source, static=not model.has_rnn)
+        for name, value in model.state_dict().items():
+            if ".norm_" in name and "_h." in name and name.endswith("running_var"):
+                value *= 64
+            if name.startswith("adaptation"):
+                value *= 0.1
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(lively_network(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return [photo(SIZE, seed) for seed in range(13)]
+
+
+def plain_video(model, frames, domain, step, static, input_size=(64, 96)):
+    """-> log-densities `[n, h, w]`: the network called frame by frame."""
+    maps = [None] * len(frames)
+    for offset in range(step):
+        state = None
+        for i in range(offset, len(frames), step):
+            resized = Image.fromarray(frames[i]).resize(input_size[::-1], Image.Resampling.LANCZOS)
+            x = tv.normalize(tv.to_tensor(resized), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+            with torch.no_grad():
+                y, state = model(
+                    x[None, None],
+                    target_size=frames[i].shape[:2],
+                    h0=state,
+                    return_hidden=True,
+                    source=domain,
+                    static=static,
+                )
+            maps[i] = y[0, 0, 0].numpy()
+    return np.stack(maps)
+
+
+def assert_same(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+# ---- the numbers --------------------------------------------------------------------------
+
+
+RULES = [
+    # source, domain, frame step, static
+    ("DHF1K", "DHF1K", 5, False),
+    ("Hollywood", "Hollywood", 4, False),
+    ("UCFSports", "UCFSports", 4, False),
+    ("SALICON", "SALICON", 4, True),
+    ("MIT1003", "SALICON", 4, True),
+    ("MIT300", "SALICON", 4, True),
+]
+
+
+@pytest.mark.parametrize(("source", "domain", "step", "static"), RULES)
+def test_a_video_equals_its_frames_one_by_one(predictor, frames, source, domain, step, static):
+    maps = list(predictor.video(frames, source, log=True))
+    assert all(y.dtype == np.float32 and y.shape == SIZE for y in maps)
+    assert_same(maps, plain_video(predictor.engine.model, frames, domain, step, static))
+
+
+def test_the_comparison_can_fail(predictor, frames):
+    model = predictor.engine.model
+    maps = [
+        plain_video(model, frames, *rule)
+        for rule in [("DHF1K", 5, False), ("DHF1K", 4, False), ("DHF1K", 5, True)]
+    ] + [plain_video(model, frames[1:] + frames[:1], "DHF1K", 5, False)]
+    for other in maps[1:]:
+        assert np.abs(maps[0] - other)[6:12].max((1, 2)).min() > 100 * TOLERANCE
+
+
+def test_densities_are_the_default(predictor, frames):
+    logs = list(predictor.video(frames, log=True))
+    for density, log_density in zip(predictor.video(frames), logs, strict=True):
+        assert density.dtype == np.float32 and density.shape == SIZE
+        assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(density, np.exp(log_density), rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_a_video_may_be_short(predictor, frames, n):
+    maps = list(predictor.video(frames[:n], log=True))
+    assert len(maps) == n
+    if n:
+        assert_same(maps, plain_video(predictor.engine.model, frames[:n], "DHF1K", 5, False))
+
+
+def test_domain_and_step_can_be_chosen(predictor, frames):
+    maps = list(predictor.video(frames, "DHF1K", domain="UCFSports", frame_step=3, log=True))
+    assert_same(maps, plain_video(predictor.engine.model, frames, "UCFSports", 3, False))
+    maps = list(predictor.video(frames, "DHF1K", domain="SALICON", log=True))
+    assert_same(maps, plain_video(predictor.engine.model, frames, "SALICON", 5, True))
+
+
+def test_an_unknown_domain_falls_back_with_one_warning(frames, caplog):
+    predictor = Predictor(lively_network(sources=("UCFSports", "SALICON")), "cpu")
+    expected = plain_video(predictor.engine.model, frames, "UCFSports", 5, False)
+    for options in ({}, {"domain": "nope"}):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert_same(list(predictor.video(frames, log=True, **options)), expected)
+        (warning,) = [r.getMessage() for r in caplog.records]
+        assert options.get("domain", "DHF1K") in warning and "UCFSports" in warning
+
+
+def test_a_network_for_images_predicts_the_frames_one_by_one(frames, caplog):
+    predictor = Predictor(lively_network(sources=("SALICON",)), "cpu")
+    with caplog.at_level(logging.WARNING):
+        maps = list(predictor.video(frames, log=True))
+    assert_same(maps, plain_video(predictor.engine.model, frames, "SALICON", 1, True))
+    assert "DHF1K" in caplog.text
+
+
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_the_median_over_frames(predictor, frames, window):
+    p, half = np.array(list(predictor.video(frames)), np.float64), window // 2
+    medians = [np.median(p[max(0, i - half) : i + half + 1], axis=0) for i in range(len(p))]
+    maps = list(predictor.video(frames, smooth_method=f"med{window}"))
+    logs = list(predictor.video(frames, smooth_method=f"med{window}", log=True))
+    assert len(maps) == len(logs) == len(frames)
+    for y, log_y, median in zip(maps, logs, medians, strict=True):
+        np.testing.assert_allclose(y, median / median.sum(), rtol=1e-4)
+        np.testing.assert_allclose(np.exp(log_y), y, rtol=1e-5)
+
+
+# ---- the size that the network sees -------------------------------------------------------
+
+
+@pytest.mark.usefixtures("real_input")
+@pytest.mark.parametrize(
+    ("source", "frame_size", "input_size"),
+    [
+        ("DHF1K", (360, 640), (224, 384)),
+        ("DHF1K", (720, 1280), (256, 416)),
+        ("DHF1K", (640, 360), (416, 256)),
+        ("Hollywood", (360, 640), (224, 416)),
+        ("Hollywood", (100, 100), (224, 416)),
+        ("UCFSports", (360, 640), (256, 384)),
+        ("UCFSports", (300, 200), (256, 384)),
+        ("SALICON", (360, 640), (256, 416)),
+        ("SALICON", (480, 640), (288, 384)),
+        ("MIT300", (640, 480), (384, 288)),
+    ],
+)
+def test_the_input_size_depends_on_source_and_frames(source, frame_size, input_size):
+    assert find_source(source).input_size_for(frame_size) == input_size
+
+
+@pytest.mark.usefixtures("real_input")
+@pytest.mark.parametrize(("source", "step"), [("DHF1K", 5), ("UCFSports", 4)])
+def test_the_network_sees_the_frames_at_that_size(predictor, source, step):
+    frames = [photo((360, 640), seed) for seed in range(6)]
+    size = SOURCES[source].input_size_for((360, 640))
+    expected = plain_video(predictor.engine.model, frames, source, step, False, size)
+    assert_same(list(predictor.video(frames, source, log=True)), expected)
+
+
+# ---- the frames ---------------------------------------------------------------------------
+
+
+def test_arrays_images_and_paths_give_the_same(predictor, frames, tmp_path):
+    expected = list(predictor.video(frames))
+    paths = [tmp_path / f"{i}.png" for i in range(len(frames))]
+    for path, frame in zip(paths, frames, strict=True):
+        Image.fromarray(frame).save(path)
+    mixed = [*paths[:4], *map(str, paths[4:6]), *map(Image.fromarray, frames[6:9]), *frames[9:]]
+    for same in (mixed, iter(paths), np.stack(frames), tuple(frames), (f for f in frames)):
+        np.testing.assert_array_equal(list(predictor.video(same)), expected)
+
+
+def test_frames_are_taken_only_as_far_as_needed(predictor, frames):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield frames[len(taken) % len(frames)]
+
+    maps = predictor.video(endless(), smooth_method="med3")
+    assert taken == []
+    chunk = 2 * 5  # frames per call of the network: two of each of five sequences
+    for i, _ in enumerate(islice(maps, 25)):
+        assert len(taken) == ((i + 1) // chunk + 1) * chunk  # the median looks one ahead
+
+
+def test_the_frames_stay_as_they_are(predictor, frames):
+    before = [f.copy() for f in frames]
+    for f in frames:
+        f.flags.writeable = False
+    list(predictor.video(frames))
+    np.testing.assert_array_equal(frames, before)
+
+
+# ---- what goes wrong ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [1, 7, 12])
+def test_a_frame_of_another_size_is_named(predictor, frames, tmp_path, at):
+    changed = [*frames[:at], photo((40, 71)), *frames[at + 1 :]]
+    with pytest.raises(UserError, match=rf"frame {at + 1} is 40 x 71 .* 40 x 70"):
+        list(predictor.video(changed))
+    Image.fromarray(changed[at]).save(tmp_path / "odd.png")
+    changed[at] = tmp_path / "odd.png"
+    with pytest.raises(UserError, match=r"odd\.png is 40 x 71"):
+        list(predictor.video(changed))
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((40, 70), np.uint8), ["[40, 70]", "[height, width, 3] uint8"]),
+        (np.zeros((40, 70, 3), np.float32), ["float32"]),
+        ("missing.png", ["missing.png", "does not exist"]),
+        (Image.new("F", (70, 40)), ["'F'"]),
+    ],
+    ids=["grey", "float", "missing", "mode"],
+)
+def test_a_bad_frame_is_named(predictor, frames, bad, words):
+    with pytest.raises(UserError, match="frame 4") as refused:
+        list(predictor.video([*frames[:3], bad, *frames[3:]]))
+    assert all(word in str(refused.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "NOPE"}, "'NOPE'.*DHF1K, Hollywood, UCFSports, SALICON, MIT1003, MIT300"),
+        ({"frame_step": 0}, "frame_step is 0"),
+        ({"frame_step": -1}, "frame_step is -1"),
+        ({"frame_step": 2.5}, "frame_step is 2.5"),
+        ({"smooth_method": "med4"}, "'med4'"),
+        ({"frames": "video.mp4"}, r"'video\.mp4'"),
+    ],
+)
+def test_a_wrong_option_is_told_when_called(predictor, options, message):
+    def unread():
+        pytest.fail("a frame was read")
+        yield
+
+    with pytest.raises(UserError, match=message):
+        predictor.video(**{"frames": unread(), **options})
+
+
+def test_damaged_weights_are_not_passed_off_as_a_prediction(frames):
+    model = lively_network()
+    model.state_dict()["adaptation_dhf1k.0.bias"][:] = float("nan")
+    with pytest.raises(UserError, match="frame 1 is not finite"):
+        next(Predictor(model, "cpu").video(frames, smooth_method="med3"))
+
+
+# ---- memory -------------------------------------------------------------------------------
+
+# Runs in a process of its own, since a process tells only its highest memory so far. The frames
+# are 1280 x 720; so are the maps, each of which is computed, smoothed over time and looked at. To
+# be done in time, the network is small and sees 64 x 96 pixels, which every so-manieth pixel of
+# a frame makes up: neither the network nor resizing keeps anything from frame to frame but the
+# GRU's states. Not measured: decoding and writing files.
+MEMORY = """
+import json, resource, sys
+sys.path.insert(0, "tests")
+import numpy as np
+import torch
+from support import TINY
+from unisal.model import UNISAL
+from unisal.predict import Predictor, predictor
+from unisal.predict.sources import Source
+
+torch.set_num_threads(1)
+Source.input_size_for = lambda *_: (64, 96)
+predictor.resize_rgb = lambda rgb, size: rgb[::11, ::13][:64, :96]
+rgb = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+frames = (rgb.copy() for _ in range(3000))
+peaks = {}
+maps = Predictor(UNISAL(**TINY), "cpu").video(frames, smooth_method="med3", log=True)
+for i, y in enumerate(maps, 1):
+    assert y.shape == (720, 1280)
+    if i in (100, 1000, 2000, 3000):
+        peaks[i] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB on Linux
+print(json.dumps(peaks))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_memory_does_not_grow_with_the_video():
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    peaks = json.loads(done.stdout)
+    assert set(peaks) == {"100", "1000", "2000", "3000"}
+    # 400 MB are allowed; 107 maps or 144 frames that are kept would be as much.
+    assert peaks["3000"] - peaks["100"] < 50, peaks

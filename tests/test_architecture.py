@@ -1,0 +1,117 @@
+"""Every import keeps to the table "Who may import whom" of docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+
+import pytest
+from support import PROJECT
+
+SOURCES = {
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in [PROJECT / "run.py", *(PROJECT / "unisal").rglob("*.py")]
+}
+"""The files of the program by the names of their modules."""
+
+
+def read_table():
+    """-> what each room may import."""
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    section = text.split("## Who may import whom")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\S+)` \|(.*)\|$", section, re.MULTILINE)
+    assert len({room for room, _ in rows}) == len(rows)
+    return {room: re.findall(r"`(\S+?)`", allowed) for room, allowed in rows}
+
+
+ROOMS = read_table()
+
+
+def is_in(module, room):
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module):
+    """-> the room of a module: the longest name that fits; `unisal` is its own file only."""
+    rooms = [room for room in ROOMS if is_in(module, room)]
+    rooms = [room for room in rooms if room != "unisal" or module == "unisal"]
+    assert rooms, f"{module} stands in no row of the table"
+    return max(rooms, key=len)
+
+
+def imports_of(source, module=""):
+    """-> the project's modules that a source imports, inside functions as well."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} has a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            # What is imported from a package may be a module of it.
+            found |= {name if name in SOURCES else node.module for name in names}
+    return {name for name in found if name.partition(".")[0] in ("unisal", "run")}
+
+
+def faults(module, source):
+    room = room_of(module)
+    allowed = [room, *ROOMS[room]]
+    return [
+        f"{module} imports {name}; {room} may import {', '.join(ROOMS[room]) or 'nothing'}"
+        for name in sorted(imports_of(source, module))
+        if not any(is_in(name, a) and (a != "unisal" or name == "unisal") for a in allowed)
+    ]
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_imports_keep_to_the_table(module):
+    assert faults(module, SOURCES[module].read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "named"),
+    [
+        ("unisal.model.priors", "from unisal.data import DATASETS", "unisal.data"),
+        ("unisal.model.priors", "import unisal.data.base", "unisal.data.base"),
+        (
+            "unisal.model.priors",
+            "def f():\n    from unisal.train import epoch",
+            "unisal.train.epoch",
+        ),
+        ("unisal.data.base", "from unisal.model import UNISAL", "unisal.model"),
+        ("unisal.data.base", "from unisal import predict", "unisal.predict"),
+        ("unisal.data.base", "import unisal", "unisal"),
+        ("unisal.evaluate.metrics", "from unisal.errors import UserError", "unisal.errors"),
+        ("unisal.train.config", "from unisal.model import UNISAL", "unisal.model"),
+        ("unisal.train.trainer", "import run", "run"),
+    ],
+)
+def test_an_import_that_is_not_allowed_is_found(module, source, named):
+    (fault,) = faults(module, source)
+    assert fault.startswith(f"{module} imports {named};")
+
+
+def test_the_rooms_stand_in_an_order():
+    # Without a circle there is an order in which each room needs only those before it.
+    rooms = {room: set(allowed) - {room} for room, allowed in ROOMS.items()}
+    order = list(graphlib.TopologicalSorter(rooms).static_order())
+    assert set(order) == set(ROOMS)
+    assert order[-1] in ("run", "unisal")
+
+
+def test_every_room_of_the_table_is_there():
+    assert set(ROOMS) <= set(SOURCES)
+
+
+def test_metrics_are_functions_on_arrays():
+    tree = ast.parse(SOURCES["unisal.evaluate.metrics"].read_text())
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    assert imported <= {"__future__", "collections", "math", "numpy", "scipy", "typing"}

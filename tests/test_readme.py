@@ -1,0 +1,218 @@
+"""What README.md promises: commands that run, names that exist, links that lead somewhere."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from importlib import util
+
+import pytest
+from support import PROJECT, TINY, write_photo, write_run, write_salicon
+
+from unisal.data import DATASETS
+from unisal.train.config import TrainerConfig
+
+README = (PROJECT / "README.md").read_text()
+PAGES = ["README.md", "examples/README.md", *(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
+
+BY_CI = [
+    "python3 -m venv .venv && .venv/bin/pip install -e . && "
+    ".venv/bin/python run.py predict_examples",
+    '.venv/bin/pip install -e ".[test]" && .venv/bin/python -m pytest',
+]
+"""Run by .ci/run."""
+ELSEWHERE = {"python run.py download_weights": "tests/model/test_download.py"}
+"""Needs the network; tested against a server of its own in the file named."""
+SHORT = ["--num_epochs=1", "--num_workers=0", "--device=cpu", f"--model_cfg={TINY}"]
+"""Makes a training run of the README short; what it says comes first."""
+RUN = {
+    "python run.py": ([], []),
+    "python run.py train --help": ([], []),
+    "python run.py predictions_from_folder my_pictures --overlay=True": (
+        [],
+        ["my_pictures/saliency/a.png", "my_pictures/saliency/b.jpg", "my_pictures/overlay/b.jpg"],
+    ),
+    "python run.py predictions_from_folder my_video --is_video=True": (
+        [],
+        ["my_video/saliency/001.png", "my_video/saliency/006.png"],
+    ),
+    "python run.py train --data_sources=SALICON --prefix=mine": (
+        SHORT,
+        [
+            f"runs/mine_unisal/{name}"
+            for name in (
+                "Trainer.json",
+                "UNISAL.json",
+                "SALICONDataset.json",
+                "weights_best.pth",
+                "best_epoch.dat",
+                "best_val_loss.dat",
+                "chkpnt_epoch0000.pth",
+                "chkpnt_latest.pth",
+                "all_scalars.json",
+                "SALICON_eval_scores.json",
+                "SALICON_eval_mean_scores.json",
+                "SALICON_eval_weighted_mean_scores.json",
+            )
+        ],
+    ),
+    "python run.py train --data_sources=SALICON --prefix=small --augment=True "
+    "--lr_scheduler=cosine --warmup_steps=150 --ema_decay=0.999": (
+        SHORT,
+        ["runs/small_unisal/weights_best.pth"],
+    ),
+    "python run.py train --resume=mine_unisal": ([], ["runs/mine_unisal/weights_best.pth"]),
+    "python run.py score_model --train_id=mine_unisal --sources=SALICON": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/SALICON_eval_scores.json"],
+    ),
+}
+"""Run here, as processes and in this order: what is added to a command, and what it leaves."""
+PYTHON_CHECKS = {
+    ".image(": "assert density.shape == rgb.shape[:2] and density.dtype == np.float32\n"
+    "assert abs(density.sum() - 1) < 1e-3\n",
+    ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
+}
+"""What holds after a Python example in which the key stands."""
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def typed_commands():
+    """-> every command line of README.md that starts a Python, in order."""
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    lines += re.findall(r"`(python [^`]*)`", prose)
+    return [line for line in lines if re.search(r"\bpython3? ", line)]
+
+
+@pytest.fixture(scope="module")
+def commands():
+    spec = util.spec_from_file_location("run", PROJECT / "run.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.COMMANDS
+
+
+# ---- commands and code --------------------------------------------------------------------
+
+
+def test_it_is_known_how_each_command_is_tested():
+    assert set(typed_commands()) == {*BY_CI, *RUN, *ELSEWHERE}
+    for file in ELSEWHERE.values():
+        assert (PROJECT / file).is_file()
+
+
+def test_ci_runs_the_two_lines_as_they_stand():
+    script = (PROJECT / ".ci" / "run").read_text()
+    pattern = re.search(r"grep -E '(.*)' README\.md", script)[1]
+    found = [line for line in README.splitlines() if re.search(pattern, line)]
+    assert found == BY_CI
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """-> a function that runs a program where a reader of the README would be."""
+    home = tmp_path_factory.mktemp("reader")
+    for name in ("photo.jpg", "my_pictures/images/a.png", "my_pictures/images/b.jpg"):
+        write_photo(home / name, (30, 40))
+    for n in range(1, 7):
+        write_photo(home / "my_video" / "images" / f"{n:03d}.png", (30, 40), seed=n)
+    environment = {"TRAIN_DIR": "runs", "PYTHONPATH": str(PROJECT)}
+    environment |= dict(re.findall(r"^export (\w+)=(\S+)$", README, re.MULTILINE))
+    for part in ("train", "val"):
+        write_salicon(home / environment["SALICON_DATA_DIR"], part, n=2)
+    write_run(home / "runs" / "pretrained_unisal")
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=home,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return home
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_the_order_of_the_readme(reader):
+    for command in [c for c in typed_commands() if c in RUN]:
+        more, written = RUN[command]
+        program, script, *arguments = shlex.split(command)
+        assert (program, script) == ("python", "run.py")
+        home = reader(str(PROJECT / script), *arguments, *more)
+        assert [name for name in written if not (home / name).is_file()] == [], command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
+def test_the_python_examples_run(reader, code):
+    (check,) = [check for part, check in PYTHON_CHECKS.items() if part in code]
+    reader("-c", code + check)
+
+
+# ---- names --------------------------------------------------------------------------------
+
+
+def test_all_commands_are_described_and_none_that_is_not_there(commands):
+    described, _, later = README.partition("## Not yet")
+    assert [name for name in commands if name not in described] == []
+    later = set(re.findall(r"`(\w+)`", later.partition("\n## ")[0]))
+    assert not later & set(commands)
+    assert set(re.findall(r"python run\.py (\w+)", README)) <= set(commands)
+
+
+def test_all_options_exist(commands):
+    known = {name for c in commands.values() for name in inspect.signature(c).parameters}
+    known |= {f.name for f in fields(TrainerConfig)} | {"help"}
+    assert set(re.findall(r"--([a-z_]+)", README)) - known == set()
+
+
+def test_the_environment_variables_are_those_that_are_read():
+    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \|.*\| (.*) \|$", README, re.MULTILINE))
+    sources = "\n".join(p.read_text() for p in (PROJECT / "unisal").rglob("*.py"))
+    assert set(rows) == set(re.findall(r'"([A-Z0-9_]+_(?:DIR|WEIGHTS))"', sources))
+    for dataset in DATASETS.values():
+        assert rows[dataset.root_variable] == f"`data/{dataset.root_default}/`"
+
+
+# ---- links --------------------------------------------------------------------------------
+
+
+def anchors(text):
+    """-> what the headings of a page are called in links, as GitHub does."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_lead_somewhere(page):
+    text = (PROJECT / page).read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'<img [^>]*src="([^"]+)"', text)
+    for link in links:
+        if re.match(r"https?:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = ((PROJECT / page).parent / file).resolve() if file else PROJECT / page
+        assert target.is_relative_to(PROJECT) and target.exists(), f"{page}: {link}"
+        assert not anchor or anchor in anchors(target.read_text()), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_are_described_for_those_who_do_not_see_them(page):
+    text = (PROJECT / page).read_text()
+    assert re.findall(r"!\[\]\(", text) == []
+    assert [tag for tag in re.findall(r"<img [^>]*>", text) if 'alt="' not in tag] == []

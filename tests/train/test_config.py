@@ -1,0 +1,211 @@
+"""The options of a run: defaults, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from unisal.config import load_json, save_json
+from unisal.errors import UserError
+from unisal.train.config import TrainerConfig
+
+OFFICIAL = """{
+  "num_epochs": 16, "optim_algo": "SGD", "momentum": 0.9, "lr": 0.04,
+  "lr_scheduler": "ExponentialLR", "lr_gamma": 0.8, "weight_decay": 0.0001,
+  "cnn_weight_decay": 1e-05, "grad_clip": 2.0, "loss_metrics": ["kld", "nss", "cc"],
+  "loss_weights": [1, -0.1, -0.1],
+  "data_sources": ["DHF1K", "Hollywood", "UCFSports", "SALICON"],
+  "batch_size": 4, "salicon_batch_size": 32, "hollywood_batch_size": 4,
+  "ucfsports_batch_size": 4, "salicon_weight": 0.5, "hollywood_weight": 1.0,
+  "ucfsports_weight": 1.0, "data_cfg": {}, "salicon_cfg": {}, "hollywood_cfg": {},
+  "ucfsports_cfg": {}, "shuffle_datasets": true, "cnn_lr_factor": 0.1, "train_cnn_after": 2,
+  "cnn_eval": true, "model_cfg": {}, "prefix": "2020-03-01_120000", "suffix": "unisal",
+  "num_workers": 6, "chkpnt_warmup": 3, "chkpnt_epochs": 2, "tboard": true, "debug": false,
+  "new_instance": true
+}"""
+"""A `Trainer.json` with the options of the published trainer, at their defaults."""
+
+
+def as_json(cfg):
+    return json.loads(json.dumps(cfg.as_dict()))
+
+
+def test_the_defaults_are_the_papers(tmp_path):
+    (tmp_path / "Trainer.json").write_text(OFFICIAL)
+    official = load_json(tmp_path / "Trainer.json")
+    defaults = as_json(TrainerConfig())
+    assert {k: defaults[k] for k in official if k != "prefix"} == {
+        k: v for k, v in official.items() if k != "prefix"
+    }
+
+
+def test_what_the_paper_does_not_have_is_off_by_default():
+    cfg = TrainerConfig()
+    extra = {f.name for f in fields(cfg)} - set(json.loads(OFFICIAL))
+    off = {"warmup_steps": 0, "weigh_sources": False, "augment": False, "ema_decay": None}
+    rest = {"copy_domain": None, "init_from": None, "seed": 0, "device": "auto"}
+    assert {name: getattr(cfg, name) for name in extra} == off | rest
+
+
+def test_an_official_file_loads():
+    cfg = TrainerConfig.from_dict(json.loads(OFFICIAL))
+    assert cfg.data_sources == ("DHF1K", "Hollywood", "UCFSports", "SALICON")
+    assert cfg.loss_metrics == ("kld", "nss", "cc")
+    assert cfg.loss_weights == (1, -0.1, -0.1)
+    assert cfg == TrainerConfig(prefix="2020-03-01_120000")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"data_sources": ("SALICON",), "prefix": "a", "grad_clip": None},
+        {"salicon_cfg": {"out_size": (64, 96)}, "augment": {"flip": 0.1}, "seed": 7},
+        {"debug": True, "suffix": "mine"},
+        {"optim_algo": "Adam", "lr_scheduler": "cosine", "ema_decay": 0.99},
+    ],
+    ids=str,
+)
+def test_a_saved_configuration_is_the_same_again(tmp_path, given):
+    cfg = TrainerConfig.from_dict(given)
+    save_json(tmp_path / "Trainer.json", cfg.as_dict())
+    again = TrainerConfig.from_dict(load_json(tmp_path / "Trainer.json"))
+    assert as_json(again) == as_json(cfg)
+    assert set(as_json(cfg)) == {f.name for f in fields(TrainerConfig)}
+
+
+@pytest.mark.parametrize(
+    "name", ["data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "model_cfg"]
+)
+def test_no_options_may_be_written_as_null(name):
+    assert TrainerConfig.from_dict({name: None}) == TrainerConfig()
+
+
+def test_one_name_may_be_typed_alone():
+    cfg = TrainerConfig.from_dict(
+        {"data_sources": "SALICON", "loss_metrics": "kld", "loss_weights": (1,)}
+    )
+    assert (cfg.data_sources, cfg.loss_metrics) == (("SALICON",), ("kld",))
+    cfg = TrainerConfig.from_dict({"data_sources": "DHF1K,SALICON"})
+    assert cfg.data_sources == ("DHF1K", "SALICON")
+
+
+def test_one_weight_may_be_typed_alone():
+    cfg = TrainerConfig.from_dict({"loss_metrics": "kld", "loss_weights": 2})
+    assert cfg.loss_weights == (2,)
+
+
+def test_what_is_given_is_left_alone_and_cannot_be_changed_afterwards():
+    given = {"data_sources": ["SALICON"], "debug": True, "model_cfg": None}
+    cfg = TrainerConfig.from_dict(given)
+    assert given == {"data_sources": ["SALICON"], "debug": True, "model_cfg": None}
+    with pytest.raises(FrozenInstanceError):
+        cfg.lr = 1
+
+
+# ---- debug --------------------------------------------------------------------------------
+
+
+def test_debug_is_four_short_epochs():
+    cfg = TrainerConfig.from_dict({"debug": True, "num_epochs": 16, "num_workers": 6})
+    assert (cfg.num_epochs, cfg.num_workers) == (4, 0)
+    assert (cfg.chkpnt_warmup, cfg.chkpnt_epochs) == (1, 2)
+    assert cfg.suffix == "unisal_debug"
+    subsets = {s: cfg.dataset_options(s)["subset"] for s in cfg.data_sources}
+    assert subsets == {"DHF1K": 0.02, "SALICON": 0.02, "UCFSports": 0.1, "Hollywood": 0.04}
+
+
+def test_debug_twice_is_debug_once():
+    once = TrainerConfig.from_dict({"debug": True, "suffix": "mine"})
+    assert once.suffix == "mine_debug"
+    assert TrainerConfig.from_dict(once.as_dict()) == once
+
+
+def test_a_subset_of_ones_own_wins_over_debug():
+    cfg = TrainerConfig.from_dict({"debug": True, "salicon_cfg": {"subset": 0.5}})
+    assert cfg.dataset_options("SALICON")["subset"] == 0.5
+    assert "subset" not in TrainerConfig().dataset_options("SALICON")
+
+
+# ---- per source ---------------------------------------------------------------------------
+
+
+def test_each_source_has_options_of_its_own():
+    cfg = TrainerConfig.from_dict(
+        {
+            "data_cfg": {"a": 1},
+            "salicon_cfg": {"b": 2},
+            "hollywood_cfg": {"c": 3},
+            "ucfsports_cfg": {"d": 4},
+            "batch_size": 5,
+            "salicon_batch_size": 6,
+            "hollywood_batch_size": 7,
+            "ucfsports_batch_size": 8,
+        }
+    )
+    options = {s: cfg.dataset_options(s) for s in cfg.data_sources}
+    assert options == {
+        "DHF1K": {"a": 1},
+        "SALICON": {"b": 2},
+        "Hollywood": {"c": 3},
+        "UCFSports": {"d": 4},
+    }
+    sizes = {s: cfg.batch_size_of(s) for s in cfg.data_sources}
+    assert sizes == {"DHF1K": 5, "SALICON": 6, "Hollywood": 7, "UCFSports": 8}
+
+
+def test_a_source_is_weighed_only_when_asked_for():
+    weights = {"salicon_weight": 0.25, "hollywood_weight": 2, "ucfsports_weight": 3}
+    published = TrainerConfig.from_dict(weights)
+    asked = TrainerConfig.from_dict(weights | {"weigh_sources": True})
+    sources = published.data_sources
+    assert {s: published.loss_factor(s) for s in sources} == dict.fromkeys(sources, 1.0)
+    expected = {"DHF1K": 1.0, "SALICON": 0.25, "Hollywood": 2.0, "UCFSports": 3.0}
+    assert {s: asked.loss_factor(s) for s in sources} == expected
+
+
+def test_augment_reaches_every_source():
+    cfg = TrainerConfig.from_dict({"augment": {"flip": 1}, "salicon_cfg": {"augment": False}})
+    assert cfg.dataset_options("Hollywood") == {"augment": {"flip": 1}}
+    assert cfg.dataset_options("SALICON") == {"augment": False}
+
+
+# ---- mistakes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_epoch": 3}, "the trainer has no option 'num_epoch'; did you mean 'num_epochs'"),
+        ({"xyzzy": 3}, "the trainer has no option 'xyzzy'; known are num_epochs, optim_algo"),
+        ({"optim_algo": "adam"}, "optim_algo is 'adam'; allowed are SGD, Adam, RMSprop"),
+        ({"lr_scheduler": None}, "lr_scheduler is None; allowed are ExponentialLR, cosine"),
+        ({"loss_metrics": ("kld", "sim")}, "loss_metrics is 'sim'; allowed are kld, nss, cc"),
+        ({"loss_metrics": ("kld",)}, "loss_metrics .*and loss_weights .*as many"),
+        ({"loss_metrics": (), "loss_weights": ()}, r"loss_metrics is \(\)"),
+        ({"num_epochs": 0}, "num_epochs is 0; it has to be a whole number, at least 1"),
+        ({"num_epochs": 1.5}, r"num_epochs is 1\.5"),
+        ({"seed": -1}, "seed is -1; it has to be a whole number, at least 0"),
+        ({"num_workers": "all"}, "num_workers is 'all'"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"lr": "fast"}, "lr is 'fast'; it has to be a number above 0"),
+        ({"lr": -1}, "lr is -1"),
+        ({"lr": True}, "lr is True"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"salicon_batch_size": -2}, "salicon_batch_size is -2"),
+        ({"hollywood_batch_size": 0}, "hollywood_batch_size is 0"),
+        ({"ucfsports_batch_size": None}, "ucfsports_batch_size is None"),
+        ({"chkpnt_epochs": 0}, "chkpnt_epochs is 0"),
+        ({"ema_decay": 1}, "ema_decay is 1; it has to be between 0 and 1"),
+        ({"ema_decay": 0}, "ema_decay is 0"),
+        ({"data_sources": ()}, r"data_sources is \(\)"),
+        ({"data_sources": 3}, "data_sources is 3"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_named_with_what_is_allowed(given, message):
+    with pytest.raises(UserError, match=message):
+        TrainerConfig.from_dict(given)

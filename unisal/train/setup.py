@@ -1,0 +1,93 @@
+"""What a run is made of, from its options: datasets, network, loaders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch.utils.data import DataLoader
+
+from unisal.config import build
+from unisal.data import DATASETS, Batch, SaliencyDataset
+from unisal.data.samplers import make_loader
+from unisal.errors import UserError
+from unisal.model import UNISAL
+from unisal.model.weights import find_weights, load_state, read_state
+from unisal.train.config import TrainerConfig
+
+
+def make_datasets(cfg: TrainerConfig, phase: str) -> dict[str, SaliencyDataset]:
+    """-> the datasets of a phase by source; each draws from a random stream of its own.
+
+    Raises:
+        UserError: an unknown source, or data that is missing or faulty.
+    """
+    unknown = [s for s in cfg.data_sources if s not in DATASETS]
+    if unknown:
+        raise UserError(
+            f"data_sources: {', '.join(unknown)} cannot be trained on; "
+            f"known are {', '.join(DATASETS)}"
+        )
+    return {
+        source: build(
+            DATASETS[source],
+            cfg.dataset_options(source),
+            phase=phase,
+            seed=(cfg.seed, number),
+        )
+        for number, source in enumerate(cfg.data_sources)
+    }
+
+
+def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
+    """-> the network at its start: from ImageNet's encoder, or from the run that `init_from` names.
+
+    Args:
+        cfg: the run's options.
+        goes_on: weights of a checkpoint will be loaded into it; no other ones are read.
+
+    Raises:
+        UserError: an option or weights that do not fit; names them.
+    """
+    options = {"sources": cfg.data_sources, **cfg.model_cfg}
+    if goes_on or cfg.init_from:
+        options["cnn_cfg"] = {**(options.get("cnn_cfg") or {}), "pretrained": False}
+    model = build(UNISAL, options)
+    _check_sources(cfg, model)
+    if cfg.init_from and not goes_on:
+        weights = find_weights(cfg.init_from)
+        load_state(model, read_state(weights), str(weights))
+    return model
+
+
+def make_loaders(
+    cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset], epoch: int, device: torch.device
+) -> dict[str, DataLoader[Batch]]:
+    """-> the batches of an epoch by source."""
+    workers = min(cfg.num_workers, n_cores())
+    loaders = {}
+    for source, dataset in datasets.items():
+        dataset.epoch = epoch
+        batch_size = cfg.batch_size_of(source)
+        loaders[source] = make_loader(dataset, batch_size, workers, device.type == "cuda")
+    return loaders
+
+
+def n_cores() -> int:
+    """The processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_sources(cfg: TrainerConfig, model: UNISAL) -> None:
+    for option, sources in (
+        ("data_sources", cfg.data_sources),
+        ("copy_domain", (cfg.copy_domain,) if cfg.copy_domain else ()),
+    ):
+        strange = [s for s in sources if s not in model.sources]
+        if strange:
+            raise UserError(
+                f"{option}: {', '.join(strange)} is not among the network's sources {model.sources}"
+            )
