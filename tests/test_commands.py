@@ -227,14 +227,15 @@ MISTAKES = [
     (["predictions_from_folder"], ["folder_path"]),
     (["predictions_from_folder", "x", "--bogus=1"], ["--bogus=1"]),
     (["predictions_from_folder", "x", "--folder=1"], ["--folder=1"]),
-    (["predictions_from_folder", *"abcdefgh"], ["h"]),
+    (["predictions_from_folder", *"abcdefghi"], ["i"]),
     (["predict_examples", "run"], ["run"]),
     (["predict_examples", "--", "--bogus"], ["--bogus"]),
     (["predict_examples", "--", "--completion"], ["--completion"]),
     (["predict_examples", "--examples_dir=no_such_folder"], ["no_such_folder", "does not exist"]),
     (["predictions_from_folder", "no_such_folder"], ["no_such_folder", "does not exist"]),
-    (["predictions_from_folder", "PICTURES", "--is_video=True"], ["video"]),
-    (["predictions_from_folder", "PICTURES", "--is_video"], ["video"]),
+    (["predictions_from_folder", "PICTURES", "--is_video", "--source=NOPE"], ["'NOPE'", "DHF1K"]),
+    (["predictions_from_folder", "PICTURES", "--is_video", "--smooth_method=x"], ["'x'", "medK"]),
+    (["predictions_from_folder", "PICTURES", "--smooth_method=med3"], ["is_video"]),
     (["predictions_from_folder", "PICTURES", "--source=NOPE"], ["'NOPE'", "SALICON", "MIT1003"]),
     (["predictions_from_folder", "PICTURES", "--train_id=nope"], ["'nope'", "pretrained_unisal"]),
     (["predictions_from_folder", "PICTURES", "--device=nope"], ["'nope'"]),
@@ -249,9 +250,10 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda value: " ".join(value))
 def test_a_mistake_is_one_line_and_exit_code_2(
-    call, runs, pictures, monkeypatch, tmp_path, arguments, words
+    call, pictures, monkeypatch, tmp_path, arguments, words
 ):
     # The folder that is not there is the same wherever the tests run.
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "no_data"))
@@ -308,6 +310,39 @@ def test_examples_as_a_process(tmp_path):
     for kind, mode in (("saliency", "L"), ("overlay", "RGB")):
         written = Image.open(folder / kind / "a.png")
         assert (written.size, written.mode) == ((40, 30), mode)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_video_as_a_process(tmp_path):
+    folder = tmp_path / "video"
+    for i in range(7):
+        write_photo(folder / "images" / f"{i}.png", (30, 40), seed=i)
+    command = "predictions_from_folder", str(folder), "--is_video=True"
+    done = run_command(*command, "--overlay", "--smooth_method=med3", "--source=UCFSports")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "7 saliency maps" in done.stdout and str(folder / "overlay") in done.stdout
+    for kind, mode in (("saliency", "L"), ("overlay", "RGB")):
+        assert names(folder / kind) == names(folder / "images")
+        written = Image.open(folder / kind / "6.png")
+        assert (written.size, written.mode) == ((40, 30), mode)
+
+    shutil.rmtree(folder / "saliency")
+    write_photo(folder / "images" / "5.png", (30, 41))
+    done = run_command(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, "5.png", "30 x 41", "30 x 40")
+    assert not (folder / "saliency").exists()
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_bad_example_video_as_a_process(tmp_path):
+    for name in ("bad", "good"):
+        write_photo(tmp_path / "DHF1K" / name / "images" / "1.png", (30, 40))
+    (tmp_path / "DHF1K" / "bad" / "images" / "2.png").write_text("no picture")
+    done = run_command("predict_examples", f"--examples_dir={tmp_path}", "--overlay=False")
+    assert done.returncode == 1
+    assert_one_line(done.stderr, "bad", "2.png")
+    assert names(tmp_path / "DHF1K" / "good" / "saliency") == ["1.png"]
 
 
 @pytest.mark.usefixtures("runs")

@@ -1,4 +1,4 @@
-"""Importing any module has no effect but the import, and nothing loads torch before it is needed."""
+"""Importing any module has no other effect, and nothing loads torch before it is needed."""
 
 from __future__ import annotations
 

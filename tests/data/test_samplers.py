@@ -177,7 +177,7 @@ def test_only_training_examples_are_shuffled():
     assert sorted(orders["train"]) == sorted(orders["valid"])
 
 
-@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
 def test_batches_do_not_depend_on_the_number_of_workers(salicon):
     dataset = salicon(augment=True, seed=(5, 0))
     epochs = {}

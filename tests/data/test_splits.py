@@ -17,7 +17,7 @@ def plain_split(n, seed, val_size, n_x_val=3, step=2):
     """As the published code does it: with numpy's global stream."""
     numbers = np.arange(1, n + 1)
     if seed is not None:
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         np.random.shuffle(numbers)
     start = (n - val_size) // (n_x_val - 1) * step
     valid = numbers[start : start + val_size]

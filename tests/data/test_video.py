@@ -167,7 +167,7 @@ def test_eval_sequences_are_all_frames_once(roots, n):
     dataset = DHF1KDataset("eval", frame_modulo=3)
     sequences = [dataset.frame_numbers(i) for i in range(len(dataset))]
     assert len(sequences) == 3
-    assert sorted(sum(sequences, [])) == list(range(1, max(n, 3) + 1))
+    assert sorted(n for s in sequences for n in s) == list(range(1, max(n, 3) + 1))
     assert all(s[0] == offset for offset, s in enumerate(sequences, 1))
 
 
@@ -313,7 +313,7 @@ def no_prefix(_name):
     return ""
 
 
-def test_the_index_holds_what_is_on_disk(roots, tmp_path):
+def test_the_index_holds_what_is_on_disk(roots):
     write_dhf1k(roots["DHF1K"], {3: 4}, size=(10, 20), first=7)
     write_dhf1k(roots["DHF1K"], {701: 2}, with_maps=False)
     folder = roots["DHF1K"] / "annotation"
@@ -426,7 +426,7 @@ def test_a_missing_or_empty_folder_is_named(roots, source):
 
 def test_a_part_without_a_clip_says_why(roots):
     write_dhf1k(roots["DHF1K"], {1: 5})
-    with pytest.raises(UserError, match="1 of its videos are there.*seq_len=3"):
+    with pytest.raises(UserError, match=r"1 of its videos are there.*seq_len=3"):
         DHF1KDataset("train", **SHORT)
 
 
@@ -457,3 +457,33 @@ def test_a_saved_configuration_builds_the_same(roots, tmp_path):
     again = build(DHF1KDataset, load_json(tmp_path / "DHF1KDataset.json"))
     assert again.config == {**first.config, "out_size": (224, 384)}
     assert again.samples == first.samples
+
+
+OFFICIAL = {
+    "phase": "train",
+    "seq_len": 3,
+    "frame_modulo": 2,
+    "max_seq_len": 1e6,
+    "preproc_cfg": {"rgb_mean": [0.485, 0.456, 0.406]},
+    "out_size": [224, 384],
+    "target_size": [360, 640],
+    "debug": False,
+    "val_size": 100,
+    "n_x_val": 3,
+    "x_val_step": 2,
+    "x_val_seed": 0,
+    "seq_per_vid": 1,
+    "subset": None,
+    "verbose": 1,
+    "n_images_file": "dhf1k_n_images.dat",
+    "register_file": "register/register.json",
+}
+
+
+def test_a_configuration_of_the_published_code_loads_as_it_is(roots):
+    write_dhf1k(roots["DHF1K"], {1: 6, 601: 6})
+    dataset = DHF1KDataset.from_options(OFFICIAL)
+    assert [v.name for v in dataset.videos] == ["0001"]  # the seed 0 shuffles nothing
+    assert dataset.out_size == (224, 384)
+    with pytest.raises(UserError, match=r"DHF1KDataset has no option 'seq_length'.*'seq_len'"):
+        DHF1KDataset.from_options({**OFFICIAL, "seq_length": 3})

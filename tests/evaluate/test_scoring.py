@@ -10,7 +10,14 @@ import pytest
 import scipy.stats
 import torch
 from PIL import Image
-from support import run_command, write_run, write_salicon
+from support import (
+    run_command,
+    write_dhf1k,
+    write_hollywood,
+    write_run,
+    write_salicon,
+    write_ucfsports,
+)
 from torchvision.transforms import functional as tv
 
 from unisal.errors import UserError
@@ -123,11 +130,12 @@ def test_a_mistake_is_found_before_any_work(tmp_path, train_id, sources, message
     assert not list(tmp_path.rglob("*_scores.json"))
 
 
-def test_a_prediction_that_is_not_finite_names_its_picture(salicon, tmp_path):
+@pytest.mark.usefixtures("salicon")
+def test_a_prediction_that_is_not_finite_names_its_picture(tmp_path):
     state = write_run(tmp_path / "runs" / "mine").state_dict()
     state["adaptation_salicon.0.bias"][:] = NAN
     torch.save(state, tmp_path / "runs" / "mine" / "weights_best.pth")
-    with pytest.raises(UserError, match="COCO_val2014_000000000001.jpg is not finite"):
+    with pytest.raises(UserError, match=r"COCO_val2014_000000000001\.jpg is not finite"):
         score_model("mine", device="cpu")
 
 
@@ -146,21 +154,114 @@ def test_a_frame_has_its_metrics_in_order():
 
 
 def test_undefined_scores_are_left_out_counted_and_told():
-    rows = np.array([[1.0, NAN, 0.5, 0.2], [3.0, 2.0, NAN, 0.4], [5.0, NAN, 0.1, 0.6]])
-    scores = Scores("SALICON", rows)
+    rows = [[[1.0, NAN, 0.5, 0.2]], [[3.0, 2.0, NAN, 0.4]], [[5.0, NAN, 0.1, 0.6]]]
+    scores = Scores.from_frames("SALICON", np.array(rows))
     assert scores.means == pytest.approx([3.0, 2.0, 0.3, 0.4])
+    assert scores.weighted_means == pytest.approx(scores.means)  # images: one frame each
     assert scores.n_undefined.tolist() == [0, 2, 1, 0]
     assert "3 undefined" in scores.table()
 
 
 def test_all_defined_scores_need_no_note():
-    assert "undefined" not in Scores("SALICON", np.ones((2, 4))).table()
+    assert "undefined" not in Scores.from_frames("SALICON", np.ones((2, 1, 4))).table()
+
+
+def test_videos_count_alike_in_one_mean_and_frames_in_the_other():
+    short = np.array([[1.0, 2.0, NAN, 1.0]])
+    long = np.array([[4.0, NAN, NAN, 1.0], [5.0, NAN, NAN, 1.0], [6.0, 8.0, NAN, 1.0]])
+    scores = Scores.from_frames("DHF1K", [short, long])
+    np.testing.assert_allclose(scores.rows, [[1, 2, NAN, 1], [5, 8, NAN, 1]])
+    np.testing.assert_allclose(scores.means, [3, 5, NAN, 1])
+    np.testing.assert_allclose(scores.weighted_means, [4, 5, NAN, 1])
+    assert scores.n_undefined.tolist() == [0, 2, 4, 0]
 
 
 def test_saved_scores_are_json_also_where_a_score_is_undefined(tmp_path, recwarn):
-    rows = np.array([[1.0, NAN, 0.5, 0.2], [3.0, NAN, 0.25, 0.4]])
-    Scores("SALICON", rows).save(tmp_path)
+    rows = np.array([[[1.0, NAN, 0.5, 0.2]], [[3.0, NAN, 0.25, 0.4]]])
+    Scores.from_frames("SALICON", rows).save(tmp_path)
     saved, means, weighted = (strict_json(tmp_path / f"{name}.json") for name in FILES)
     assert saved == [[1.0, None, 0.5, 0.2], [3.0, None, 0.25, 0.4]]
     assert means == weighted == [2.0, None, 0.375, pytest.approx(0.3)]
     assert not recwarn.list
+
+
+# ---- videos -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    """Two short validation videos of DHF1K; -> the network of the run `mine`."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path / "DHF1K"))
+    write_dhf1k(tmp_path / "DHF1K", {1: 3, 601: 3, 602: 7})
+    return write_run(tmp_path / "runs" / "mine")
+
+
+def plain_video_scores(model, folder, n, static):
+    """Each of the five interleaved sequences through the network at once, frame by frame scored."""
+    rows = {}
+    for offset in range(1, 6):
+        numbers = list(range(offset, n + 1, 5))
+        if not numbers:
+            continue
+        frames = []
+        for number in numbers:
+            picture = Image.open(folder / "images" / f"{number:04d}.png").resize(
+                (384, 224), Image.Resampling.LANCZOS
+            )
+            frames.append(
+                tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+            )
+        source = "SALICON" if static else "DHF1K"
+        with torch.no_grad():
+            y = model(torch.stack(frames)[None], (36, 64), source=source, static=static)[0, :, 0]
+        for number, log_p in zip(numbers, y.double().numpy(), strict=True):
+            t = np.asarray(Image.open(folder / "maps" / f"{number:04d}.png"), float)
+            p, t = np.exp(log_p), t / t.sum()
+            rows[number] = [
+                scipy.stats.entropy(t.ravel(), p.ravel()),
+                np.minimum(p / p.sum(), t).sum(),
+            ]
+    return np.array([rows[number] for number in sorted(rows)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("static", [False, True])
+def test_videos_are_scored_frame_by_frame(videos, tmp_path, static):
+    domain = "SALICON" if static else None
+    (scores,) = score_model("mine", ["DHF1K"], device="cpu", model_domain=domain)
+    expected = [
+        plain_video_scores(videos, tmp_path / "DHF1K" / "annotation" / name, n, static)
+        for name, n in (("0601", 3), ("0602", 7))
+    ]
+    kld_sim = scores.rows[:, [METRICS.index("kld"), METRICS.index("sim")]]
+    np.testing.assert_allclose(kld_sim, [e.mean(axis=0) for e in expected], rtol=1e-4)
+    frames = np.concatenate(expected)
+    np.testing.assert_allclose(
+        scores.weighted_means[[METRICS.index("kld"), METRICS.index("sim")]],
+        frames.mean(axis=0),
+        rtol=1e-4,
+    )
+    name = "DHF1K_as_SALICON" if static else "DHF1K"
+    saved = strict_json(tmp_path / "runs" / "mine" / f"{name}_eval_scores.json")
+    np.testing.assert_allclose(saved, scores.rows)
+
+
+@pytest.mark.usefixtures("videos")
+def test_a_run_is_scored_with_the_options_of_its_datasets(tmp_path):
+    options = {"out_size": [32, 64], "subset": 0.1, "augment": True, "seq_len": 4, "phase": "train"}
+    (tmp_path / "runs" / "mine" / "DHF1KDataset.json").write_text(json.dumps(options))
+    dataset = dataset_to_score("DHF1K", tmp_path / "runs" / "mine")
+    assert dataset.out_size == (32, 64)
+    assert [v.name for v in dataset.videos] == ["0601", "0602"]
+
+
+@pytest.mark.usefixtures("videos")
+def test_hollywood_and_ucfsports_are_scored_on_their_test_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOLLYWOOD_DATA_DIR", str(tmp_path / "HW"))
+    monkeypatch.setenv("UCFSPORTS_DATA_DIR", str(tmp_path / "UCF"))
+    write_hollywood(tmp_path / "HW", {(3, 1): 2}, part="test", size=(20, 40))
+    write_ucfsports(tmp_path / "UCF", {"Golf-001": 2}, part="test", size=(20, 40))
+    score_model("mine", ["Hollywood", "UCFSports"], device="cpu")
+    written = {p.name for p in (tmp_path / "runs" / "mine").glob("*_eval_mean_scores.json")}
+    assert written == {f"{s}_resized_eval_mean_scores.json" for s in ("Hollywood", "UCFSports")}

@@ -1,18 +1,21 @@
-"""Whole folders of pictures: which files are read, what is written where, and what goes wrong."""
+"""Whole folders of pictures and videos: which files are read, what is written where, and what goes wrong."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import photo, write_photo, write_run
+from support import PROJECT, photo, write_photo, write_run
 
 import unisal
 from unisal.errors import SomeFailed, UserError
 from unisal.predict import folders
+from unisal.predict.sources import Source
 from unisal.predict.writer import to_grey_levels
 from unisal.visualize.overlay import draw_overlay
 
@@ -202,7 +205,11 @@ def test_a_folder_without_pictures_is_a_mistake(folder, inside, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"is_video": True}, "video"),
+        ({"smooth_method": "med3"}, "smooth_method.*is_video"),
+        ({"smooth_method": "med4"}, "'med4'"),
+        ({"is_video": True, "smooth_method": "med4"}, "'med4'"),
+        ({"is_video": True, "source": "NOPE"}, "'NOPE'.*DHF1K, Hollywood, .*MIT300"),
+        ({"is_video": True, "train_id": "nope"}, "'nope'.*there are: pretrained_unisal"),
         ({"source": "NOPE"}, "'NOPE'.*SALICON, MIT1003, MIT300"),
         ({"source": "DHF1K"}, "'DHF1K'.*SALICON, MIT1003, MIT300"),
         ({"train_id": "nope"}, "'nope'.*there are: pretrained_unisal"),
@@ -274,6 +281,181 @@ def test_an_unknown_domain_falls_back_with_one_warning(
     np.testing.assert_array_equal(pixels(folder / "saliency" / "b.png"), to_grey_levels(p))
 
 
+# ---- videos -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_input(monkeypatch):
+    """The network sees 64 x 96 pixels of a video, to save time; test_video.py tests the sizes."""
+    monkeypatch.setattr(Source, "input_size_for", lambda *_: (64, 96))
+
+
+def write_video(folder, n=7, suffix="png", size=(60, 80)):
+    """Write frames whose numbers are in order only if they are sorted."""
+    for i in reversed(range(n)):
+        write_photo(folder / "images" / f"{i + 8:04d}.{suffix}", size, seed=i)
+    return sorted((folder / "images").iterdir())
+
+
+def plain_maps(paths, train_id=None, **options):
+    densities = unisal.load(train_id, device="cpu").video(paths, **options)
+    return [(p / p.max() * 255).astype(np.uint8) for p in densities]
+
+
+def assert_written(folder, expected, tolerance=0):
+    paths = sorted((folder / "images").iterdir())
+    assert names(folder / "saliency") == [path.name for path in paths]
+    for path, grey in zip(paths, expected, strict=True):
+        difference = pixels(folder / "saliency" / path.name).astype(int) - grey
+        assert np.abs(difference).max() <= tolerance, path.name
+
+
+@pytest.mark.usefixtures("small_input")
+@pytest.mark.parametrize("source", [None, "DHF1K", "Hollywood", "UCFSports", "SALICON"])
+def test_a_video_is_predicted_with_its_sources_modules_and_step(folder, source):
+    paths = write_video(folder)
+    predict(folder, is_video=True, source=source)
+    assert names(folder) == ["images", "saliency"]
+    expected = plain_maps(paths, source=source or "DHF1K")
+    assert_written(folder, expected)
+    assert all(len(np.unique(grey)) > 20 for grey in expected)
+    # There is something to compare: the frames differ, and so do the sources.
+    assert all(not np.array_equal(expected[0], other) for other in expected[1:])
+    other = plain_maps(paths, source="SALICON" if source != "SALICON" else "DHF1K")
+    assert not np.array_equal(expected, other)
+
+
+def test_a_video_of_the_data_sets_size_as_jpeg_with_overlays(folder):
+    paths = write_video(folder, 6, "jpg", (360, 640))
+    predict(folder, is_video=True, overlay=True)
+    assert_written(folder, plain_maps(paths), tolerance=2)  # as far as a JPEG file can be
+    assert names(folder / "overlay") == names(folder / "saliency")
+    assert Image.open(folder / "overlay" / "0008.jpg").mode == "RGB"
+
+
+@pytest.mark.usefixtures("small_input")
+def test_overlays_of_a_video_are_of_the_right_frames(folder):
+    paths = write_video(folder, 13)
+    predict(folder, is_video=True, overlay=True)
+    densities = unisal.load(device="cpu").video(paths)
+    for path, density in zip(paths, densities, strict=True):
+        expected = draw_overlay(pixels(path), density)
+        np.testing.assert_array_equal(pixels(folder / "overlay" / path.name), expected)
+
+
+@pytest.mark.usefixtures("small_input")
+def test_a_videos_options(folder, runs, caplog):
+    paths = write_video(folder)
+    predict(folder, is_video=True, smooth_method="med3")
+    assert_written(folder, plain_maps(paths, smooth_method="med3"))
+    predict(folder, is_video=True, source="UCFSports", model_domain="Hollywood")
+    assert_written(folder, plain_maps(paths, source="UCFSports", domain="Hollywood"))
+    sharp_run(runs / "video", sources=("UCFSports", "SALICON"))
+    with caplog.at_level(logging.WARNING):
+        predict(folder, is_video=True, train_id="video")
+    (warning,) = [r.getMessage() for r in caplog.records]
+    assert "DHF1K" in warning and "UCFSports" in warning
+    assert_written(folder, plain_maps(paths, "video", domain="UCFSports"))
+
+
+@pytest.mark.usefixtures("small_input")
+def test_a_video_like_mits_uses_the_fine_tuned_weights(folder, runs):
+    sharp_run(runs / "other", seed=1)
+    weights = (runs / "other" / "weights_best.pth").read_bytes()
+    (runs / "pretrained_unisal" / "ft_mit1003.pth").write_bytes(weights)
+    paths = write_video(folder, 3)
+    predict(folder, is_video=True, source="MIT1003")
+    assert_written(folder, plain_maps(paths, "other", source="MIT1003"))
+
+
+@pytest.mark.usefixtures("small_input")
+def test_frames_turned_by_exif_make_a_video_where_they_are_shown_alike(folder):
+    write_video(folder, 2, size=(40, 70))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = folder / "images" / "9999.png"
+    Image.fromarray(photo((70, 40))).save(turned, exif=exif)
+    predict(folder, is_video=True)
+    assert Image.open(folder / "saliency" / turned.name).size == (70, 40)
+    Image.fromarray(photo((40, 70))).save(turned, exif=exif)
+    with pytest.raises(UserError, match=r"9999\.png is 70 x 40 .* 40 x 70"):
+        predict(folder, is_video=True)
+
+
+def make_text(path):
+    path.write_text("no picture")
+
+
+def make_empty(path):
+    path.write_bytes(b"")
+
+
+def make_wider(path):
+    write_photo(path, (60, 81))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (make_text, "is not a picture"),
+        (make_empty, "is not a picture"),
+        (make_wider, "is 60 x 81 .* 60 x 80"),
+    ],
+)
+@pytest.mark.parametrize("name", ["0008.png", "0011.png", "0014.png"])
+def test_a_bad_frame_stops_a_video_before_any_work(folder, monkeypatch, name, spoil, words):
+    monkeypatch.setattr(folders, "load", lambda *_: pytest.fail("the network was loaded"))
+    write_video(folder)
+    spoil(folder / "images" / name)
+    # Where the first frame is the odd one, the second is named as different from it.
+    named = "0009.png" if (spoil, name) == (make_wider, "0008.png") else name
+    words = "is 60 x 80 .*0008.png 60 x 81" if named != name else words
+    with pytest.raises(UserError, match=f"{named} {words}"):
+        predict(folder, is_video=True)
+    assert names(folder) == ["images"]
+
+
+@pytest.mark.usefixtures("small_input")
+def test_a_frame_that_proves_to_be_damaged_ends_the_video_there(folder):
+    paths = write_video(folder, 14)
+    whole = paths[11].read_bytes()
+    paths[11].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"0019\.png is damaged or cut off"):
+        predict(folder, is_video=True)
+    # Those of complete chunks are done: five sequences of two frames.
+    assert names(folder / "saliency") == [path.name for path in paths[:10]]
+    paths[11].write_bytes(whole)
+    predict(folder, is_video=True)
+    assert_written(folder, plain_maps(paths))
+
+
+def test_frames_are_read_in_order_and_not_far_ahead(tmp_path, monkeypatch):
+    read = []
+
+    def slow_read(path):
+        time.sleep(0.02 * (len(read) % 3))
+        read.append(path)
+        return path
+
+    monkeypatch.setattr(folders, "read_rgb", slow_read)
+    for n in (0, 1, 3, 20):
+        read.clear()
+        paths = [tmp_path / str(i) for i in range(n)]
+        for i, path in enumerate(folders.read_ahead(paths)):
+            assert path == paths[i]
+            assert len(read) <= i + 1 + folders.READ_AHEAD
+        assert sorted(read) == sorted(paths)
+
+
+def test_reading_ahead_ends_with_its_user(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "read_rgb", lambda path: path)
+    before = threading.active_count()
+    reading = folders.read_ahead([tmp_path / str(i) for i in range(1000)])
+    next(reading)
+    reading.close()
+    assert threading.active_count() == before
+
+
 # ---- predict_examples ---------------------------------------------------------------------
 
 
@@ -316,20 +498,65 @@ def test_only_the_mit_examples_use_the_fine_tuned_weights(examples, runs):
         np.testing.assert_array_equal(pixels(examples / source / "saliency" / "a.png"), expected)
 
 
-def test_what_are_no_examples_of_images_is_left_out(examples, caplog):
-    write_photo(examples / "DHF1K" / "1" / "images" / "0001.png")
+def test_what_is_no_example_is_left_out(examples, caplog):
     write_photo(examples / ".hidden" / "images" / "a.png")
+    write_photo(examples / ".hidden" / "1" / "images" / "a.png")
+    write_photo(examples / "DHF1K" / ".hidden" / "images" / "a.png")
+    write_photo(examples / "DHF1K" / "images" / "a.png")  # a picture of no video
+    (examples / "DHF1K" / "empty" / "images").mkdir(parents=True)
     write_photo(examples / "SALICON" / "images" / ".hidden.png")
     (examples / "MIT1003" / "images").mkdir(parents=True)
     (examples / "README.md").touch()
+    before = set(examples.rglob("*"))
     with caplog.at_level(logging.WARNING):
-        predict_examples()
-    (warning,) = [r.getMessage() for r in caplog.records]
-    assert "DHF1K" in warning
+        predict_examples(overlay=False)
+    assert caplog.records == []
+    saliency = examples / "SALICON" / "saliency"
+    assert set(examples.rglob("*")) - before == {saliency, saliency / "a.png"}
+
+
+@pytest.mark.usefixtures("small_input")
+def test_every_other_folder_holds_videos(examples):
+    videos = {"DHF1K/one": "DHF1K", "DHF1K/two": "DHF1K", "UCFSports/x": "UCFSports"}
+    videos |= {"holidays/beach": "DHF1K", "MIT300/y": "DHF1K"}
+    for n, name in enumerate(videos, 5):
+        write_video(examples / name, n)
+    predict_examples()
     assert names(examples / "SALICON" / "saliency") == ["a.png"]
-    assert names(examples / "MIT1003") == ["images"]
-    assert names(examples / "DHF1K" / "1") == ["images"]
-    assert names(examples / ".hidden") == ["images"]
+    for name, source in videos.items():
+        assert names(examples / name) == ["images", "overlay", "saliency"]
+        paths = sorted((examples / name / "images").iterdir())
+        assert_written(examples / name, plain_maps(paths, source=source))
+
+
+@pytest.mark.usefixtures("small_input")
+def test_a_bad_video_does_not_stop_the_others(examples):
+    for name in ("a", "bad", "cut", "z"):
+        write_video(examples / "DHF1K" / name, 3)
+    (examples / "DHF1K" / "bad" / "images" / "0009.png").write_text("no picture")
+    cut = examples / "DHF1K" / "cut" / "images" / "0010.png"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    (examples / "SALICON" / "images" / "b.png").touch()
+    with pytest.raises(SomeFailed) as failed:
+        predict_examples(overlay=False)
+    message = str(failed.value)
+    assert f"video {examples / 'DHF1K' / 'bad'}: " in message and "0009.png" in message
+    assert f"video {examples / 'DHF1K' / 'cut'}: " in message and "0010.png" in message
+    assert "b.png" in message
+    for name in ("a", "z"):
+        assert len(names(examples / "DHF1K" / name / "saliency")) == 3
+        assert f"video {examples / 'DHF1K' / name}:" not in message
+    assert names(examples / "DHF1K" / "bad") == ["images"]
+    assert names(examples / "SALICON" / "saliency") == ["a.png"]
+
+
+def test_the_example_video_that_ships():
+    frames = sorted((PROJECT / "examples" / "DHF1K" / "otters" / "images").iterdir())
+    assert [f.name for f in frames] == [f"{i + 1:04d}.jpg" for i in range(len(frames))]
+    assert 12 <= len(frames) <= 40
+    assert sum(f.stat().st_size for f in frames) < 1.5e6
+    assert {Image.open(f).size for f in frames} == {(640, 360)}
+    assert "DHF1K/otters" in (PROJECT / "examples" / "README.md").read_text()
 
 
 def test_a_bad_example_does_not_stop_the_other_folder(examples):

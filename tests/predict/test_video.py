@@ -305,10 +305,9 @@ def test_damaged_weights_are_not_passed_off_as_a_prediction(frames):
 # ---- memory -------------------------------------------------------------------------------
 
 # Runs in a process of its own, since a process tells only its highest memory so far. The frames
-# are 1280 x 720; so are the maps, each of which is computed, smoothed over time and looked at. To
-# be done in time, the network is small and sees 64 x 96 pixels, which every so-manieth pixel of
-# a frame makes up: neither the network nor resizing keeps anything from frame to frame but the
-# GRU's states. Not measured: decoding and writing files.
+# are 1280 x 720 and so are the maps. To be done in time, the network is small and sees 64 x 96
+# of a frame's pixels without a proper resize: neither keeps anything from frame to frame but
+# the GRU's states. Not measured: reading and writing files.
 MEMORY = """
 import json, resource, sys
 sys.path.insert(0, "tests")
@@ -325,7 +324,7 @@ predictor.resize_rgb = lambda rgb, size: rgb[::11, ::13][:64, :96]
 rgb = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
 frames = (rgb.copy() for _ in range(3000))
 peaks = {}
-maps = Predictor(UNISAL(**TINY), "cpu").video(frames, smooth_method="med3", log=True)
+maps = Predictor(UNISAL(**TINY), "cpu").video(frames, log=True)
 for i, y in enumerate(maps, 1):
     assert y.shape == (720, 1280)
     if i in (100, 1000, 2000, 3000):

@@ -19,6 +19,18 @@ from unisal.errors import UserError
 E = TypeVar("E")
 PHASES = ("train", "valid", "eval", "test")
 MAX_NAMED_FILES = 5
+PUBLISHED_OPTIONS = (
+    "debug",
+    "max_seq_len",
+    "n_images_file",
+    "preproc_cfg",
+    "sal_offset",
+    "seq_per_vid",
+    "seq_per_vid_val",
+    "target_size",
+)
+"""Options in the published code's `<Dataset>.json` that have no effect here, nor have those about
+its register files."""
 
 
 class Item(NamedTuple):
@@ -122,6 +134,20 @@ class SaliencyDataset(Dataset[Item]):
         self.augmentation: Augmentation | None = None
         if augment and phase == "train":
             self.augmentation = build(Augmentation, {} if augment is True else augment)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **overrides: Any) -> SaliencyDataset:
+        """-> a dataset from typed options or a `<Dataset>.json`, the published code's included.
+
+        Raises:
+            UserError: an unknown option, named.
+        """
+        known = {
+            k: v for k, v in options.items() if k not in PUBLISHED_OPTIONS and "register" not in k
+        }
+        if known.get("subset", 1) is None:
+            known.pop("subset")
+        return build(cls, known, **overrides)
 
     @classmethod
     def root(cls) -> Path:

@@ -11,9 +11,9 @@ from unisal.errors import UserError
 
 def shuffled(numbers: Sequence[int], seed: int | None) -> list[int]:
     """-> the numbers in the order that the published code's `numpy.random.shuffle` gives after
-    `numpy.random.seed(seed)`; None leaves them in order. No global state is touched."""
+    `numpy.random.seed(seed)`; None and 0 leave them in order. No global state is touched."""
     order = np.array(numbers)
-    if seed is not None:
+    if seed:
         np.random.RandomState(seed).shuffle(order)
     return [int(n) for n in order]
 

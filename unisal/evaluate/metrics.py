@@ -29,19 +29,20 @@ def nss(density: Map, fixations: FixationMap) -> float:
 
     The standard deviation is the unbiased one. NaN without fixations or for a constant map.
     """
-    p = density.astype(np.float64)
-    std = p.std(ddof=1)
-    if std == 0 or not fixations.any():
+    if is_constant(density) or not fixations.any():
         return float("nan")
-    return float((p[fixations.astype(bool)].mean() - p.mean()) / std)
+    p = density.astype(np.float64)
+    return float((p[fixations.astype(bool)].mean() - p.mean()) / p.std(ddof=1))
 
 
 def cc(density: Map, target: Map) -> float:
     """Pearson's correlation over pixels; 1 is best. NaN if either map is constant."""
+    if is_constant(density) or is_constant(target):
+        return float("nan")
     p = density.astype(np.float64) - density.mean(dtype=np.float64)
     t = target.astype(np.float64) - target.mean(dtype=np.float64)
     norm = np.sqrt((p * p).sum() * (t * t).sum())
-    return float((p * t).sum() / norm) if norm > 0 else float("nan")
+    return float((p * t).sum() / norm)
 
 
 def sim(density: Map, target: Map) -> float:
@@ -49,3 +50,8 @@ def sim(density: Map, target: Map) -> float:
     p = density.astype(np.float64)
     t = target.astype(np.float64)
     return float(np.minimum(p / p.sum(), t / t.sum()).sum())
+
+
+def is_constant(density: Map) -> bool:
+    """Whether all values are the same. Its standard deviation need not be 0: rounding."""
+    return bool(density.min() == density.max())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from unisal.config import build, load_json, run_dir, save_json
+from unisal.config import load_json, run_dir, save_json
 from unisal.data import DATASETS, SaliencyDataset, VideoDataset
 from unisal.data.transforms import normalise, resize_rgb, to_density, to_fixation_map, to_unit_range
 from unisal.data.video_index import Video
@@ -124,7 +124,7 @@ def dataset_to_score(source: str, folder: Path | None = None) -> SaliencyDataset
     saved = (folder / f"{dataset.__name__}.json") if folder else None
     options = load_json(saved) if saved and saved.is_file() else {}
     options = {k: v for k, v in options.items() if k not in NOT_FOR_SCORING}
-    return build(dataset, options, phase=dataset.scored_phase)
+    return dataset.from_options(options, phase=dataset.scored_phase)
 
 
 def score_dataset(

@@ -30,11 +30,8 @@ def make_datasets(cfg: TrainerConfig, phase: str) -> dict[str, SaliencyDataset]:
             f"known are {', '.join(DATASETS)}"
         )
     return {
-        source: build(
-            DATASETS[source],
-            cfg.dataset_options(source),
-            phase=phase,
-            seed=(cfg.seed, number),
+        source: DATASETS[source].from_options(
+            cfg.dataset_options(source), phase=phase, seed=(cfg.seed, number)
         )
         for number, source in enumerate(cfg.data_sources)
     }
