@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run on all cores at once, so each of them, and each program it starts, gets one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 VARIABLES = (
     "DHF1K_DATA_DIR",

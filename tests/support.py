@@ -161,6 +161,30 @@ def write_run(folder: Path, seed: int = 0, **model_cfg: Any) -> UNISAL:
     return model
 
 
+def lively_network(seed: int = 0, contrast: float = 0.1, **model_cfg: Any) -> UNISAL:
+    """-> a tiny network whose maps depend on the frames and on what came before them.
+
+    With random weights alone the signal fades from layer to layer; BatchNorms that have seen data
+    keep it up. Those of the GRU's state are damped, since otherwise rounding errors grow
+    from frame to frame without end.
+    """
+    torch.manual_seed(seed)
+    model = UNISAL(**{**TINY, **model_cfg})
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 1.0  # keeps what the last step saw
+            layer.train()
+    with torch.no_grad():
+        for source in model.sources:
+            model(torch.randn(2, 3, 3, 64, 96), source=source, static=not model.has_rnn)
+        for name, value in model.state_dict().items():
+            if ".norm_" in name and "_h." in name and name.endswith("running_var"):
+                value *= 64
+            if name.startswith("adaptation"):
+                value *= contrast
+    return model.eval()
+
+
 def run_command(
     *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:

@@ -47,12 +47,13 @@ def run_dir(train_id: str | None) -> Path:
         UserError: there is no such run; lists those that exist.
     """
     root = train_dir()
-    folder = root / str(train_id or PRETRAINED)
+    name = PRETRAINED if train_id is None or train_id == "" else str(train_id)
+    folder = root / name
     if folder.is_dir():
         return folder
     found = sorted(f.name for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
     known = f"there are: {', '.join(found)}" if found else "there is no run yet"
-    raise UserError(f"no run {train_id!r} in {root}; {known}")
+    raise UserError(f"no run {name!r} in {root}; {known}")
 
 
 def own_arguments(local_variables: Mapping[str, Any]) -> dict[str, Any]:

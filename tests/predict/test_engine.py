@@ -8,7 +8,7 @@ from itertools import count, islice
 import pytest
 import torch
 from plain_network import PlainNetwork
-from support import TINY
+from support import lively_network
 
 from unisal.model import UNISAL
 from unisal.predict.engine import Engine
@@ -16,30 +16,6 @@ from unisal.predict.engine import Engine
 SIZE = (40, 70)
 N_FRAMES = 26
 TOLERANCE = 1e-5
-
-
-def lively_network(seed=0, **options):
-    """A network whose maps depend on the frames and on what came before them.
-
-    With random weights alone the signal fades from layer to layer; BatchNorms that have seen data
-    keep it up. Those of the GRU's state are damped, since otherwise rounding errors grow
-    from frame to frame without end.
-    """
-    torch.manual_seed(seed)
-    model = UNISAL(**{**TINY, **options})
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0  # keeps what the last step saw
-            layer.train()
-    with torch.no_grad():
-        for source in model.sources:
-            model(torch.randn(2, 3, 3, 64, 64), source=source, static=not model.has_rnn)
-        for name, value in model.state_dict().items():
-            if ".norm_" in name and "_h." in name and name.endswith("running_var"):
-                value *= 64
-            if name.startswith("adaptation"):
-                value *= 0.1
-    return model.eval()
 
 
 @pytest.fixture(scope="module")

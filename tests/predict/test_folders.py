@@ -1,4 +1,5 @@
-"""Whole folders of pictures and videos: which files are read, what is written where, and what goes wrong."""
+"""Whole folders of pictures and videos: which files are read, what is written where, what goes
+wrong."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import PROJECT, photo, write_photo, write_run
+from support import PROJECT, lively_network, photo, write_photo
 
 import unisal
+from unisal.config import save_json
 from unisal.errors import SomeFailed, UserError
 from unisal.predict import folders
 from unisal.predict.sources import Source
@@ -30,12 +32,10 @@ def runs(tmp_path, monkeypatch):
 
 def sharp_run(folder, seed=0, **model_cfg):
     """A run whose maps are far from flat: otherwise all maps are one grey once they are rounded."""
-    model = write_run(folder, seed, n_gaussians=0, **model_cfg)
-    state = model.state_dict()
-    for name in state:
-        if name.startswith("adaptation_"):
-            state[name] *= 1e4
-    torch.save(state, folder / "weights_best.pth")
+    model = lively_network(seed, contrast=0.5, **model_cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_json(folder / "UNISAL.json", model.config)
+    torch.save(model.state_dict(), folder / "weights_best.pth")
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import PROJECT, TINY, photo
+from support import PROJECT, lively_network, photo
 from torchvision.transforms import functional as tv
 
 from unisal.errors import UserError
-from unisal.model import UNISAL
 from unisal.predict import Predictor
 from unisal.predict.sources import SOURCES, Source, find_source
 
@@ -36,25 +35,6 @@ def small_input(monkeypatch):
 @pytest.fixture
 def real_input(monkeypatch):
     monkeypatch.setattr(Source, "input_size_for", INPUT_SIZE)
-
-
-def lively_network(**options):
-    """A network whose maps depend on the frames and the GRU's memory, see test_engine.py."""
-    torch.manual_seed(0)
-    model = UNISAL(**{**TINY, **options})
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
-            layer.train()
-    with torch.no_grad():
-        for source in model.sources:
-            model(torch.randn(2, 3, 3, 64, 96), source=source, static=not model.has_rnn)
-        for name, value in model.state_dict().items():
-            if ".norm_" in name and "_h." in name and name.endswith("running_var"):
-                value *= 64
-            if name.startswith("adaptation"):
-                value *= 0.1
-    return model.eval()
 
 
 @pytest.fixture(scope="module")

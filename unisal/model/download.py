@@ -50,7 +50,7 @@ class NotThere(UserError):
 def download_weights(base_url: str = BASE_URL, folder: Path | None = None) -> Path:
     """Fetch the official weights and their configuration into `training_runs/official_unisal/`.
 
-    Weights that are there and intact are not fetched again.
+    Files that are there and intact are not fetched again.
 
     Args:
         base_url: the web folder that holds the files, for a mirror.
@@ -65,11 +65,8 @@ def download_weights(base_url: str = BASE_URL, folder: Path | None = None) -> Pa
     """
     folder = folder or train_dir() / OFFICIAL
     base_url = str(base_url).rstrip("/") + "/"  # the command line may make a number of it
-    for name, blob_id in BLOB_IDS.items():
-        path = folder / name
-        if path.is_file() and git_blob_id(path) == blob_id:
-            continue
-        _fetch(base_url + name, path, _check_blob)
+    for name in BLOB_IDS:
+        _fetch(base_url + name, folder / name, _check_blob)
     _fetch(base_url + NETWORK_CONFIG, folder / NETWORK_CONFIG, _check_json)
     for name in OTHER_CONFIGS:
         try:
@@ -89,7 +86,10 @@ def git_blob_id(path: Path) -> str:
 
 
 def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
-    """Download to a temporary file, `check` it and its name, and move it to `path`."""
+    """Download to a temporary file, `check` it and its name, and move it to `path`; not if
+    what is there passes the check already."""
+    if path.is_file() and _passes(path, check):
+        return
 
     def download(temporary: Path) -> None:
         try:
@@ -108,6 +108,14 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
         write_atomically(path, download)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from None
+
+
+def _passes(path: Path, check: Callable[[Path, str], None]) -> bool:
+    try:
+        check(path, path.name)
+    except UserError:
+        return False
+    return True
 
 
 def _stream(url: str, target: Path, title: str) -> None:

@@ -203,7 +203,12 @@ def shown_size(path: Path) -> tuple[int, int]:
     """-> (height, width) that `read_rgb` will give, from the file's header alone."""
     height, width = picture_size(path)
     with Image.open(path) as image:
-        turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+        if "exif" not in image.info:  # of a PNG file, PIL would decode all pixels to look further
+            return height, width
+        try:
+            turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise UserError(f"{path} is damaged or cut off: {error}") from None
     return (width, height) if turned else (height, width)
 
 
