@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from unisal.errors import SomeFailed, UserError
@@ -97,6 +98,9 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
 
     if arguments[0] not in commands:
         raise UserError(f"no command {arguments[0]!r}; there are: {', '.join(commands)}")
+    if "--" in arguments:  # what follows would be taken for options of Fire's own
+        rest = " ".join(arguments[arguments.index("--") :])
+        raise UserError(f"{arguments[0]}: {rest!r} is not understood")
     if any(a in ("-h", "--help") for a in arguments[1:]):
         print(_help(commands[arguments[0]], f"python {program} {arguments[0]}"))
         return None
@@ -115,12 +119,42 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
 
 
 def _deferred(command: Command) -> Callable[..., _Call]:
+    from fire.decorators import SetParseFns
+
+    readers = {
+        p.name: READERS[str(p.annotation)]
+        for p in inspect.signature(command).parameters.values()
+        if str(p.annotation) in READERS
+    }
+
+    @SetParseFns(**{name: partial(read, name) for name, read in readers.items()})
     def defer(*arguments: Any, **options: Any) -> _Call:
         return _Call(command, arguments, options)
 
     defer.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     defer.__wrapped__ = command  # type: ignore[attr-defined]  # Fire reads the options off it
     return defer
+
+
+def _as_text(_option: str, typed: str) -> str | None:
+    """Text stays as it was typed: Python would read the folder `2024_05` as the number 202405."""
+    return None if typed == "None" else typed
+
+
+def _as_switch(option: str, typed: str) -> bool:
+    for value, words in SWITCH_WORDS.items():
+        if typed.lower() in words:
+            return value
+    raise UserError(f"{option} is {typed!r}; it has to be True or False")
+
+
+SWITCH_WORDS = {True: ("true", "yes", "1"), False: ("false", "no", "0")}
+READERS: dict[str, Callable[[str, str], Any]] = {
+    "str": _as_text,
+    "str | None": _as_text,
+    "bool": _as_switch,
+}
+"""How options are read by the types that a command's signature gives; others as Python values."""
 
 
 def _help(command: Command, usage: str) -> str:

@@ -209,3 +209,8 @@ def test_augment_reaches_every_source():
 def test_a_mistake_is_named_with_what_is_allowed(given, message):
     with pytest.raises(UserError, match=message):
         TrainerConfig.from_dict(given)
+
+
+def test_a_source_that_stands_there_twice_is_refused():
+    with pytest.raises(UserError, match="name each source once"):
+        TrainerConfig.from_dict({"data_sources": ("SALICON", "SALICON")})

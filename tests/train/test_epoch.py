@@ -290,6 +290,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(source, value):
     assert all(torch.equal(p, before[k]) for k, p in net.named_parameters())
 
 
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights():
+    net = network()
+    optimizer = sgd(net)
+    set_training_mode(net, cnn_eval=True, cnn_trains=True)
+    before = {k: p.detach().clone() for k, p in net.named_parameters()}
+    net.get_parameter("adaptation_salicon.0.weight").register_hook(lambda g: g * math.nan)
+    with pytest.raises(UserError, match=r"gradient is not finite.*SALICON 0\.0"):
+        train_step(net, batch_of("SALICON"), WEIGHTS, optimizer, 2.0)
+    assert all(torch.equal(p, before[k]) for k, p in net.named_parameters())
+
+
 def test_validation_stops_at_a_loss_that_is_not_finite():
     net = network()
     with torch.no_grad():

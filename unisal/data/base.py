@@ -143,7 +143,9 @@ class SaliencyDataset(Dataset[Item]):
             UserError: an unknown option, named.
         """
         known = {
-            k: v for k, v in options.items() if k not in PUBLISHED_OPTIONS and "register" not in k
+            k: v
+            for k, v in options.items()
+            if k not in PUBLISHED_OPTIONS and not k.startswith("register")
         }
         if known.get("subset", 1) is None:
             known.pop("subset")

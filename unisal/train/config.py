@@ -187,3 +187,5 @@ class TrainerConfig:
             raise UserError(f"ema_decay is {self.ema_decay!r}; it has to be between 0 and 1")
         if not self.data_sources or not isinstance(self.data_sources, tuple):
             raise UserError(f"data_sources is {self.data_sources!r}; name one source at least")
+        if len(set(self.data_sources)) < len(self.data_sources):
+            raise UserError(f"data_sources is {self.data_sources!r}; name each source once")

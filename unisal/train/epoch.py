@@ -41,11 +41,15 @@ def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> B
     loss = batch_loss(log_density, batch.maps, batch.fixations, weights)
     if not torch.isfinite(loss.total):
         parts = ", ".join(f"{name} {value.item():g}" for name, value in loss.parts.items())
-        raise UserError(
-            f"the loss is not finite ({parts}) on a batch of {batch.source}: "
-            f"{', '.join(batch.names)}; a lower learning rate may help"
-        )
+        raise _not_finite(f"loss is not finite ({parts})", batch)
     return loss
+
+
+def _not_finite(what: str, batch: Batch) -> UserError:
+    return UserError(
+        f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; "
+        "a lower learning rate may help"
+    )
 
 
 def train_step(
@@ -65,7 +69,9 @@ def train_step(
     loss = forward_loss(model, batch, weights)
     (factor * loss.total).backward()
     if grad_clip is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        if not torch.isfinite(norm):  # before it reaches the weights
+            raise _not_finite("gradient is not finite", batch)
     optimizer.step()
     return loss
 
