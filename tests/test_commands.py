@@ -239,7 +239,7 @@ MISTAKES = [
     (["predictions_from_folder", "PICTURES", "--source=NOPE"], ["'NOPE'", "SALICON", "MIT1003"]),
     (["predictions_from_folder", "PICTURES", "--train_id=nope"], ["'nope'", "pretrained_unisal"]),
     (["predictions_from_folder", "PICTURES", "--device=nope"], ["'nope'"]),
-    (["score_model", "nope"], ["SALICON_DATA_DIR"]),
+    (["score_model", "nope"], ["'nope'", "pretrained_unisal"]),
     (["score_model", "--sources=SALICON,NOPE"], ["SALICON_DATA_DIR"]),
     (["score_model", "--sources=NOPE"], ["NOPE", "SALICON"]),
     (["score_model", "--sources=3"], ["sources", "3"]),

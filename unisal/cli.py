@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from unisal.errors import SomeFailed, UserError
+from unisal.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_MISTAKE,
+    EXIT_SOME_FAILED,
+    SomeFailed,
+    UserError,
+)
 
 Command = Callable[..., None]
-EXIT_SOME_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str) -> int:
@@ -127,13 +132,12 @@ def _deferred(command: Command) -> Callable[..., _Call]:
         if str(p.annotation) in READERS
     }
 
-    @SetParseFns(**{name: partial(read, name) for name, read in readers.items()})
     def defer(*arguments: Any, **options: Any) -> _Call:
         return _Call(command, arguments, options)
 
     defer.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     defer.__wrapped__ = command  # type: ignore[attr-defined]  # Fire reads the options off it
-    return defer
+    return SetParseFns(**{name: partial(read, name) for name, read in readers.items()})(defer)
 
 
 def _as_text(_option: str, typed: str) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+EXIT_SOME_FAILED, EXIT_MISTAKE, EXIT_INTERRUPTED = 1, 2, 130
+"""Exit codes of the commands."""
+
 
 class UserError(ValueError):
     """A mistake in what the program was given; its message is all that a user needs."""

@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-EXIT_INTERRUPTED = 130
+from unisal.errors import EXIT_INTERRUPTED
 
 
 class DeferredInterrupt:

@@ -50,7 +50,10 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
     options = {"sources": cfg.data_sources, **cfg.model_cfg}
     if goes_on or cfg.init_from:
         options["cnn_cfg"] = {**(options.get("cnn_cfg") or {}), "pretrained": False}
-    model = build(UNISAL, options)
+    try:
+        model = build(UNISAL, options)
+    except ValueError as error:
+        raise UserError(f"model_cfg: {error}") from None
     _check_sources(cfg, model)
     if cfg.init_from and not goes_on:
         weights = find_weights(cfg.init_from)
