@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+MAX_START = 60
+"""Bytes of a file's name that its temporary name starts with: a long name has no room for more."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write(temporary)` and move the result to `path` once it is complete.
@@ -16,7 +19,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     the format by it. Nothing is left of it when `write` fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    start = path.stem.encode()[:MAX_START].decode(errors="ignore")
+    handle, name = tempfile.mkstemp(prefix=f".{start}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
