@@ -97,7 +97,7 @@ def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        started = folder / "UNISAL.json"
+        started = folder / "Trainer.json"
         wait_for(lambda: started.exists() and finished_epochs(folder) >= epochs, process)
         time.sleep(delay)
         os.killpg(process.pid, how)
@@ -113,5 +113,10 @@ def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
         ours, theirs = read_state(folder / name), read_state(whole / name)
         assert list(ours) == list(theirs)
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    for name in ("all_scalars.json", "SALICON_eval_scores.json", "best_epoch.dat"):
+    for name in (
+        "all_scalars.json",
+        "SALICON_eval_scores.json",
+        "best_epoch.dat",
+        "SALICONDataset.json",
+    ):
         assert (folder / name).read_text() == (whole / name).read_text(), name

@@ -96,6 +96,7 @@ class Trainer:
         options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
         trainer = cls.__new__(cls)
         trainer._set_up(TrainerConfig.from_dict(options), folder, newest_checkpoint(folder))
+        trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
 
     def _set_up(self, cfg: TrainerConfig, folder: Path, checkpoint: dict[str, Any] | None) -> None:
@@ -281,13 +282,20 @@ class Trainer:
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.cfg.new_instance:
-            return
-        save_json(self.folder / CONFIG, self.cfg.as_dict())
-        save_json(self.folder / "UNISAL.json", self.model.config)
+        if self.cfg.new_instance:
+            save_json(self.folder / CONFIG, self.cfg.as_dict())
+            self._save_parts()
+
+    def _save_parts(self, only_missing: bool = False) -> None:
+        """Save the configuration of the network and the datasets."""
+        parts = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
             options = {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
-            save_json(self.folder / f"{type(dataset).__name__}.json", options)
+            parts[type(dataset).__name__] = options
+        for name, config in parts.items():
+            path = self.folder / f"{name}.json"
+            if not (only_missing and path.exists()):
+                save_json(path, config)
 
     def _title(self, phase: str) -> str:
         return f"epoch {self.epoch + 1}/{self.cfg.num_epochs} {phase}"
