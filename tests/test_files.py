@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from unisal.files import write_atomically
+from unisal.files import whole_folder, write_atomically
 
 
 def test_the_file_appears_only_once_it_is_complete(tmp_path):
@@ -80,3 +80,30 @@ def test_any_name_that_the_file_system_takes_can_be_written(tmp_path, stem):
     path.write_text("the file system takes it")
     write_atomically(path, lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new"
+
+
+# ---- folders ------------------------------------------------------------------------------
+
+
+def test_a_folder_appears_only_once_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "images"
+    with whole_folder(path) as temporary:
+        (temporary / "1.png").write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent and temporary.name.startswith(".images-")
+    assert [p.name for p in path.parent.iterdir()] == ["images"]
+    assert [p.name for p in path.iterdir()] == ["1.png"]
+    (tmp_path / "ordinary").mkdir()
+    assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_nothing_is_left_of_a_folder_that_failed(tmp_path, error):
+    def fail():
+        with whole_folder(tmp_path / "images") as temporary:
+            (temporary / "1.png").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert not list(tmp_path.iterdir())

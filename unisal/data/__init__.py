@@ -8,23 +8,56 @@ from __future__ import annotations
 from unisal.data.base import Batch, Item, SaliencyDataset
 from unisal.data.dhf1k import DHF1KDataset
 from unisal.data.hollywood import HollywoodDataset
+from unisal.data.images import ImageDataset
+from unisal.data.mit300 import MIT300Dataset
+from unisal.data.mit1003 import MIT1003Dataset
 from unisal.data.salicon import SALICONDataset
 from unisal.data.ucfsports import UCFSportsDataset
 from unisal.data.video import VideoDataset
+from unisal.errors import UserError
 
 DATASETS: dict[str, type[SaliencyDataset]] = {
     dataset.source: dataset
-    for dataset in (DHF1KDataset, HollywoodDataset, UCFSportsDataset, SALICONDataset)
+    for dataset in (
+        DHF1KDataset,
+        HollywoodDataset,
+        UCFSportsDataset,
+        SALICONDataset,
+        MIT1003Dataset,
+        MIT300Dataset,
+    )
 }
+DATASET_ALIASES = {"FINAL_TEST_MIT1003": "MIT1003"}
+"""Other names of sources: the published code calls the validation fold of MIT1003 so after
+fine-tuning."""
+
+
+def find_dataset(source: str) -> type[SaliencyDataset]:
+    """-> the class of a source.
+
+    Raises:
+        UserError: there is no source of that name; lists those there are.
+    """
+    name = DATASET_ALIASES.get(source, source)
+    if name not in DATASETS:
+        known = ", ".join([*DATASETS, *DATASET_ALIASES])
+        raise UserError(f"there is no data set {source!r}; known are {known}")
+    return DATASETS[name]
+
 
 __all__ = [
     "DATASETS",
+    "DATASET_ALIASES",
     "Batch",
     "DHF1KDataset",
     "HollywoodDataset",
+    "ImageDataset",
     "Item",
+    "MIT300Dataset",
+    "MIT1003Dataset",
     "SALICONDataset",
     "SaliencyDataset",
     "UCFSportsDataset",
     "VideoDataset",
+    "find_dataset",
 ]

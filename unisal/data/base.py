@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unisal.config import build, data_dir
+from unisal.config import build, data_dir, load_json
 from unisal.data.augment import Augmentation
+from unisal.data.listing import Group, Picture
+from unisal.data.pictures import read_grey
+from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
 
 E = TypeVar("E")
@@ -31,6 +35,8 @@ PUBLISHED_OPTIONS = (
 )
 """Options in the published code's `<Dataset>.json` that have no effect here, nor have those about
 its register files."""
+TRAINING_OPTIONS = ("phase", "subset", "augment", "seed", "verbose")
+"""Options of a run's dataset that say how it was trained, not how it is read."""
 
 
 class Item(NamedTuple):
@@ -53,6 +59,8 @@ class Batch:
     """Examples of one source, as the trainer takes them; images are clips of one frame."""
 
     source: str
+    domain: str
+    """Whose modules of the network predict it."""
     static: bool
     names: list[str]
     """Which examples these are, for messages."""
@@ -112,6 +120,18 @@ class SaliencyDataset(Dataset[Item]):
     """The phase whose examples it is scored on."""
     score_name: ClassVar[str]
     """What the files of its scores are called after."""
+    fine_tuned: ClassVar[bool] = False
+    """Whether it is predicted with the fine-tuned weights, where a run has them."""
+    public_ground_truth: ClassVar[bool] = True
+    """Whether it can be trained on and scored at all; else it can only be predicted."""
+    validates_all: ClassVar[bool] = False
+    """Whether validation also takes batches that are not full, so that every example counts."""
+    phases: ClassVar[tuple[str, ...]] = PHASES
+    """Those that it has examples for."""
+    predicted_phases: ClassVar[tuple[str, ...]] = ("test", "eval")
+    """Those whose predictions can be written to be handed in or compared; the default first."""
+    raw_predictions: ClassVar[bool] = False
+    """Whether they are also wanted as raw probabilities."""
     config: dict[str, Any]
     """The keyword arguments it was made with."""
     epoch: int = 0
@@ -152,6 +172,18 @@ class SaliencyDataset(Dataset[Item]):
         return build(cls, known, **overrides)
 
     @classmethod
+    def as_in_run(cls, run: Path, **overrides: Any) -> SaliencyDataset:
+        """-> a dataset read as the run in that folder reads it.
+
+        Raises:
+            UserError: the options that the run keeps, or the data, are faulty.
+        """
+        saved = run / f"{cls.__name__}.json"
+        options = load_json(saved) if saved.is_file() else {}
+        options = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS}
+        return cls.from_options(options, **overrides)
+
+    @classmethod
     def root(cls) -> Path:
         """Where the data lies.
 
@@ -166,6 +198,26 @@ class SaliencyDataset(Dataset[Item]):
             )
         return root
 
+    @classmethod
+    def is_there(cls) -> bool:
+        """Whether its folder exists."""
+        return data_dir(cls.root_variable, cls.root_default).is_dir()
+
+    @classmethod
+    def part(cls, phase: str) -> str:
+        """-> what the files that a phase reads are called; several phases may read the same."""
+        raise NotImplementedError
+
+    @classmethod
+    def list_part(cls, phase: str) -> Iterator[Group]:
+        """-> the files on disk that a phase reads, whether or not they are as they should be."""
+        raise NotImplementedError
+
+    @staticmethod
+    def read_fixation_file(path: Path) -> NDArray[np.bool_]:
+        """-> the fixated pixels that a file of fixations holds, `[h, w] bool`."""
+        return to_fixation_map(read_grey(path))
+
     def rng(self, index: int) -> np.random.Generator:
         """The random stream of one example in this epoch."""
         return np.random.default_rng([*self.seed, self.epoch, index])
@@ -179,6 +231,76 @@ class SaliencyDataset(Dataset[Item]):
 
     def __getitem__(self, index: int) -> Item:
         raise NotImplementedError
+
+    def batch_group(self, index: int) -> Hashable:
+        """Examples of different groups never share a batch: their tensors differ in size."""
+        return None
+
+    def score_folder(self, run: Path | None = None) -> str:
+        """-> where in the folder of a run, `run`, its scores go."""
+        return ""
+
+    @classmethod
+    def fold_options(cls, _fold: int | None) -> dict[str, Any]:
+        """-> the options that choose a fold for scores and predictions; none without folds."""
+        return {}
+
+    def prediction_folder(self, run: Path, fold: int | None = None) -> Path:
+        """-> where among the predictions of a run, whose folder is `run`, its own go.
+
+        Args:
+            run: the run's folder.
+            fold: that was asked for; None: the one that the run was fine-tuned on.
+        """
+        return Path(self.source)
+
+    # ---- frame by frame, for scores and predictions -----------------------------------------
+    # `index` counts videos, an image being a video of one frame; `number` counts a video's
+    # frames from 1.
+    def lengths(self) -> list[int]:
+        """-> the number of frames of each video; 1 for each image."""
+        raise NotImplementedError
+
+    def title(self, index: int) -> str:
+        """What to call a video or an image in a message and a table."""
+        raise NotImplementedError
+
+    def files(self, index: int, number: int = 1) -> Picture:
+        """-> the files of one frame."""
+        raise NotImplementedError
+
+    def prediction_path(self, index: int, number: int = 1) -> Path:
+        """-> the file of one frame's prediction, in the `prediction_folder`."""
+        raise NotImplementedError
+
+    def frame_size(self, index: int) -> tuple[int, int]:
+        """-> (height, width) of the frames as they are shown."""
+        raise NotImplementedError
+
+    def read_input(self, index: int, number: int = 1) -> Tensor:
+        """-> one frame as the network takes it: `[3, H, W] float32`, ImageNet-normalised RGB."""
+        raise NotImplementedError
+
+    def target_size(self, index: int) -> tuple[int, int]:
+        """-> (height, width) of the ground truth.
+
+        Raises:
+            UserError: there is none, or it cannot be read.
+        """
+        raise NotImplementedError
+
+    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
+        """-> the saliency map of one frame as a density `[h, w]` with sum 1."""
+        raise NotImplementedError
+
+    def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
+        """-> the fixated pixels of one frame, `[h, w] bool`."""
+        raise NotImplementedError
+
+    def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
+        """-> each observer's fixations of an image as `[n, 2]` (x, y) in pixels of the ground
+        truth, counted from 0; None where the data does not tell the observers apart."""
+        return None
 
     def collate(self, examples: Sequence[tuple[int, Item]]) -> Batch:
         """Numbered examples -> a batch.
@@ -203,6 +325,7 @@ class SaliencyDataset(Dataset[Item]):
 
         return Batch(
             source=self.source,
+            domain=self.domain,
             static=not self.dynamic,
             names=names,
             frames=stacked([i.frames for i in items]),

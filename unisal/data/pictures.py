@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unisal.errors import UserError
 
@@ -14,6 +14,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """What a picture in a folder is called; upper case counts too."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations with height and width exchanged."""
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -96,6 +98,18 @@ def picture_size(path: Path) -> tuple[int, int]:
     """-> (height, width) from the file's header alone, before EXIF orientation."""
     with _open(path) as image:
         return image.height, image.width
+
+
+def displayed_size(path: Path) -> tuple[int, int]:
+    """-> (height, width) from the file's header alone, as `read_rgb` gives it."""
+    with _open(path) as image:
+        if not image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp"}:
+            return image.height, image.width  # of a PNG file, PIL would decode all to look further
+        try:
+            turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise UserError(f"{path} is damaged or cut off: {error}") from None
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _open(path: Path) -> Image.Image:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.io
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from unisal.config import own_arguments
-from unisal.data.base import Item, SaliencyDataset, first_share, require_files
+from unisal.data.base import Item, first_share, require_files
+from unisal.data.images import ImageDataset
+from unisal.data.listing import Group, Picture, Place, list_images
 from unisal.data.pictures import picture_size, read_grey, read_rgb
-from unisal.data.transforms import normalise, resize_rgb, to_density, to_fixation_map
+from unisal.data.transforms import to_density, to_fixation_map
 from unisal.errors import UserError
 from unisal.files import write_atomically
 
@@ -26,7 +27,7 @@ FIXATION_FIELD = 2
 """Field of a subject's record in the official .mat that holds its fixations."""
 
 
-class SALICONDataset(SaliencyDataset):
+class SALICONDataset(ImageDataset):
     """`images/COCO_<part>2014_*.jpg`, `maps/<part>/*.png`, `fixations/<part>/*.{mat,png}`.
 
     Args:
@@ -41,7 +42,6 @@ class SALICONDataset(SaliencyDataset):
 
     source = "SALICON"
     domain = "SALICON"
-    dynamic = False
     root_variable = "SALICON_DATA_DIR"
     root_default = "SALICON"
     scalar_prefix = "salicon"
@@ -75,17 +75,33 @@ class SALICONDataset(SaliencyDataset):
             self.fixations = self._find_fixations(part)
             self._check_maps()
 
-    def name(self, index: int) -> str:
-        return self.images[index].name
+    @classmethod
+    def part(cls, phase: str) -> str:
+        return PART[phase]
 
-    def __len__(self) -> int:
-        return len(self.images)
+    @classmethod
+    def list_part(cls, phase: str) -> Iterator[Group]:
+        part = PART[phase]
+        root, start = cls.root(), f"COCO_{part}2014_"
+        places = {"image": Place(root / "images", (".jpg",), start)}
+        if phase != "test":
+            places["saliency_map"] = Place(root / "maps" / part, (".png",), start)
+            places["fixations"] = Place(root / "fixations" / part, (".png", ".mat"), start)
+        yield Group(part, *list_images(places), one_map_size=True)
+
+    @staticmethod
+    def read_fixation_file(path: Path) -> NDArray[np.bool_]:
+        if path.suffix == ".mat":
+            return read_mat_fixations(path)
+        return to_fixation_map(read_grey(path))
+
+    def input_size(self, _index: int) -> tuple[int, int]:
+        return self.out_size
 
     def __getitem__(self, index: int) -> Item:
-        rgb = read_rgb(self.images[index])
         if not self.has_maps:
-            size = rgb.shape[0], rgb.shape[1]
-            return Item([1], normalise(resize_rgb(rgb, self.out_size)), None, None, size)
+            return self.item_without_maps(index)
+        rgb = read_rgb(self.images[index])
         saliency_map = read_grey(self.maps[index])
         fixations = self._read_fixations(self.fixations[index])
         if fixations.shape != saliency_map.shape:
@@ -93,20 +109,29 @@ class SALICONDataset(SaliencyDataset):
                 f"{self.fixations[index]} is {fixations.shape}, its map {self.maps[index]} "
                 f"{saliency_map.shape} (height, width); they have to be alike"
             )
-        if self.augmentation is None:
-            frame = resize_rgb(rgb, self.out_size)
-        else:
-            change = self.augmentation.draw(self.rng(index), fixations)
-            frame = change.of_picture(rgb, self.out_size)
-            saliency_map = change.of_map(saliency_map)
-            fixations = change.of_fixations(fixations)
-        return Item(
-            frame_nrs=[1],
-            frames=normalise(frame),
-            maps=torch.from_numpy(to_density(saliency_map))[None],
-            fixations=torch.from_numpy(fixations)[None],
-            target_size=(saliency_map.shape[0], saliency_map.shape[1]),
-        )
+        return self.item_with_maps(index, rgb, saliency_map, fixations)
+
+    # ---- frame by frame, for scoring --------------------------------------------------------
+    def files(self, index: int, number: int = 1) -> Picture:
+        if not self.has_maps:
+            return Picture(self.images[index])
+        return Picture(self.images[index], self.maps[index], self.fixations[index])
+
+    def prediction_path(self, index: int, number: int = 1) -> Path:
+        return Path(f"{self.images[index].stem}.png")
+
+    def target_size(self, index: int) -> tuple[int, int]:
+        return picture_size(self.maps[index])
+
+    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
+        return to_density(read_grey(self.maps[index]))
+
+    def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
+        return self._read_fixations(self.fixations[index])
+
+    def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
+        path = self.fixations[index].with_suffix(".mat")  # a cached .png holds their union
+        return read_mat_observers(path)[0] if path.is_file() else None
 
     def _find_fixations(self, part: str) -> list[Path]:
         folder = self.folder / "fixations" / part
@@ -144,8 +169,21 @@ class SALICONDataset(SaliencyDataset):
 def read_mat_fixations(path: Path) -> NDArray[np.bool_]:
     """Read SALICON's official fixations -> `[H, W] bool`, the union over observers.
 
-    Positions are 1-based (x, y), the resolution is (height, width). Positions outside the
-    picture are left out.
+    Errors: see `read_mat_observers`.
+    """
+    observers, size = read_mat_observers(path)
+    fixations = np.zeros(size, dtype=bool)
+    for xy in observers:
+        fixations[xy[:, 1].astype(int), xy[:, 0].astype(int)] = True
+    return fixations
+
+
+def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], tuple[int, int]]:
+    """Read SALICON's official fixations -> those of each observer, `[n, 2]` (x, y) in whole
+    pixels from 0, and the picture's (height, width).
+
+    In the file positions are 1-based (x, y), the resolution is (height, width). Positions outside
+    the picture are left out.
 
     Raises:
         UserError: the file is missing, damaged or of another structure.
@@ -155,14 +193,10 @@ def read_mat_fixations(path: Path) -> NDArray[np.bool_]:
             content = scipy.io.loadmat(file)
         height, width = (int(n) for n in content["resolution"].ravel())
         observers = [subject[FIXATION_FIELD] for subject in content["gaze"].ravel()]
+        positions = [np.reshape(o, (-1, 2)).astype(int) - 1 for o in observers]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:  # scipy raises many types on a damaged file
         raise UserError(f"{path} cannot be read as SALICON fixations: {error}") from None
-    fixations = np.zeros((height, width), dtype=bool)
-    for positions in observers:
-        if positions.size:
-            xy = positions.astype(int) - 1
-            xy = xy[((xy >= 0) & (xy < (width, height))).all(axis=1)]
-            fixations[xy[:, 1], xy[:, 0]] = True
-    return fixations
+    inside = [xy[((xy >= 0) & (xy < (width, height))).all(axis=1)] for xy in positions]
+    return [xy.astype(np.float64) for xy in inside], (height, width)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -13,18 +13,16 @@ from torch.utils.data import DataLoader, Sampler
 from unisal.data.base import Batch, Numbered, SaliencyDataset
 from unisal.errors import UserError
 
+NO_EXAMPLE = 2**32 - 1
+"""Index of the random stream for the order of batches, beyond that of any example."""
+
 
 class SeededSampler(Sampler[int]):
-    """All indices of a dataset once, shuffled by the dataset's seed and epoch if asked for.
-
-    Attributes:
-        start: how many of them to leave out at the start, for an epoch that was interrupted.
-    """
+    """All indices of a dataset once, shuffled by the dataset's seed and epoch if asked for."""
 
     def __init__(self, dataset: SaliencyDataset, shuffle: bool) -> None:
         self.dataset = dataset
         self.shuffle = shuffle
-        self.start = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -33,23 +31,79 @@ class SeededSampler(Sampler[int]):
         order = np.arange(len(self.dataset))
         if self.shuffle:
             np.random.default_rng([*self.dataset.seed, self.dataset.epoch]).shuffle(order)
-        return iter(order[self.start :].tolist())
+        return iter(order.tolist())
+
+
+class SeededBatches(Sampler[list[int]]):
+    """The batches of an epoch; all examples of one are of one group (`batch_group`).
+
+    The examples of each group come in the order of `SeededSampler`. A last batch of a group that is
+    not full is left out, unless there is no other of the group. With several groups their batches
+    are shuffled too.
+
+    Args:
+        dataset: where the examples are from.
+        batch_size: of a full batch.
+        shuffle: by the dataset's seed and epoch.
+        keep_rest: also take the batches that are not full.
+
+    Attributes:
+        start: how many batches to leave out at the start, for an epoch that was interrupted.
+    """
+
+    def __init__(
+        self, dataset: SaliencyDataset, batch_size: int, shuffle: bool, keep_rest: bool = False
+    ) -> None:
+        self.examples = SeededSampler(dataset, shuffle)
+        self.groups = [dataset.batch_group(index) for index in range(len(dataset))]
+        self.batch_size = batch_size
+        self.keep_rest = keep_rest
+        self.start = 0
+
+    def __len__(self) -> int:
+        return sum(len(self._cut(group)) for group in self._grouped(range(len(self.groups))))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        grouped = self._grouped(self.examples)
+        batches = [batch for group in grouped for batch in self._cut(group)]
+        if self.examples.shuffle and len(grouped) > 1:
+            dataset = self.examples.dataset
+            rng = dataset.rng(NO_EXAMPLE)
+            batches = [batches[i] for i in rng.permutation(len(batches))]
+        return iter(batches[self.start :])
+
+    def _grouped(self, indices: Iterable[int]) -> list[list[int]]:
+        by_group: dict[Hashable, list[int]] = {}
+        for index in indices:
+            by_group.setdefault(self.groups[index], []).append(index)
+        return list(by_group.values())
+
+    def _cut(self, group: list[int]) -> list[list[int]]:
+        batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
+        if len(batches) > 1 and len(batches[-1]) < self.batch_size and not self.keep_rest:
+            batches.pop()
+        return batches
 
 
 def make_loader(
     dataset: SaliencyDataset, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """-> batches of a dataset; a last batch that is not full is left out (spec 02, "Loaders").
+    """-> batches of a dataset (spec 02, "Loaders"), see `SeededBatches`.
 
-    A dataset smaller than a batch is one batch.
+    In training the examples are shuffled. Batches that are not full are left out, in validation
+    only where the dataset does not say otherwise (`validates_all`).
     """
+    batches = SeededBatches(
+        dataset,
+        batch_size,
+        shuffle=dataset.phase == "train",
+        keep_rest=dataset.phase != "train" and dataset.validates_all,
+    )
     return _Loader(
         Numbered(dataset),  # type: ignore[arg-type]  # its items become batches in `collate`
-        batch_size=min(batch_size, len(dataset)),
-        sampler=SeededSampler(dataset, shuffle=dataset.phase == "train"),
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=dataset.collate,
-        drop_last=True,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         # One of its own: the stream that dropout draws from does not depend on how often
@@ -81,8 +135,8 @@ def _start_worker(_worker: int) -> None:
 
 def skip_batches(loader: DataLoader[Batch], n: int) -> None:
     """Let the next pass over the loader start at batch `n`."""
-    assert isinstance(loader.sampler, SeededSampler) and loader.batch_size is not None
-    loader.sampler.start = n * loader.batch_size
+    assert isinstance(loader.batch_sampler, SeededBatches)
+    loader.batch_sampler.start = n
 
 
 def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int]) -> list[str]:

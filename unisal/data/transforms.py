@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -92,9 +93,18 @@ def centre_crop(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 
 def normalise(rgb: NDArray[np.uint8]) -> Tensor:
     """`[H, W, 3] uint8` -> `[3, H, W] float32` with ImageNet's mean and standard deviation."""
+    normalised = np.empty((3, *rgb.shape[:2]), np.float32)
+    for channel, levels in enumerate(_normalised_levels()):
+        np.take(levels, rgb[..., channel], out=normalised[channel])
+    return torch.from_numpy(normalised)
+
+
+@cache
+def _normalised_levels() -> NDArray[np.float32]:
+    """-> `[3, 256]`: what each level of a channel becomes. There are fewer levels than pixels."""
     mean, std = np.array(RGB_MEAN, np.float32), np.array(RGB_STD, np.float32)
-    scaled = (rgb.astype(np.float32) / 255 - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    return np.ascontiguousarray(((levels / 255 - mean) / std).T)
 
 
 def to_unit_range(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

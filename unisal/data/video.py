@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from unisal.data.base import Item, SaliencyDataset, first_share
+from unisal.data.listing import Group, Picture
 from unisal.data.pictures import read_grey_levels, read_rgb
 from unisal.data.splits import shuffled, train_valid
 from unisal.data.transforms import (
@@ -23,7 +25,16 @@ from unisal.data.transforms import (
     to_fixation_map,
     to_unit_range,
 )
-from unisal.data.video_index import FIXATIONS, IMAGES, MAPS, Video, read_index
+from unisal.data.video_index import (
+    FIXATIONS,
+    IMAGES,
+    KINDS,
+    MAPS,
+    Video,
+    list_video,
+    read_index,
+    video_names,
+)
 from unisal.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,6 +104,21 @@ class VideoDataset(SaliencyDataset):
                 f"{len(self.videos)} of its videos are there, and with seq_len={seq_len}, "
                 f"frame_modulo={frame_modulo}, subset={subset} none is left"
             )
+
+    @classmethod
+    def part(cls, phase: str) -> str:
+        if cls.test_has_maps:
+            return cls.folders[phase]
+        numbers = cls.test_numbers if phase == "test" else cls.numbers
+        return f"{cls.folders[phase]} {numbers[0]}-{numbers[-1]}"
+
+    @classmethod
+    def list_part(cls, phase: str) -> Iterator[Group]:
+        folder, needs_maps = cls.root() / cls.folders[phase], phase != "test" or cls.test_has_maps
+        names = video_names(folder)
+        for name, number in zip(names, cls.video_numbers(names), strict=True):
+            if cls.test_has_maps or needs_maps != (number in cls.test_numbers):
+                yield list_video(folder / name, cls.file_prefix(name), needs_maps)
 
     # ---- what a subclass fills in -------------------------------------------------------
     @staticmethod
@@ -192,13 +218,48 @@ class VideoDataset(SaliencyDataset):
 
     def read_targets(self, video: Video, number: int) -> list[NDArray[np.uint8]]:
         """-> map and fixations of one frame, `[h, w]` grey levels."""
+        return [self._read_target(video, kind, number) for kind in (MAPS, FIXATIONS)]
+
+    def _read_target(self, video: Video, kind: str, number: int) -> NDArray[np.uint8]:
         assert video.target_size is not None
-        pictures = []
-        for kind in (MAPS, FIXATIONS):
-            path = self.path(video, kind, number)
-            pictures.append(read_grey_levels(path))
-            _check_size(path, pictures[-1].shape, video.target_size)
-        return pictures
+        path = self.path(video, kind, number)
+        grey = read_grey_levels(path)
+        _check_size(path, grey.shape, video.target_size)
+        return grey
+
+    # ---- frame by frame, for scoring --------------------------------------------------------
+    def lengths(self) -> list[int]:
+        return [video.n_frames for video in self.videos]
+
+    def title(self, index: int) -> str:
+        return self.videos[index].name
+
+    def files(self, index: int, number: int = 1) -> Picture:
+        kinds = KINDS if self.has_maps else (IMAGES,)
+        return Picture(*(self.path(self.videos[index], kind, number) for kind in kinds))
+
+    def prediction_path(self, index: int, number: int = 1) -> Path:
+        return Path(self.title(index), self.path(self.videos[index], IMAGES, number).name)
+
+    def frame_size(self, index: int) -> tuple[int, int]:
+        return self.videos[index].frame_size
+
+    def read_input(self, index: int, number: int = 1) -> Tensor:
+        return normalise(resize_rgb(self.read_frame(self.videos[index], number), self.out_size))
+
+    def target_size(self, index: int) -> tuple[int, int]:
+        size = self.videos[index].target_size
+        if size is None:
+            raise UserError(f"{self.folder / self.title(index)} has no maps and fixations")
+        return size
+
+    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
+        grey = self._read_target(self.videos[index], MAPS, number)
+        return to_density(to_unit_range(grey))
+
+    def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
+        grey = self._read_target(self.videos[index], FIXATIONS, number)
+        return to_fixation_map(to_unit_range(grey))
 
     def __getitem__(self, index: int) -> Item:
         video = self.samples[index].video

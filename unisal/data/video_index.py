@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from unisal.config import save_json
 from unisal.data.base import require_files
+from unisal.data.listing import Group, Picture, Problem, match_files
 from unisal.data.pictures import picture_size
 from unisal.errors import UserError
 
@@ -61,7 +62,7 @@ def read_index(folder: Path, prefix: FilePrefix) -> list[Video]:
     """
     if not folder.is_dir():
         raise UserError(f"folder {folder} does not exist; it has to hold one folder per video")
-    names = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
+    names = video_names(folder)
     if not names:
         raise UserError(f"folder {folder} is empty; it has to hold one folder per video")
     state = _state(folder, names)
@@ -78,6 +79,39 @@ def read_index(folder: Path, prefix: FilePrefix) -> list[Video]:
             continue
         break
     return videos
+
+
+def video_names(folder: Path) -> list[str]:
+    """-> the sorted names of the folders of videos in `folder`, if it is there."""
+    if not folder.is_dir():
+        return []
+    return sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
+
+
+def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
+    """-> the files of one video, with what `read_index` would refuse and with maps and fixations
+    that have no frame.
+
+    Args:
+        video: its folder.
+        prefix: see `FilePrefix`.
+        needs_maps: whether it has to have maps and fixations.
+    """
+    numbered = numbered_files(video, prefix)
+    fault = _lacking(video, prefix, numbered)
+    if fault is None and needs_maps and MAPS not in numbered:
+        fault = video, f"{video} has no maps and fixations"
+    problems = [Problem("missing", *fault)] if fault else []
+    numbers = [number for files in numbered.values() for number in files]
+    names = _expected_names(prefix, numbered.get(IMAGES) or numbered.get(MAPS) or {}, numbers)
+    folders = {f: video / kind for f, kind in zip(Picture._fields, KINDS, strict=True)}
+    files = {
+        field: {name: folder / name for name in names if name in there}
+        for field, folder in folders.items()
+        if (there := set(numbered.get(folder.name, {}).values()))
+    }
+    pictures, missing = match_files(names, files, lambda field, name: folders[field] / name)
+    return Group(video.name, pictures, [*problems, *missing], True, True)
 
 
 # ---- remembering ------------------------------------------------------------------------
@@ -128,31 +162,49 @@ def _scan(folder: Path, names: list[str], prefix: FilePrefix) -> list[Video]:
 
 def _list_files(video: Path, prefix: str) -> dict[str, list[str]]:
     """-> the names of the numbered files per kind, sorted by number, once they are complete."""
-    pattern = re.compile(re.escape(prefix) + r"(\d+)\.png", re.IGNORECASE)
-    numbered: dict[str, dict[int, str]] = {}
-    for kind in KINDS:
-        files = (video / kind).iterdir() if (video / kind).is_dir() else ()
-        matches = [m for f in files if (m := pattern.fullmatch(f.name))]
-        if matches:  # an empty folder is as good as none
-            numbered[kind] = {int(m[1]): m[0] for m in matches}
-    if IMAGES not in numbered:
-        raise UserError(f"{video / IMAGES} holds no frames named {prefix}NUMBER.png")
-    if len(numbered) == 2:
-        absent = MAPS if MAPS not in numbered else FIXATIONS
-        raise UserError(f"{video / absent} holds no files; maps and fixations go together")
-    images = numbered[IMAGES]
-    expected = range(min(images), max(images) + 1)
-    width = len(images[expected[0]]) - len(prefix) - len(".png")
+    numbered = numbered_files(video, prefix)
+    if fault := _lacking(video, prefix, numbered):
+        raise UserError(fault[1])
+    names = _expected_names(prefix, numbered[IMAGES], numbered[IMAGES])
+    there = {kind: set(files.values()) for kind, files in numbered.items()}
     require_files(
         "frames, maps or fixations",
-        [
-            video / kind / f"{prefix}{number:0{width}d}.png"
-            for kind, files in numbered.items()
-            for number in expected
-            if number not in files
-        ],
+        [video / kind / name for kind in numbered for name in names if name not in there[kind]],
     )
-    return {kind: [files[n] for n in expected] for kind, files in numbered.items()}
+    return dict.fromkeys(numbered, names)
+
+
+def numbered_files(video: Path, prefix: str) -> dict[str, dict[int, str]]:
+    """-> per kind that has any the files `<prefix><number>.png`, by number."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)\.png")
+    numbered = {}
+    for kind in KINDS:
+        files = (video / kind).iterdir() if (video / kind).is_dir() else ()
+        if matches := [m for file in files if (m := pattern.fullmatch(file.name))]:
+            numbered[kind] = {int(m[1]): m[0] for m in matches}
+    return numbered
+
+
+def _lacking(
+    video: Path, prefix: str, numbered: Mapping[str, Mapping[int, str]]
+) -> tuple[Path, str] | None:
+    """-> the folder that should have files and has none, and the words for it."""
+    if IMAGES not in numbered:
+        return video / IMAGES, f"{video / IMAGES} holds no frames named {prefix}NUMBER.png"
+    if len(numbered) == 2:
+        absent = video / (MAPS if MAPS not in numbered else FIXATIONS)
+        return absent, f"{absent} holds no files; maps and fixations go together"
+    return None
+
+
+def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int]) -> list[str]:
+    """-> a name for each number from the first to the last, with as many digits as the first of
+    the `files` has."""
+    if not files:
+        return []
+    width = len(files[min(files)]) - len(prefix) - len(".png")
+    numbers = list(numbers)
+    return [f"{prefix}{n:0{width}d}.png" for n in range(min(numbers), max(numbers) + 1)]
 
 
 def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
@@ -163,7 +215,7 @@ def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
             "they have to be alike"
         )
     first = kinds[IMAGES][0]
-    digits = re.search(r"(\d+)\.png$", first, re.IGNORECASE)
+    digits = re.search(r"(\d+)\.png$", first)
     assert digits
     return Video(
         name=video.name,

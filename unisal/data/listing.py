@@ -1,0 +1,102 @@
+"""What lies on disk for a part of a data set, whether or not it is as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+K = TypeVar("K", bound=Any)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with a file or a folder."""
+
+    kind: str
+    """A word or two by which problems are counted."""
+    path: Path
+    text: str
+    """What is wrong, in a line that names the file."""
+
+
+class Picture(NamedTuple):
+    """The files of one image, or of one frame of a video; None for one that is not there."""
+
+    image: Path | None
+    saliency_map: Path | None = None
+    fixations: Path | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that belong together: a video, or the images of a part."""
+
+    name: str
+    pictures: Sequence[Picture]
+    problems: Sequence[Problem] = ()
+    """Files that are missing."""
+    one_image_size: bool = False
+    """Whether all images have to have one size."""
+    one_map_size: bool = False
+    """Whether all maps have to."""
+    maps_like_images: bool = False
+    """Whether each map has to have the size of its image."""
+
+
+class Place(NamedTuple):
+    """Where the files of one kind lie: `<folder>/<start>...<ending>`."""
+
+    folder: Path
+    endings: tuple[str, ...]
+    """Of several that are there for one picture, the first is read."""
+    start: str = ""
+
+    def find(self) -> dict[str, Path]:
+        """-> the files that are there by their names without the ending."""
+        return {
+            path.name.removesuffix(ending): path
+            for ending in reversed(self.endings)
+            for path in self.folder.glob(f"{self.start}*{ending}")
+            if not path.name.startswith(".")
+        }
+
+
+def list_images(places: Mapping[str, Place]) -> tuple[list[Picture], list[Problem]]:
+    """-> the images of a part, a file of each kind for each of them, and those that are missing.
+
+    Args:
+        places: per kind (a field of `Picture`) where its files lie.
+    """
+    files = {kind: place.find() for kind, place in places.items()}
+
+    def expected(kind: str, name: str) -> Path:
+        return places[kind].folder / (name + " or ".join(places[kind].endings))
+
+    return match_files(sorted(set().union(*files.values())), files, expected)
+
+
+def match_files(
+    names: Sequence[K],
+    files: Mapping[str, Mapping[K, Path]],
+    expected: Callable[[str, K], Path],
+) -> tuple[list[Picture], list[Problem]]:
+    """Put together what belongs to one picture.
+
+    Args:
+        names: of the pictures.
+        files: per kind (a field of `Picture`) those that are there, by the name of their
+            picture. A kind that is left out is not wanted.
+        expected: kind, name -> the file that should be there.
+
+    Returns:
+        The pictures in the order of the names, and a problem for each file that is missing.
+    """
+    pictures, problems = [], []
+    for name in names:
+        there = {kind: paths[name] for kind, paths in files.items() if name in paths}
+        pictures.append(Picture(*map(there.get, Picture._fields)))
+        missing = [expected(kind, name) for kind in files if kind not in there]
+        problems += [Problem("missing", path, f"{path} is missing") for path in missing]
+    return pictures, problems

@@ -1,0 +1,203 @@
+"""MIT1003: images of many sizes with the gaze of 15 observers, for fine-tuning (spec 02)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unisal.config import load_json, own_arguments
+from unisal.data.base import Item, first_share, require_files
+from unisal.data.images import ImageDataset
+from unisal.data.listing import Group, Picture, Place, list_images
+from unisal.data.pictures import displayed_size, picture_size, read_grey_levels, read_rgb
+from unisal.data.splits import fold, shuffled
+from unisal.data.transforms import (
+    STRIDE,
+    best_fitting_size,
+    optimal_input_size,
+    resize_grey_levels,
+    to_density,
+    to_unit_range,
+)
+from unisal.errors import UserError
+
+TRAIN_CELLS = ((8, 13), (9, 13), (9, 12), (12, 9), (13, 9))
+TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]
+"""(height, width) of the network's input in training, of which each picture gets the one closest
+in ratio."""
+TARGET_SCALE = 2
+"""How much larger than the network's input the targets are in training."""
+FINE_TUNING = "ft_mit1003.json"
+"""Beside fine-tuned weights in a run's folder: how they were made. `folder` is the name of the
+folder of its logs, `x_val_step` the fold."""
+
+
+class MIT1003Dataset(ImageDataset):
+    """`ALLSTIMULI/ALLSTIMULI/*.jpeg`, `ALLFIXATIONMAPS/ALLFIXATIONMAPS/<stem>_fix{Map,Pts}.jpg`.
+
+    The folders may also lie there once only (`ALLSTIMULI/*.jpeg`). The file names, sorted, are
+    numbered from 0 and shuffled; of `n_x_val` folds `x_val_step` is the validation part (valid,
+    eval and test), the others are the training part. There may be any number of images.
+
+    In train and valid the network's input is one of `TRAIN_SIZES` and the targets are
+    `TARGET_SCALE` times as large; in eval and test it is the optimal size for the picture, and
+    targets are of the picture's own size. test needs no maps.
+
+    Args:
+        phase, subset, augment, seed: see `SaliencyDataset`.
+        n_x_val: number of folds.
+        x_val_step: the fold, from 0; None: every part is all images.
+        x_val_seed: of the shuffle; 0 or None leaves the images in order.
+        verbose: accepted for old configurations; has no effect.
+
+    Raises:
+        UserError: no such folder, no images in it or in the fold, an image without a map or
+            fixations or of another size than these.
+    """
+
+    source = "MIT1003"
+    domain = "SALICON"
+    root_variable = "MIT1003_DATA_DIR"
+    root_default = "MIT1003"
+    scalar_prefix = "mit1003"
+    score_name = "MIT1003"
+    fine_tuned = True
+    validates_all = True
+
+    def __init__(
+        self,
+        phase: str = "train",
+        subset: float = 1.0,
+        n_x_val: int = 10,
+        x_val_step: int | None = 0,
+        x_val_seed: int | None = 27,
+        augment: bool | Mapping[str, Any] = False,
+        seed: int | Sequence[int] = 0,
+        verbose: int = 1,
+    ) -> None:
+        self.config = own_arguments(locals())
+        super().__init__(phase, subset, augment, seed)
+        self.x_val_step = x_val_step
+        root = self.root()
+        self.folder = doubled_folder(root / "ALLSTIMULI", "*.jpeg")
+        found = sorted(p for p in self.folder.glob("*.jpeg") if not p.name.startswith("."))
+        if not found:
+            raise UserError(
+                f"MIT1003 has no images in {self.folder}; expected {self.folder / '*.jpeg'}"
+            )
+        rest, part = fold(shuffled(range(len(found)), x_val_seed), n_x_val, x_val_step)
+        chosen = first_share(rest if phase == "train" else part, subset)
+        if not chosen:
+            raise UserError(
+                f"MIT1003's {phase} part is empty: {len(found)} images in {self.folder}, "
+                f"x_val_step={x_val_step} of n_x_val={n_x_val}, subset={subset}"
+            )
+        self.images = [found[number] for number in chosen]
+        self.sizes = [displayed_size(path) for path in self.images]
+        self.has_maps = phase != "test"
+        if self.has_maps:
+            maps = doubled_folder(root / "ALLFIXATIONMAPS", "*_fixMap.jpg")
+            self.maps = [maps / f"{p.stem}_fixMap.jpg" for p in self.images]
+            self.fixations = [maps / f"{p.stem}_fixPts.jpg" for p in self.images]
+            self._check_maps()
+
+    @classmethod
+    def part(cls, _phase: str) -> str:
+        return "all"
+
+    @classmethod
+    def list_part(cls, _phase: str) -> Iterator[Group]:
+        images = doubled_folder(cls.root() / "ALLSTIMULI", "*.jpeg")
+        maps = doubled_folder(cls.root() / "ALLFIXATIONMAPS", "*_fixMap.jpg")
+        places = {
+            "image": Place(images, (".jpeg",)),
+            "saliency_map": Place(maps, ("_fixMap.jpg",)),
+            "fixations": Place(maps, ("_fixPts.jpg",)),
+        }
+        yield Group(cls.source, *list_images(places), maps_like_images=True)
+
+    def input_size(self, index: int) -> tuple[int, int]:
+        if self._resizes_targets:
+            return best_fitting_size(self.sizes[index], TRAIN_SIZES)
+        return optimal_input_size(self.sizes[index])
+
+    def batch_group(self, index: int) -> Hashable:
+        return self.input_size(index) if self._resizes_targets else self.sizes[index]
+
+    def score_folder(self, run: Path | None = None) -> str:
+        """-> `MIT1003_xVal<fold>`, or the long name of the fine-tuning on this fold whose weights
+        are in the run's folder (spec 05)."""
+        record = run / FINE_TUNING if run is not None else None
+        made = load_json(record) if record is not None and record.is_file() else {}
+        if "folder" in made and made.get("x_val_step") == self.x_val_step:
+            return str(made["folder"])
+        return f"{self.source}_xVal{self.x_val_step}"
+
+    @classmethod
+    def fold_options(cls, fold: int | None) -> dict[str, Any]:
+        return {} if fold is None else {"x_val_step": fold}
+
+    def prediction_folder(self, run: Path, fold: int | None = None) -> Path:
+        return Path(self.source, f"{self.source}_xVal{self.x_val_step}")
+
+    def __getitem__(self, index: int) -> Item:
+        if not self.has_maps:
+            return self.item_without_maps(index)
+        target = self.sizes[index]
+        if self._resizes_targets:
+            height, width = self.input_size(index)
+            target = height * TARGET_SCALE, width * TARGET_SCALE
+        levels = read_grey_levels(self.maps[index])
+        saliency_map = to_unit_range(resize_grey_levels(levels, target, nearest=False))
+        # Told from the rest before pixels are left out: what remains may be the noise of JPEG.
+        points = self.read_fixation_map(index).astype(np.uint8)
+        fixations = resize_grey_levels(points, target, nearest=True).astype(bool)
+        return self.item_with_maps(index, read_rgb(self.images[index]), saliency_map, fixations)
+
+    # ---- frame by frame, for scoring --------------------------------------------------------
+    def files(self, index: int, number: int = 1) -> Picture:
+        if not self.has_maps:
+            return Picture(self.images[index])
+        return Picture(self.images[index], self.maps[index], self.fixations[index])
+
+    def target_size(self, index: int) -> tuple[int, int]:
+        return self.sizes[index]
+
+    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
+        return to_density(to_unit_range(read_grey_levels(self.maps[index])))
+
+    def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
+        return self.read_fixation_file(self.fixations[index])
+
+    @property
+    def _resizes_targets(self) -> bool:
+        return self.phase in ("train", "valid")
+
+    def _check_maps(self) -> None:
+        for what, paths in (("saliency maps", self.maps), ("fixations", self.fixations)):
+            require_files(f"MIT1003's {what}", [p for p in paths if not p.is_file()])
+            for picture, size, path in zip(self.images, self.sizes, paths, strict=True):
+                if (own := picture_size(path)) != size:
+                    raise UserError(
+                        f"{path} is {own}, its picture {picture} {size} (height, width); "
+                        "they have to be alike"
+                    )
+
+
+def fine_tuned_fold(run: Path) -> int | None:
+    """-> the fold that the weights in a run's folder were fine-tuned without; 0 where it does not
+    say."""
+    record = run / FINE_TUNING
+    made: dict[str, Any] = load_json(record) if record.is_file() else {}
+    return made.get("x_val_step", 0)
+
+
+def doubled_folder(folder: Path, pattern: str) -> Path:
+    """-> the folder that holds files like `pattern`: the folder of the same name in it, as the
+    published archives are unpacked by most programs, or itself."""
+    inner = folder / folder.name
+    return inner if any(inner.glob(pattern)) else folder

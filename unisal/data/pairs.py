@@ -1,0 +1,123 @@
+"""Which map of a folder belongs to which of its pictures (spec 05, `visualize_examples`)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from unisal.data.pictures import list_pictures
+from unisal.errors import UserError
+
+
+class Layout(NamedTuple):
+    """The names of the folders of pictures and of maps."""
+
+    images: str
+    maps: str
+
+
+LAYOUTS = (Layout("images", "maps"), Layout("ALLSTIMULI", "ALLFIXATIONMAPS"))
+MAP_ENDING, POINTS_ENDING = "_fixMap", "_fixPts"
+"""How MIT1003 names maps and fixations; the latter are no maps."""
+
+
+class Pair(NamedTuple):
+    """A picture and its ground-truth map, where it has one."""
+
+    image: Path
+    map: Path | None
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """-> the pictures of a folder in sorted order, each with its map.
+
+    The folder holds `images/` and `maps/`, or `ALLSTIMULI/` and `ALLFIXATIONMAPS/`. Pictures may
+    lie in a folder of the same name once more (`ALLSTIMULI/ALLSTIMULI/`), maps in any folder
+    below (`ALLFIXATIONMAPS/ALLFIXATIONMAPS/`, SALICON's `maps/train/` and `maps/val/`).
+
+    Raises:
+        UserError: there are no pictures, or maps but none that belongs to a picture, or two for
+            the same picture.
+    """
+    layout = find_layout(folder)
+    images = _list_images(folder / layout.images)
+    maps = _list_maps(folder / layout.maps)
+    pairs = match(images, maps)
+    if maps and not any(pair.map for pair in pairs):
+        raise UserError(
+            f"none of the {len(maps)} maps in {folder / layout.maps}, such as {maps[0].name}, "
+            f"belongs to a picture in {folder / layout.images}, such as {images[0].name}; a map "
+            f"is called like its picture, or like it with {MAP_ENDING} at the end"
+        )
+    return pairs
+
+
+def find_layout(folder: Path) -> Layout:
+    """-> the layout whose folder of pictures is there and not empty.
+
+    Raises:
+        UserError: there is none; says what was expected.
+    """
+    if not folder.is_dir():
+        raise UserError(f"folder {folder} does not exist")
+    for layout in LAYOUTS:
+        if _list_images(folder / layout.images):
+            return layout
+    expected = " or ".join(f"{layout.images}/ (maps in {layout.maps}/)" for layout in LAYOUTS)
+    raise UserError(f"{folder} holds no pictures (.png, .jpg, .jpeg); expected them in {expected}")
+
+
+def match(images: list[Path], maps: list[Path]) -> list[Pair]:
+    """Give each picture its map: of the same stem, else `<stem>_fixMap`, else the picture's whole
+    name; else the map that alone has the same last number in its stem, where neither
+    another picture has that number nor another picture's name fits that map.
+
+    Raises:
+        UserError: two folders hold a map of the same stem.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in sorted(maps, key=lambda path: path.suffix.lower() != ".png"):  # PNG goes first
+        other = by_stem.setdefault(path.stem, path)
+        if other.parent != path.parent:
+            raise UserError(f"{other} and {path}: there has to be one map per picture")
+    found = {
+        image: next((by_stem[name] for name in _names(image) if name in by_stem), None)
+        for image in images
+    }
+    taken = {path.stem for path in found.values() if path}
+    images_left = _by_last_number(image for image in images if found[image] is None)
+    maps_left = _by_last_number(path for stem, path in by_stem.items() if stem not in taken)
+    for number, same in images_left.items():
+        if len(same) == 1 and len(maps_left[number]) == 1:
+            found[same[0]] = maps_left[number][0]
+    return [Pair(image, found[image]) for image in images]
+
+
+def _names(image: Path) -> tuple[str, ...]:
+    return image.stem, f"{image.stem}{MAP_ENDING}", image.name
+
+
+def _by_last_number(paths: Iterable[Path]) -> defaultdict[int, list[Path]]:
+    groups: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        if numbers := re.findall(r"\d+", path.stem):
+            groups[int(numbers[-1])].append(path)
+    return groups
+
+
+def _list_images(folder: Path) -> list[Path]:
+    for place in (folder, folder / folder.name):
+        if place.is_dir() and (found := list_pictures(place)):
+            return found
+    return []
+
+
+def _list_maps(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = [path for place in (folder, *inside) for path in list_pictures(place)]
+    return [path for path in found if not path.stem.endswith(POINTS_ENDING)]
