@@ -46,7 +46,8 @@ def test_what_the_paper_does_not_have_is_off_by_default():
     extra = {f.name for f in fields(cfg)} - set(json.loads(OFFICIAL))
     off = {"warmup_steps": 0, "weigh_sources": False, "augment": False, "ema_decay": None}
     rest = {"copy_domain": None, "init_from": None, "seed": 0, "device": "auto"}
-    assert {name: getattr(cfg, name) for name in extra} == off | rest
+    mit = {"mit1003_batch_size": 32, "mit1003_valid_batch_size": 8, "mit1003_cfg": {}}
+    assert {name: getattr(cfg, name) for name in extra} == off | rest | mit
 
 
 def test_an_official_file_loads():
@@ -77,7 +78,8 @@ def test_a_saved_configuration_is_the_same_again(tmp_path, given):
 
 
 @pytest.mark.parametrize(
-    "name", ["data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "model_cfg"]
+    "name",
+    ["data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "mit1003_cfg", "model_cfg"],
 )
 def test_no_options_may_be_written_as_null(name):
     assert TrainerConfig.from_dict({name: None}) == TrainerConfig()
@@ -154,6 +156,14 @@ def test_each_source_has_options_of_its_own():
     }
     sizes = {s: cfg.batch_size_of(s) for s in cfg.data_sources}
     assert sizes == {"DHF1K": 5, "SALICON": 6, "Hollywood": 7, "UCFSports": 8}
+    assert {s: cfg.batch_size_of(s, "valid") for s in cfg.data_sources} == sizes
+
+
+def test_mit1003_is_validated_in_batches_of_another_size():
+    cfg = TrainerConfig.from_dict({"mit1003_batch_size": 9, "mit1003_cfg": {"x_val_step": 3}})
+    assert cfg.dataset_options("MIT1003") == {"x_val_step": 3}
+    assert (cfg.batch_size_of("MIT1003"), cfg.batch_size_of("MIT1003", "valid")) == (9, 8)
+    assert cfg.loss_factor("MIT1003") == 1
 
 
 def test_a_source_is_weighed_only_when_asked_for():
@@ -194,6 +204,14 @@ def test_augment_reaches_every_source():
         ({"lr": -1}, "lr is -1"),
         ({"lr": True}, "lr is True"),
         ({"lr": float("nan")}, "lr is nan"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"lr_gamma": "slow"}, "lr_gamma is 'slow'; it has to be a number, at least 0"),
+        ({"weight_decay": -1}, "weight_decay is -1"),
+        ({"momentum": None}, "momentum is None"),
+        ({"cnn_lr_factor": True}, "cnn_lr_factor is True"),
+        ({"train_cnn_after": -1}, "train_cnn_after is -1"),
+        ({"mit1003_valid_batch_size": 0}, "mit1003_valid_batch_size is 0"),
+        ({"tboard": "false"}, "tboard is 'false'; it has to be True or False"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"salicon_batch_size": -2}, "salicon_batch_size is -2"),
         ({"hollywood_batch_size": 0}, "hollywood_batch_size is 0"),

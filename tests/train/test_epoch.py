@@ -69,6 +69,7 @@ def batch_of(source, seed=0, size=2, height=32, width=32):
     maps = torch.rand((size, steps, 1, *target), generator=generator) ** 4
     return Batch(
         source=source,
+        domain=source,
         static=static,
         names=[f"{source} {seed}.{i}" for i in range(size)],
         frames=torch.randn((size, steps, 3, height, width), generator=generator),
@@ -509,7 +510,8 @@ def test_six_published_steps(det):
         maps, fixations = det.targets(200 + i, b, t, 2 * h, 2 * w)
         frames = det.frames(100 + i, b, t, h, w)
         names = [str(k) for k in range(b)]
-        batch = Batch(step["source"], t == 1, names, frames, maps, fixations)
+        source = step["source"]
+        batch = Batch(source, source, t == 1, names, frames, maps, fixations)
         loss = train_step(net, batch, WEIGHTS, optimizer, grad_clip=2.0)
         assert loss.total.item() == pytest.approx(step["loss"], abs=1e-3)
         parts = [p.item() for p in loss.parts.values()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -21,12 +22,24 @@ COUNTS = {
     "salicon_batch_size": 1,
     "hollywood_batch_size": 1,
     "ucfsports_batch_size": 1,
+    "mit1003_batch_size": 1,
+    "mit1003_valid_batch_size": 1,
+    "train_cnn_after": 0,
     "chkpnt_epochs": 1,
     "num_workers": 0,
     "seed": 0,
 }
 """Options that are whole numbers, with the smallest allowed."""
-DEBUG_SUBSETS = {"DHF1K": 0.02, "SALICON": 0.02, "UCFSports": 0.1, "Hollywood": 0.04}
+AMOUNTS = ("lr", "cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
+"""Options that are numbers, at least 0."""
+DATASET_OPTIONS = ("data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "mit1003_cfg")
+DEBUG_SUBSETS = {
+    "DHF1K": 0.02,
+    "SALICON": 0.02,
+    "UCFSports": 0.1,
+    "Hollywood": 0.04,
+    "MIT1003": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +56,12 @@ class TrainerConfig:
         grad_clip: largest norm of the gradient, None for no limit (2.0).
         loss_metrics, loss_weights: the loss is their weighted sum (kld,nss,cc; 1,-0.1,-0.1).
         data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON).
-        batch_size, salicon_batch_size, hollywood_batch_size, ucfsports_batch_size: (4, 32, 4, 4).
+        batch_size, salicon_batch_size, hollywood_batch_size, ucfsports_batch_size,
+            mit1003_batch_size, mit1003_valid_batch_size: (4, 32, 4, 4, 32, 8).
         salicon_weight, hollywood_weight, ucfsports_weight: factors of the loss (0.5, 1, 1), used
             only with weigh_sources=True (False: as published, which stores and ignores them).
-        data_cfg, salicon_cfg, hollywood_cfg, ucfsports_cfg: options of the datasets; data_cfg is
-            DHF1K's.
+        data_cfg, salicon_cfg, hollywood_cfg, ucfsports_cfg, mit1003_cfg: options of the
+            datasets; data_cfg is DHF1K's.
         shuffle_datasets: mix the order of the sources' batches (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
             flip, min_crop, brightness, contrast, saturation (False).
@@ -87,6 +101,8 @@ class TrainerConfig:
     salicon_batch_size: int = 32
     hollywood_batch_size: int = 4
     ucfsports_batch_size: int = 4
+    mit1003_batch_size: int = 32
+    mit1003_valid_batch_size: int = 8
     salicon_weight: float = 0.5
     hollywood_weight: float = 1.0
     ucfsports_weight: float = 1.0
@@ -95,6 +111,7 @@ class TrainerConfig:
     salicon_cfg: Mapping[str, Any] = field(default_factory=dict)
     hollywood_cfg: Mapping[str, Any] = field(default_factory=dict)
     ucfsports_cfg: Mapping[str, Any] = field(default_factory=dict)
+    mit1003_cfg: Mapping[str, Any] = field(default_factory=dict)
     shuffle_datasets: bool = True
     augment: bool | Mapping[str, Any] = False
     cnn_lr_factor: float = 0.1
@@ -128,7 +145,7 @@ class TrainerConfig:
                 values[name] = tuple(values[name].split(","))
         if isinstance(values.get("loss_weights"), int | float):
             values["loss_weights"] = (values["loss_weights"],)
-        for name in ("data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "model_cfg"):
+        for name in (*DATASET_OPTIONS, "model_cfg"):
             if values.get(name) is None:
                 values.pop(name, None)
         if values.get("debug"):
@@ -151,8 +168,9 @@ class TrainerConfig:
             options["subset"] = DEBUG_SUBSETS[source]
         return options | dict(self._of_source("cfg", source, self.data_cfg))
 
-    def batch_size_of(self, source: str) -> int:
-        return int(self._of_source("batch_size", source, self.batch_size))
+    def batch_size_of(self, source: str, phase: str = "train") -> int:
+        size = self._of_source("batch_size", source, self.batch_size)
+        return int(self._of_source(f"{phase}_batch_size", source, size))
 
     def loss_factor(self, source: str) -> float:
         """What a source's loss is multiplied by."""
@@ -163,6 +181,7 @@ class TrainerConfig:
         return getattr(self, f"{source.lower()}_{option}", default)
 
     def _check(self) -> None:
+        check_switches(self)
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             for v in value if isinstance(value, tuple) else (value,):
@@ -175,8 +194,11 @@ class TrainerConfig:
                 f"loss_metrics {self.loss_metrics} and loss_weights {self.loss_weights} "
                 "have to be as many"
             )
-        if isinstance(self.lr, bool) or not isinstance(self.lr, int | float) or not self.lr > 0:
+        if not _is_amount(self.lr) or self.lr == 0:
             raise UserError(f"lr is {self.lr!r}; it has to be a number above 0")
+        for name in AMOUNTS:
+            if not _is_amount(value := getattr(self, name)):
+                raise UserError(f"{name} is {value!r}; it has to be a number, at least 0")
         for name, smallest in COUNTS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
@@ -189,3 +211,19 @@ class TrainerConfig:
             raise UserError(f"data_sources is {self.data_sources!r}; name one source at least")
         if len(set(self.data_sources)) < len(self.data_sources):
             raise UserError(f"data_sources is {self.data_sources!r}; name each source once")
+
+
+def check_switches(config: Any) -> None:
+    """Check that options that are true or false are: the text "false" would count as true.
+
+    Raises:
+        UserError: one is not; names it.
+    """
+    for option in fields(config):
+        value = getattr(config, option.name)
+        if option.type == "bool" and not isinstance(value, bool):
+            raise UserError(f"{option.name} is {value!r}; it has to be True or False")
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

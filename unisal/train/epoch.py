@@ -35,7 +35,7 @@ def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> B
     log_density = model(
         batch.frames,
         target_size=batch.target_size,
-        source=batch.source,
+        source=batch.domain,
         static=batch.static,
     )
     loss = batch_loss(log_density, batch.maps, batch.fixations, weights)
@@ -107,11 +107,11 @@ def validate_epoch(
     weights: Mapping[str, float],
     after_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, Losses]:
-    """-> mean losses per source, in evaluation mode."""
+    """-> mean losses per source over the examples, in evaluation mode."""
     model.eval()
     means = LossMeans()
     for batch in batches:
-        means.add(batch.source, forward_loss(model, batch, weights))
+        means.add(batch.source, forward_loss(model, batch, weights), times=len(batch.names))
         _show(batches, means)
         after_batch()
     return means.result()
@@ -144,15 +144,15 @@ class LossMeans:
     """Running means of the losses per source.
 
     Attributes:
-        rows: the losses of every batch so far, by source.
+        rows: the losses of every batch so far, by source; in validation a row per example.
     """
 
     def __init__(self, rows: Mapping[str, list[list[float]]] | None = None) -> None:
         self.rows: dict[str, list[list[float]]] = defaultdict(list, rows or {})
 
-    def add(self, source: str, loss: BatchLoss) -> None:
+    def add(self, source: str, loss: BatchLoss, times: int = 1) -> None:
         values = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
-        self.rows[source].append(torch.stack(values).tolist())
+        self.rows[source].extend([torch.stack(values).tolist()] * times)
 
     def overall(self) -> float:
         totals = [row[0] for rows in self.rows.values() for row in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -23,11 +24,11 @@ def make_datasets(cfg: TrainerConfig, phase: str) -> dict[str, SaliencyDataset]:
     Raises:
         UserError: an unknown source, or data that is missing or faulty.
     """
-    unknown = [s for s in cfg.data_sources if s not in DATASETS]
+    known = [source for source, dataset in DATASETS.items() if dataset.public_ground_truth]
+    unknown = [s for s in cfg.data_sources if s not in known]
     if unknown:
         raise UserError(
-            f"data_sources: {', '.join(unknown)} cannot be trained on; "
-            f"known are {', '.join(DATASETS)}"
+            f"data_sources: {', '.join(unknown)} cannot be trained on; known are {', '.join(known)}"
         )
     return {
         source: DATASETS[source].from_options(
@@ -47,7 +48,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
     Raises:
         UserError: an option or weights that do not fit; names them.
     """
-    options = {"sources": cfg.data_sources, **cfg.model_cfg}
+    options = {"sources": domains(cfg), **cfg.model_cfg}
     if goes_on or cfg.init_from:
         options["cnn_cfg"] = {**(options.get("cnn_cfg") or {}), "pretrained": False}
     try:
@@ -69,9 +70,19 @@ def make_loaders(
     loaders = {}
     for source, dataset in datasets.items():
         dataset.epoch = epoch
-        batch_size = cfg.batch_size_of(source)
+        batch_size = cfg.batch_size_of(source, dataset.phase)
         loaders[source] = make_loader(dataset, batch_size, workers, device.type == "cuda")
     return loaders
+
+
+def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:
+    """-> what of a dataset's options a run keeps as `<Dataset>.json`."""
+    return {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
+
+
+def domains(cfg: TrainerConfig) -> tuple[str, ...]:
+    """-> the sources whose modules of the network a run trains, each once."""
+    return tuple(dict.fromkeys(DATASETS[source].domain for source in cfg.data_sources))
 
 
 def n_cores() -> int:
@@ -83,7 +94,7 @@ def n_cores() -> int:
 
 def _check_sources(cfg: TrainerConfig, model: UNISAL) -> None:
     for option, sources in (
-        ("data_sources", cfg.data_sources),
+        ("data_sources", domains(cfg)),
         ("copy_domain", (cfg.copy_domain,) if cfg.copy_domain else ()),
     ):
         strange = [s for s in sources if s not in model.sources]

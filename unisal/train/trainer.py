@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from unisal.config import load_json, run_dir, save_json, train_dir
-from unisal.data import DATASETS, Batch
-from unisal.data.samplers import interleave, skip_batches
-from unisal.device import pick_device
 from unisal.errors import UserError
-from unisal.model import UNISAL
 from unisal.model.weights import load_state
 from unisal.train import epoch as passes
-from unisal.train.averaging import WeightAverage
 from unisal.train.checkpoint import (
     LATEST,
     epoch_file,
@@ -31,10 +22,9 @@ from unisal.train.checkpoint import (
     set_random_states,
 )
 from unisal.train.config import TrainerConfig
-from unisal.train.interrupt import DeferredInterrupt
-from unisal.train.optim import load_optimizer, lr_factor, make_optimizer, set_lr
-from unisal.train.setup import make_datasets, make_loaders, make_model
-from unisal.train.tracking import Scalars
+from unisal.train.loop import EpochLoop
+from unisal.train.optim import load_optimizer
+from unisal.train.setup import kept_options
 
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss picks the best weights, where it is trained."""
@@ -45,7 +35,7 @@ CHANGEABLE = ("num_workers", "device", "tboard")
 log = logging.getLogger(__name__)
 
 
-class Trainer:
+class Trainer(EpochLoop):
     """Trains UNISAL on one or more sources: `Trainer(**options).fit()`, or
     `Trainer.resume(train_id).fit()` to go on with a run that was stopped.
 
@@ -53,9 +43,7 @@ class Trainer:
         options: see `unisal.train.config.TrainerConfig`.
 
     Attributes:
-        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`.
-        model: the network as it trains.
-        best_model: the network to validate and keep: `model`, or the average of its weights.
+        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for others see `EpochLoop`.
 
     Raises:
         UserError: an option is wrong, data is missing, or the folder holds a run already.
@@ -70,7 +58,7 @@ class Trainer:
                 f"{folder} holds a run already; choose another prefix or suffix, "
                 f"or go on with it by --resume={folder.name}"
             )
-        self._set_up(cfg, folder, checkpoint=None)
+        self._set_up(cfg, folder)
 
     @classmethod
     def resume(cls, train_id: str, **changes: Any) -> Trainer:
@@ -95,135 +83,23 @@ class Trainer:
         folder = run_dir(train_id)
         options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
         trainer = cls.__new__(cls)
-        trainer._set_up(TrainerConfig.from_dict(options), folder, newest_checkpoint(folder))
+        checkpoint = newest_checkpoint(folder)
+        trainer._set_up(TrainerConfig.from_dict(options), folder, goes_on=checkpoint is not None)
+        if checkpoint is not None:
+            trainer._restore(checkpoint)
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
-
-    def _set_up(self, cfg: TrainerConfig, folder: Path, checkpoint: dict[str, Any] | None) -> None:
-        self.cfg, self.folder = cfg, folder
-        self.device = pick_device(cfg.device)
-        self.datasets = {phase: make_datasets(cfg, phase) for phase in ("train", "valid")}
-        torch.manual_seed(cfg.seed)
-        self.model = make_model(cfg, goes_on=checkpoint is not None).to(self.device)
-        self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
-        self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
-        self.epoch, self.step = 0, 0
-        self.means = passes.LossMeans()
-        self.best_epoch: int | None = None
-        self.best_val_score = -float("inf")
-        self.scalars: Scalars | None = None
-        self._earlier_scalars: dict[str, dict[str, float]] = {}
-        if checkpoint is not None:
-            self._restore(checkpoint)
 
     @property
     def train_id(self) -> str:
         return self.folder.name
 
-    @property
-    def best_model(self) -> UNISAL:
-        model = self.average.model if self.average is not None else self.model
-        assert isinstance(model, UNISAL)
-        return model
-
     def fit(self) -> None:
         """Train all epochs that are left; leaves the best weights, checkpoints and scalars in the
         folder. Ctrl-C ends the step, saves a checkpoint and raises KeyboardInterrupt."""
-        self._prepare_folder()
-        self.scalars = Scalars(self.folder, self.cfg.tboard, self._earlier_scalars)
-        try:
-            with DeferredInterrupt() as interrupt:
-                while self.epoch < self.cfg.num_epochs:
-                    self._fit_epoch(interrupt)
-        except KeyboardInterrupt:
-            save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
-            tqdm.write(f"interrupted; go on with --resume={self.train_id}")
-            raise
-        finally:
-            self.scalars.close()
-
-    def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
-        self._train_epoch(interrupt)
-        train = self.means.result()
-        if self.cfg.copy_domain:
-            self._copy_domain(self.cfg.copy_domain)
-        valid = self._run_valid(interrupt)
-        self._track("train", train)
-        self._track("valid", valid)
-        self._keep_best(valid)
-        assert self.scalars is not None
-        self.scalars.save()
-        losses = [f"{s} {train[s]['loss']:.4f} / {valid[s]['loss']:.4f}" for s in train]
-        tqdm.write(f"{self._title('loss train / valid')}: {', '.join(losses)}")
-        checkpoint = self._checkpoint(finished=True)
-        if self._checkpoint_due():
-            save_checkpoint(epoch_file(self.folder, self.epoch), checkpoint)
-        save_checkpoint(self.folder / LATEST, checkpoint)
-        self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
-
-    # ---- one epoch ----------------------------------------------------------------------
-    def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
-        """Train the steps of the epoch that are left."""
-        loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
-        order = self._order(loaders)
-        for source, n_done in Counter(order[: self.step]).items():
-            skip_batches(loaders[source], n_done)
-        cnn_trains = self.epoch >= self.cfg.train_cnn_after
-        passes.set_training_mode(self.model, self.cfg.cnn_eval, cnn_trains)
-
-        def before_step() -> None:
-            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
-
-        def after_step() -> None:
-            self.step += 1
-            if self.average is not None:
-                self.average.update(self.model)
-            interrupt.check()
-
-        batches = passes.interleaved(loaders, order[self.step :], self.device)
-        passes.train_epoch(
-            self.model,
-            passes.with_progress(batches, len(order), self._title("train"), self.step),
-            self._loss_weights,
-            self.optimizer,
-            self.cfg.grad_clip,
-            self.cfg.loss_factor,
-            before_step,
-            after_step,
-            self.means,
-        )
-
-    def _run_valid(self, interrupt: DeferredInterrupt) -> dict[str, passes.Losses]:
-        loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
-        order = self._order(loaders)
-        batches = passes.interleaved(loaders, order, self.device)
-        shown = passes.with_progress(batches, len(order), self._title("valid"))
-        return passes.validate_epoch(self.best_model, shown, self._loss_weights, interrupt.check)
-
-    @property
-    def _loss_weights(self) -> dict[str, float]:
-        return dict(zip(self.cfg.loss_metrics, self.cfg.loss_weights, strict=True))
-
-    def _order(self, loaders: dict[str, DataLoader[Batch]]) -> list[str]:
-        n_batches = {source: len(loader) for source, loader in loaders.items()}
-        return interleave(n_batches, self.cfg.shuffle_datasets, [self.cfg.seed, self.epoch])
-
-    def _copy_domain(self, source: str) -> None:
-        for target in set(self.model.sources) - set(self.cfg.data_sources):
-            for model in {self.model, self.best_model}:
-                model.copy_domain(source, target)
+        super().fit()
 
     # ---- what is kept -------------------------------------------------------------------
-    def _track(self, phase: str, losses: dict[str, passes.Losses]) -> None:
-        assert self.scalars is not None
-        for source, values in losses.items():
-            for name, value in values.items():
-                tag = f"{DATASETS[source].scalar_prefix}/{name}/{phase}"
-                self.scalars.add(tag, value, self.epoch)
-        if phase == "train":
-            lr = self.optimizer.param_groups[-1]["lr"]
-            self.scalars.add("lr", lr, self.epoch)
-
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
         """Keep the weights if the epoch is past the warm-up and the best so far."""
         # A run shorter than the warm-up still leaves the weights of its last epoch.
@@ -234,6 +110,16 @@ class Trainer:
         if -val_loss > self.best_val_score:
             self.best_val_score, self.best_epoch = -val_loss, self.epoch
             save_best(self.folder, self.best_model, self.epoch, val_loss)
+
+    def _after_epoch(self) -> None:
+        checkpoint = self._checkpoint(finished=True)
+        if self._checkpoint_due():
+            save_checkpoint(epoch_file(self.folder, self.epoch), checkpoint)
+        save_checkpoint(self.folder / LATEST, checkpoint)
+
+    def _interrupted(self) -> None:
+        save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
+        tqdm.write(f"interrupted; go on with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:
         since = self.epoch - self.cfg.chkpnt_warmup
@@ -290,12 +176,8 @@ class Trainer:
         """Save the configuration of the network and the datasets."""
         parts = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
-            options = {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
-            parts[type(dataset).__name__] = options
+            parts[type(dataset).__name__] = kept_options(dataset)
         for name, config in parts.items():
             path = self.folder / f"{name}.json"
             if not (only_missing and path.exists()):
                 save_json(path, config)
-
-    def _title(self, phase: str) -> str:
-        return f"epoch {self.epoch + 1}/{self.cfg.num_epochs} {phase}"

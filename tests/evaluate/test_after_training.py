@@ -1,0 +1,63 @@
+"""What follows a training: which sources are checked before it, scored and predicted after it."""
+
+from __future__ import annotations
+
+import pytest
+from support import write_mit1003, write_photo
+
+from unisal.data import MIT1003Dataset
+from unisal.errors import UserError
+from unisal.evaluate import after_training
+from unisal.evaluate.after_training import evaluate, sources_to_evaluate
+from unisal.predict import generate
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """-> where MIT1003 is and MIT300 may be."""
+    monkeypatch.setenv("MIT1003_DATA_DIR", str(tmp_path / "MIT1003"))
+    monkeypatch.setenv("MIT300_DATA_DIR", str(tmp_path / "MIT300"))
+    write_mit1003(tmp_path / "MIT1003", [(48, 64)] * 4)
+    return tmp_path
+
+
+def test_what_was_asked_for_has_to_be_there(data):
+    with pytest.raises(UserError, match="MIT300_DATA_DIR"):
+        sources_to_evaluate(["MIT300"], [], {})
+    with pytest.raises(UserError, match=r"no data set 'MIT'; known are .*MIT300"):
+        sources_to_evaluate(["MIT"], [], {})
+    write_photo(data / "MIT300" / "BenchmarkIMAGES" / "i1.jpg")
+    assert sources_to_evaluate(["MIT300"], ["MIT1003"], {}) == ("MIT300",)
+
+
+def test_of_the_default_what_is_not_there_is_left_out_and_told(data, caplog):
+    assert sources_to_evaluate([], ["MIT300"], {}) == ()
+    assert "MIT300 will not be evaluated" in caplog.text and "MIT300_DATA_DIR" in caplog.text
+    write_photo(data / "MIT300" / "BenchmarkIMAGES" / "i1.jpg")
+    assert sources_to_evaluate([], ["MIT300"], {}) == ("MIT300",)
+    (data / "MIT300" / "BenchmarkIMAGES" / "i1.jpg").unlink()
+    with pytest.raises(UserError, match="0 files found"):  # faulty is not missing
+        sources_to_evaluate([], ["MIT300"], {})
+
+
+@pytest.mark.usefixtures("data")
+def test_what_is_trained_on_is_read_the_same_afterwards():
+    # Four pictures are too few for ten folds; two folds are trained on.
+    with pytest.raises(UserError, match="eval part is empty"):
+        sources_to_evaluate(["FINAL_TEST_MIT1003"], [], {})
+    trained = {"MIT1003": MIT1003Dataset("valid", n_x_val=2, seed=(0, 0))}
+    assert sources_to_evaluate(["FINAL_TEST_MIT1003"], [], trained) == ("FINAL_TEST_MIT1003",)
+
+
+def test_without_public_gaze_there_are_predictions_and_no_scores(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(after_training, "score_model", lambda *a: calls.append(("scores", *a)))
+    monkeypatch.setattr(
+        generate, "generate_predictions", lambda *a, **o: calls.append(("maps", *a, o))
+    )
+    evaluate("mine", ["MIT300", "FINAL_TEST_MIT1003", "SALICON", "MIT1003"], "cpu")
+    scores, maps = calls
+    assert scores == ("scores", "mine", ["MIT1003", "SALICON"], "cpu")
+    assert maps == ("maps", "mine", ["MIT300"], {"device": "cpu", "overwrite": True})
+    said = capsys.readouterr().out
+    assert "MIT300: where people looked is not public, so no score can be computed" in said

@@ -1,0 +1,62 @@
+"""What follows a training: scores where the gaze is public, predictions where it is not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from unisal.data import SaliencyDataset, find_dataset
+from unisal.data.base import TRAINING_OPTIONS
+from unisal.errors import UserError
+from unisal.evaluate.scoring import score_model
+
+log = logging.getLogger(__name__)
+
+
+def sources_to_evaluate(
+    named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
+) -> tuple[str, ...]:
+    """Check before a training that what is to be evaluated after it is there.
+
+    Args:
+        named: the sources that were asked for; all have to be there.
+        default: taken if none was asked for; what is not there is left out with a warning.
+        trained: what is trained on, by source: the same is read afterwards.
+
+    Raises:
+        UserError: a source is unknown, or its data is missing or faulty.
+    """
+    there = []
+    for source in named or default:
+        dataset = find_dataset(source)
+        try:
+            if not named:
+                dataset.root()
+        except UserError as error:
+            log.warning("%s will not be evaluated: %s", source, error)
+            continue
+        options = trained[dataset.source].config if dataset.source in trained else {}
+        read = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS}
+        phase = dataset.scored_phase if dataset.public_ground_truth else "test"
+        dataset.from_options(read, phase=phase)
+        there.append(source)
+    return tuple(there)
+
+
+def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> None:
+    """Score a run on each source; of those without public gaze write predictions, and say so."""
+    datasets = list(dict.fromkeys(find_dataset(source) for source in sources))
+    scored = [d.source for d in datasets if d.public_ground_truth]
+    predicted = [d.source for d in datasets if not d.public_ground_truth]
+    if scored:
+        score_model(train_id, scored, device)
+    if predicted:
+        from unisal.predict.generate import generate_predictions
+
+        for source in predicted:
+            print(
+                f"{source}: where people looked is not public, so no score can be computed; "
+                "predictions are written"
+            )
+        # Those of other weights are of no use any more.
+        generate_predictions(train_id, predicted, device=device, overwrite=True)

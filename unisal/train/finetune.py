@@ -1,0 +1,175 @@
+"""Fine-tuning a run on MIT1003, from options to weights (spec 03)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from unisal.config import load_json, run_dir, save_json
+from unisal.data.mit1003 import FINE_TUNING
+from unisal.errors import UserError
+from unisal.files import write_atomically
+from unisal.model.weights import FINE_TUNED, find_weights, load_state, read_state
+from unisal.train import epoch as passes
+from unisal.train.checkpoint import save_weights
+from unisal.train.finetune_config import SOURCE, FineTuneConfig
+from unisal.train.interrupt import DeferredInterrupt
+from unisal.train.loop import EpochLoop
+from unisal.train.setup import kept_options
+
+WEIGHTS = FINE_TUNED[0]
+CONFIG = "FineTuner.json"
+START = -1
+"""The "epoch" of the weights that fine-tuning starts from."""
+NO_MATTER = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
+"""Options that change no number; the run to start from is known by its folder."""
+
+
+class FineTuner(EpochLoop):
+    """Fine-tunes the best weights of a run on MIT1003: `FineTuner(**options).fit()`.
+
+    The weights of the lowest validation loss, those at the start included, are written as
+    `ft_mit1003.pth` into the run's folder, and beside them `ft_mit1003.json`, which says how they
+    were made. Copies of both lie with the logs, so that another fine-tuning loses nothing.
+
+    Args:
+        options: see `unisal.train.finetune_config.FineTuneConfig`.
+
+    Attributes:
+        run: the run's folder.
+        folder: of the logs, in the run's folder; for others see `EpochLoop`.
+        start_loss: validation loss before the first epoch, known once `fit` has measured it.
+
+    Raises:
+        UserError: an option is wrong, the run or data is missing, or weights would be lost.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = FineTuneConfig.from_dict(options)
+        self.run = run_dir(self.train_id)
+        self.start = find_weights(self.train_id)
+        self.start_loss: float | None = None
+        self._has_saved = False
+        folder = self.run / self.options.folder_name
+        if not self.options.overwrite:
+            self._refuse_to_lose_weights(folder)
+        cfg = self.options.trainer_config(load_json(self.run / "UNISAL.json"))
+        self._set_up(cfg, folder)
+
+    @property
+    def train_id(self) -> str:
+        return self.options.train_id
+
+    def fit(self) -> None:
+        """Train all epochs; leaves the best weights, a record of them, and scalars.
+
+        Ctrl-C ends the step that is under way and raises KeyboardInterrupt; the best weights of the
+        epochs before are kept.
+
+        Raises:
+            UserError: a folder cannot be written, or a loss is not finite.
+        """
+        try:
+            super().fit()
+        except UserError as error:
+            raise UserError(f"{error}; {self._kept()}" if self._has_saved else error) from None
+        if self.best_epoch == START:
+            load_state(self.model, read_state(self.start), str(self.start))
+            self._save()
+        tqdm.write(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
+
+    # ---- what is kept -------------------------------------------------------------------
+    def _prepare_folder(self) -> None:
+        try:
+            self.folder.mkdir(exist_ok=True)
+            save_json(self.folder / CONFIG, self.options.as_dict())
+            with tempfile.TemporaryFile(dir=self.run):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or self.run} cannot be written ({error.strerror}); fine-tuned "
+                f"weights go beside those they start from: copy {self.run} to a folder that "
+                "can be written and name the folder above it in TRAIN_DIR"
+            ) from None
+
+    def _begin(self, interrupt: DeferredInterrupt) -> None:
+        valid = self._run_valid(interrupt, "start valid")
+        self._track("valid", valid, START)
+        self.start_loss = valid[SOURCE]["loss"]
+        self.best_epoch, self.best_val_score = START, -self.start_loss
+        tqdm.write(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
+
+    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
+        loss = valid[SOURCE]["loss"]
+        if -loss > self.best_val_score:
+            self.best_epoch, self.best_val_score = self.epoch, -loss
+            self._save()
+
+    def _interrupted(self) -> None:
+        tqdm.write(f"interrupted; {self._kept()}")
+
+    def _save(self) -> None:
+        record = {
+            "folder": self.folder.name,
+            "x_val_step": self.options.x_val_step,
+            "best_epoch": self.best_epoch,
+            "valid_kld": -self.best_val_score,
+            "start_valid_kld": self.start_loss,
+            "options": self.options.as_dict(),
+        }
+        save_weights(self.folder / WEIGHTS, self.model)
+        save_json(self.folder / FINE_TUNING, record)
+        for name in (WEIGHTS, FINE_TUNING):
+            write_atomically(self.run / name, partial(shutil.copyfile, self.folder / name))
+        dataset = self.datasets["train"][SOURCE]  # so that scoring takes the same fold
+        save_json(self.run / f"{type(dataset).__name__}.json", kept_options(dataset))
+        self._has_saved = True
+
+    def _refuse_to_lose_weights(self, folder: Path) -> None:
+        """Weights of the same options may be replaced: they would be the same again."""
+        path, record = self.run / WEIGHTS, self.run / FINE_TUNING
+        made_in = load_json(record).get("folder", "") if record.is_file() else ""
+        if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):
+            raise UserError(
+                f"{path} would be lost: no fine-tuning of this run keeps a copy of it; move it "
+                "away, or replace it with --overwrite=True"
+            )
+        if not (folder / FINE_TUNING).is_file():
+            return
+        made_with = load_json(folder / FINE_TUNING).get("options") or {}
+        ours = json.loads(json.dumps(self.options.as_dict()))
+        changed = [
+            name for name in ours if name not in NO_MATTER and made_with.get(name) != ours[name]
+        ]
+        if changed:
+            raise UserError(
+                f"{folder} holds weights fine-tuned with other options ({', '.join(changed)}); "
+                "move it away, or replace them with --overwrite=True"
+            )
+
+    # ---- messages -----------------------------------------------------------------------
+    def _fold(self) -> str:
+        step = self.options.x_val_step
+        return f"{SOURCE}, all images" if step is None else f"{SOURCE} fold {step}"
+
+    def _change(self) -> str:
+        return f"{self.start_loss:.4f} before, {-self.best_val_score:.4f} after"
+
+    def _kept(self) -> str:
+        """What `ft_mit1003.pth` holds now."""
+        path = self.run / WEIGHTS
+        if not self._has_saved:
+            return f"no epoch was better than the start so far, and {path} is not touched"
+        if self.best_epoch == START:
+            return (
+                f"no epoch was better than the start, whose weights are in {path}; a lower "
+                "learning rate may help"
+            )
+        assert self.best_epoch is not None
+        return f"{path} holds the weights of epoch {self.best_epoch + 1}"

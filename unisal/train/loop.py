@@ -1,0 +1,171 @@
+"""What training and fine-tuning share: one epoch after the other, each with its validation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from unisal.data import DATASETS, Batch
+from unisal.data.samplers import interleave, skip_batches
+from unisal.device import pick_device
+from unisal.model import UNISAL
+from unisal.train import epoch as passes
+from unisal.train.averaging import WeightAverage
+from unisal.train.config import TrainerConfig
+from unisal.train.interrupt import DeferredInterrupt
+from unisal.train.optim import lr_factor, make_optimizer, set_lr
+from unisal.train.setup import domains, make_datasets, make_loaders, make_model
+from unisal.train.tracking import Scalars
+
+
+class EpochLoop:
+    """Epochs of a network on its data. A subclass says what is kept of them, and where.
+
+    Attributes:
+        cfg: the options.
+        folder: where scalars and TensorBoard's files go.
+        model: the network as it trains.
+        best_model: the network to validate and keep: `model`, or the average of its weights.
+        epoch, step: how far it is; both from 0, steps within the epoch.
+        best_epoch, best_val_score: of what was kept so far; the score is minus a loss.
+    """
+
+    def _set_up(self, cfg: TrainerConfig, folder: Path, goes_on: bool = False) -> None:
+        """`goes_on`: the state of a checkpoint will be loaded; no other weights are read."""
+        self.cfg, self.folder = cfg, folder
+        self.device = pick_device(cfg.device)
+        self.datasets = {phase: make_datasets(cfg, phase) for phase in ("train", "valid")}
+        torch.manual_seed(cfg.seed)
+        self.model = make_model(cfg, goes_on).to(self.device)
+        self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
+        self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.epoch, self.step = 0, 0
+        self.means = passes.LossMeans()
+        self.best_epoch: int | None = None
+        self.best_val_score = -float("inf")
+        self.scalars: Scalars | None = None
+        self._earlier_scalars: dict[str, dict[str, float]] = {}
+
+    @property
+    def best_model(self) -> UNISAL:
+        model = self.average.model if self.average is not None else self.model
+        assert isinstance(model, UNISAL)
+        return model
+
+    def fit(self) -> None:
+        """Train all epochs that are left. Ctrl-C ends the step that is under way and raises
+        KeyboardInterrupt."""
+        self._prepare_folder()
+        self.scalars = Scalars(self.folder, self.cfg.tboard, self._earlier_scalars)
+        try:
+            with DeferredInterrupt() as interrupt:
+                self._begin(interrupt)
+                while self.epoch < self.cfg.num_epochs:
+                    self._fit_epoch(interrupt)
+        except KeyboardInterrupt:
+            self._interrupted()
+            raise
+        finally:
+            self.scalars.close()
+
+    # ---- what a subclass fills in -------------------------------------------------------
+    def _prepare_folder(self) -> None:
+        raise NotImplementedError
+
+    def _begin(self, interrupt: DeferredInterrupt) -> None:
+        """Called before the first epoch."""
+
+    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
+        """Keep the weights of this epoch if they are the best so far."""
+        raise NotImplementedError
+
+    def _after_epoch(self) -> None:
+        """Called when all of an epoch is done."""
+
+    def _interrupted(self) -> None:
+        """Called after Ctrl-C."""
+
+    # ---- one epoch ----------------------------------------------------------------------
+    def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
+        self._train_epoch(interrupt)
+        train = self.means.result()
+        if self.cfg.copy_domain:
+            self._copy_domain(self.cfg.copy_domain)
+        valid = self._run_valid(interrupt, self._title("valid"))
+        self._track("train", train, self.epoch)
+        self._track("valid", valid, self.epoch)
+        self._keep_best(valid)
+        assert self.scalars is not None
+        self.scalars.save()
+        losses = [f"{s} {train[s]['loss']:.4f} / {valid[s]['loss']:.4f}" for s in train]
+        tqdm.write(f"{self._title('loss train / valid')}: {', '.join(losses)}")
+        self._after_epoch()
+        self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
+
+    def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
+        """Train the steps of the epoch that are left."""
+        loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
+        order = self._order(loaders)
+        for source, n_done in Counter(order[: self.step]).items():
+            skip_batches(loaders[source], n_done)
+        cnn_trains = self.epoch >= self.cfg.train_cnn_after
+        passes.set_training_mode(self.model, self.cfg.cnn_eval, cnn_trains)
+
+        def before_step() -> None:
+            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
+
+        def after_step() -> None:
+            self.step += 1
+            if self.average is not None:
+                self.average.update(self.model)
+            interrupt.check()
+
+        batches = passes.interleaved(loaders, order[self.step :], self.device)
+        passes.train_epoch(
+            self.model,
+            passes.with_progress(batches, len(order), self._title("train"), self.step),
+            self._loss_weights,
+            self.optimizer,
+            self.cfg.grad_clip,
+            self.cfg.loss_factor,
+            before_step,
+            after_step,
+            self.means,
+        )
+
+    def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
+        loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
+        order = self._order(loaders)
+        batches = passes.interleaved(loaders, order, self.device)
+        shown = passes.with_progress(batches, len(order), title)
+        return passes.validate_epoch(self.best_model, shown, self._loss_weights, interrupt.check)
+
+    @property
+    def _loss_weights(self) -> dict[str, float]:
+        return dict(zip(self.cfg.loss_metrics, self.cfg.loss_weights, strict=True))
+
+    def _order(self, loaders: dict[str, DataLoader[Batch]]) -> list[str]:
+        n_batches = {source: len(loader) for source, loader in loaders.items()}
+        return interleave(n_batches, self.cfg.shuffle_datasets, [self.cfg.seed, self.epoch])
+
+    def _copy_domain(self, source: str) -> None:
+        for target in set(self.model.sources) - set(domains(self.cfg)):
+            for model in {self.model, self.best_model}:
+                model.copy_domain(source, target)
+
+    def _track(self, phase: str, losses: dict[str, passes.Losses], epoch: int) -> None:
+        assert self.scalars is not None
+        for source, values in losses.items():
+            for name, value in values.items():
+                tag = f"{DATASETS[source].scalar_prefix}/{name}/{phase}"
+                self.scalars.add(tag, value, epoch)
+        if phase == "train":
+            lr = self.optimizer.param_groups[-1]["lr"]
+            self.scalars.add("lr", lr, epoch)
+
+    def _title(self, phase: str) -> str:
+        return f"epoch {self.epoch + 1}/{self.cfg.num_epochs} {phase}"
