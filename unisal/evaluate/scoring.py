@@ -1,197 +1,323 @@
-"""Scoring a run on a dataset (spec 04; files as in spec 05)."""
+"""Scoring a run on datasets (spec 04; files as in spec 05)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from unisal.config import load_json, run_dir, save_json
-from unisal.data import DATASETS, SaliencyDataset, VideoDataset
-from unisal.data.transforms import normalise, resize_rgb, to_density, to_fixation_map, to_unit_range
-from unisal.data.video_index import Video
+from unisal.config import run_dir, save_json
+from unisal.data import SaliencyDataset, VideoDataset, find_dataset
 from unisal.errors import UserError
-from unisal.evaluate import metrics
+from unisal.evaluate.baselines import (
+    CENTRE_BIAS,
+    CHANCE,
+    OBSERVERS,
+    CentreBias,
+    LogDensity,
+    ObserverHalves,
+    Predictions,
+    fixed_predictions,
+    uniform_density,
+)
+from unisal.evaluate.frames import (
+    SPLITS_STREAM,
+    Frame,
+    OtherFixations,
+    ScoringOptions,
+    score_frame,
+    wanted_metrics,
+)
+from unisal.evaluate.report import REPORT, Predict, write_report
+from unisal.evaluate.scores import Result, Scores, table
 from unisal.predict.engine import Engine
 from unisal.predict.predictor import load_model, to_probabilities
+from unisal.threads import in_threads
 
-METRICS = ("kld", "nss", "cc", "sim")
-NOT_FOR_SCORING = ("phase", "subset", "augment", "seed", "verbose")
-"""Options of a run's dataset that say how it was trained, not how it is read."""
+SCORED_BY_DEFAULT = ("DHF1K", "SALICON", "UCFSports", "Hollywood")
+READ_AHEAD = 12
+"""Frames that are read before the network wants them."""
 
-Rows = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one source: a row per video or image, a column per metric of `METRICS`.
-
-    Attributes:
-        name: what the files are called after.
-        rows: `[n, metrics]`, for a video the mean over its frames where the metric is defined.
-        n_defined: `[n, metrics]`, over how many frames that is.
-        n_frames: `[n]`, of each video; 1 for an image.
-    """
-
-    name: str
-    rows: Rows
-    n_defined: NDArray[np.int_]
-    n_frames: NDArray[np.int_]
-
-    @classmethod
-    def from_frames(cls, name: str, frames: Sequence[Rows]) -> Scores:
-        """`frames`: the scores `[n_frames, metrics]` of each video or image."""
-        n_defined = np.array([(~np.isnan(f)).sum(axis=0) for f in frames])
-        sums = np.array([np.nansum(f, axis=0) for f in frames])
-        with np.errstate(invalid="ignore"):
-            rows = np.where(n_defined > 0, sums / n_defined, np.nan)
-        return cls(name, rows, n_defined, np.array([len(f) for f in frames]))
-
-    @property
-    def means(self) -> Rows:
-        """Mean per metric over the rows where it is defined (macro average)."""
-        n_rows = (self.n_defined > 0).sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            return np.nansum(self.rows, axis=0) / n_rows
-
-    @property
-    def weighted_means(self) -> Rows:
-        """Mean per metric over all frames where it is defined."""
-        with np.errstate(invalid="ignore"):
-            sums = np.nansum(self.rows * self.n_defined, axis=0)
-            return sums / self.n_defined.sum(axis=0)
-
-    @property
-    def n_undefined(self) -> NDArray[np.int_]:
-        """How many frames' values per metric were left out of the means."""
-        return (self.n_frames[:, None] - self.n_defined).sum(axis=0)
-
-    def table(self) -> str:
-        """-> what to print on a terminal."""
-        parts = [f"{n} {m:.4f}" for n, m in zip(METRICS, self.means, strict=True)]
-        left_out = int(self.n_undefined.sum())
-        note = f"  ({left_out} undefined values left out)" if left_out else ""
-        return f"{self.name} ({len(self.rows)}): {', '.join(parts)}{note}"
-
-    def save(self, folder: Path) -> None:
-        """Write the three JSON files of spec 05."""
-        save_json(folder / f"{self.name}_eval_scores.json", [_as_json(row) for row in self.rows])
-        save_json(folder / f"{self.name}_eval_mean_scores.json", _as_json(self.means))
-        save_json(
-            folder / f"{self.name}_eval_weighted_mean_scores.json", _as_json(self.weighted_means)
-        )
+log = logging.getLogger(__name__)
 
 
 def score_model(
     train_id: str | None = None,
-    sources: Sequence[str] = ("SALICON",),
+    sources: Sequence[str] | None = None,
     device: str = "auto",
     model_domain: str | None = None,
-) -> list[Scores]:
+    baselines: bool = False,
+    options: ScoringOptions | None = None,
+    report: bool = False,
+) -> list[Result]:
     """Score a run on the scored part of each source; writes the scores into its folder.
 
     Args:
         train_id: the run.
-        sources: the datasets.
+        sources: the datasets; by default those of `SCORED_BY_DEFAULT` whose folder is there.
         device: where to run the network.
         model_domain: whose modules of the network to use, instead of the source's own. The
             files then say so in their names (`DHF1K_as_SALICON_...`).
+        baselines: also score chance, the centre bias, and observers where they are known.
+        options: how to score.
+        report: also write a page to look at, see `unisal.evaluate.report`.
 
     Raises:
         UserError: an unknown source or run, or data that is missing, before any work.
     """
+    options = options or ScoringOptions()
     folder = run_dir(train_id)
-    datasets = [dataset_to_score(source, folder) for source in sources]
-    engine = Engine(load_model(train_id), device)
+    datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
+    engines: dict[bool, Engine] = {}
     results = []
     for dataset in datasets:
-        scores = score_dataset(engine, dataset, model_domain)
-        scores.save(folder)
-        print(scores.table())
-        results.append(scores)
+        tuned = dataset.fine_tuned
+        if tuned not in engines:
+            engines[tuned] = Engine(load_model(train_id, fine_tuned=tuned), device)
+        domain = engines[tuned].domain(model_domain or dataset.domain)
+        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
+        scores = score_dataset(engines[tuned], dataset, domain, name, options)
+        others = score_baselines(dataset, folder, options) if baselines else {}
+        result = Result(dataset, domain, scores, others)
+        save_result(result, folder / dataset.score_folder(folder), options)
+        print(table(folder.name, scores, others, options.random_seed))
+        results.append(result)
+    if report:
+        predict: Predict = lambda result, index, number: predict_frame(  # noqa: E731
+            engines[result.dataset.fine_tuned], result.dataset, result.domain, index, number
+        )
+        write_report(folder / REPORT, folder.name, results, predict, options)
+        print(f"report: {folder / REPORT}")
     return results
 
 
-def dataset_to_score(source: str, folder: Path | None = None) -> SaliencyDataset:
-    """-> the part of a source that it is scored on, read as the run in `folder` reads it."""
-    if source not in DATASETS:
-        raise UserError(f"{source} cannot be scored; known are {', '.join(DATASETS)}")
-    dataset = DATASETS[source]
-    saved = (folder / f"{dataset.__name__}.json") if folder else None
-    options = load_json(saved) if saved and saved.is_file() else {}
-    options = {k: v for k, v in options.items() if k not in NOT_FOR_SCORING}
-    return dataset.from_options(options, phase=dataset.scored_phase)
+def dataset_to_score(
+    source: str, folder: Path | None = None, phase: str | None = None
+) -> SaliencyDataset:
+    """-> the part of a source that it is scored on, read as the run in `folder` reads it.
+
+    Args:
+        source: name of the source.
+        folder: of the run, None for the options' defaults.
+        phase: another part.
+
+    Raises:
+        UserError: it is no source, has no ground truth, or its data is missing.
+    """
+    dataset = find_dataset(source)
+    if not dataset.public_ground_truth:
+        raise UserError(
+            f"where people looked at {source} is not public, so it cannot be scored; "
+            "generate_predictions writes what its makers score"
+        )
+    phase = phase or dataset.scored_phase
+    if folder is None:
+        return dataset.from_options({}, phase=phase)
+    return dataset.as_in_run(folder, phase=phase)
 
 
 def score_dataset(
-    engine: Engine, dataset: SaliencyDataset, model_domain: str | None = None
+    engine: Engine,
+    dataset: SaliencyDataset,
+    domain: str,
+    name: str | None = None,
+    options: ScoringOptions | None = None,
 ) -> Scores:
-    """Predict and score every image or frame at the size of its ground truth."""
-    domain = engine.domain(model_domain or dataset.domain)
-    name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
-    if isinstance(dataset, VideoDataset):
-        n_frames = sum(v.n_frames for v in dataset.videos)
-        scored = (list(_score_video(engine, dataset, v, domain)) for v in dataset.videos)
-        unit, total = "frame", n_frames
-    else:
-        scored = ([_score_image(engine, dataset, i, domain)] for i in range(len(dataset)))
-        unit, total = "image", len(dataset)
-    frames = []
-    with tqdm(total=total, desc=f"score {name}", unit=unit, disable=None) as bar:
-        for rows in scored:
-            frames.append(np.array(rows, dtype=np.float64))
-            bar.update(len(rows))
-    return Scores.from_frames(name, frames)
+    """Predict and score every image or frame at the size of its ground truth.
+
+    Reading, prediction and metrics overlap; memory does not grow with the number of frames.
+
+    Args:
+        engine: with the network.
+        dataset: its scored part.
+        domain: whose modules of the network to use.
+        name: what the files are called after, default the dataset's own name for it.
+        options: how to score.
+    """
+    predictions = network_predictions(engine, dataset, domain)
+    return score_predictions(dataset, predictions, name or dataset.score_name, options)
 
 
-def _score_image(engine: Engine, dataset: SaliencyDataset, index: int, domain: str) -> list[float]:
-    item = dataset[index]
-    assert item.maps is not None and item.fixations is not None
-    log_density = engine.images(item.frames[None], item.target_size, domain)[0].numpy()
-    if not np.isfinite(log_density).all():
-        raise UserError(f"the prediction for {dataset.name(index)} is not finite")
-    return score_frame(log_density, item.maps[0].numpy(), item.fixations[0].numpy())
+def score_baselines(
+    dataset: SaliencyDataset, folder: Path | None, options: ScoringOptions
+) -> dict[str, Scores]:
+    """-> the scores of chance, the centre bias of the source's training part, and one half of the
+    observers against the other; what the data does not allow is left out with a warning."""
+    densities: dict[str, Callable[[tuple[int, int]], NDArray[np.float64]]] = {
+        CHANCE: uniform_density
+    }
+    try:
+        train = dataset_to_score(dataset.source, folder, phase="train")
+        densities[CENTRE_BIAS] = CentreBias(train).density
+    except UserError as error:
+        log.warning("no centre bias of %s: %s", dataset.source, error)
+    found = {
+        name: score_predictions(dataset, fixed_predictions(dataset, density), name, options)
+        for name, density in densities.items()
+    }
+    if any(dataset.read_observers(index) for index in range(len(dataset.lengths()))):
+        found[OBSERVERS] = score_observers(dataset, options)
+    return found
 
 
-def _score_video(
-    engine: Engine, dataset: VideoDataset, video: Video, domain: str
-) -> Iterator[list[float]]:
-    """One frame after the other: memory does not grow with the length of the video."""
-    if video.target_size is None:
-        raise UserError(f"{dataset.folder / video.name} has no maps to score against")
-    numbers = range(1, video.n_frames + 1)
-    frames = (
-        normalise(resize_rgb(dataset.read_frame(video, n), dataset.out_size)) for n in numbers
-    )
-    predicted = engine.video(frames, video.target_size, domain, dataset.frame_modulo)
-    for number, log_density in zip(numbers, predicted, strict=True):
-        if not log_density.isfinite().all():
-            raise UserError(f"the prediction for frame {number} of {video.name} is not finite")
-        saliency_map, fixations = dataset.read_targets(video, number)
-        yield score_frame(
-            log_density.numpy(),
-            to_density(to_unit_range(saliency_map)),
-            to_fixation_map(to_unit_range(fixations)),
+def network_predictions(
+    engine: Engine, dataset: SaliencyDataset, domain: str, chosen: Sequence[int] | None = None
+) -> Predictions:
+    """-> what the network says of every frame, in order; only of the `chosen` videos or images
+    if there are any given."""
+    lengths = dataset.lengths()
+    chosen = range(len(lengths)) if chosen is None else chosen
+    if not isinstance(dataset, VideoDataset):
+        inputs = in_threads(dataset.read_input, chosen, ahead=READ_AHEAD)
+        for index, frame in zip(chosen, inputs, strict=True):
+            y = engine.images(frame[None], dataset.target_size(index), domain)[0]
+            yield index, 1, _finite(y, dataset.title(index))
+        return
+    step = dataset.frame_modulo
+    for index in chosen:
+        numbers = range(1, lengths[index] + 1)
+        frames = in_threads(partial(dataset.read_input, index), numbers, ahead=READ_AHEAD)
+        predicted = engine.video(frames, dataset.target_size(index), domain, step)
+        for number, y in zip(numbers, predicted, strict=True):
+            yield index, number, _finite(y, f"frame {number} of {dataset.title(index)}")
+
+
+def predict_frame(
+    engine: Engine, dataset: SaliencyDataset, domain: str, index: int, number: int
+) -> LogDensity:
+    """-> what the network says of one frame, the same as while scoring: a video is predicted from
+    its start up to the frame."""
+    predictions = network_predictions(engine, dataset, domain, [index])
+    return next(y for _, n, y in predictions if n == number)
+
+
+def score_predictions(
+    dataset: SaliencyDataset,
+    predictions: Predictions,
+    name: str,
+    options: ScoringOptions | None = None,
+) -> Scores:
+    """Score the predictions of every frame of a dataset, in threads of their own.
+
+    Args:
+        dataset: the ground truth.
+        predictions: for every frame, in order.
+        name: what the scores are called.
+        options: how to score.
+    """
+    options = options or ScoringOptions()
+    lengths = dataset.lengths()
+    others = OtherFixations(dataset, options)
+    wanted = [wanted_metrics(i, n, dataset.dynamic, options) for i, n in enumerate(lengths)]
+    frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
+
+    def score(prediction: tuple[int, int, LogDensity]) -> tuple[int, int, list[float]]:
+        index, number, log_density = prediction
+        target = dataset.read_density(index, number)
+        fixations = dataset.read_fixation_map(index, number)
+        if fixations.shape != target.shape:
+            raise UserError(
+                f"frame {number} of {dataset.title(index)}: its fixation map is "
+                f"{fixations.shape}, its saliency map {target.shape} (height, width)"
+            )
+        frame = Frame(
+            log_density,
+            to_probabilities(log_density),
+            target,
+            fixations,
+            others.of(index, fixations.shape),
+            options.rng(SPLITS_STREAM, index, number),
         )
+        return index, number, score_frame(frame, options.metrics, wanted[index][number - 1])
+
+    workers = torch.get_num_threads()
+    with tqdm(
+        total=sum(lengths),
+        desc=f"score {name}",
+        unit="frame" if dataset.dynamic else "image",
+        disable=None,
+    ) as bar:
+        for index, number, row in in_threads(score, predictions, workers, ahead=2 * workers):
+            frames[index][number - 1] = row
+            bar.update()
+    titles = [dataset.title(index) for index in range(len(lengths))]
+    return Scores.from_frames(name, options.metrics, frames, wanted, titles)
 
 
-def score_frame(
-    log_density: NDArray[np.float32], target: NDArray[np.float32], fixations: NDArray[np.bool_]
-) -> list[float]:
-    """-> the metrics of one frame, in the order of `METRICS`."""
-    density = to_probabilities(log_density)
-    return [
-        metrics.kld(log_density, target),
-        metrics.nss(density, fixations),
-        metrics.cc(density, target),
-        metrics.sim(density, target),
-    ]
+def score_observers(dataset: SaliencyDataset, options: ScoringOptions) -> Scores:
+    """Score each half of an image's observers against the other, see `ObserverHalves`."""
+    halves = ObserverHalves(dataset, options.random_seed)
+    others = OtherFixations(dataset, options)
+    n_images = len(dataset.lengths())
+
+    def score(index: int) -> list[float]:
+        rng = options.rng(SPLITS_STREAM, index, 1)
+        rows = [
+            score_frame(
+                Frame(
+                    predicted,
+                    to_probabilities(predicted),
+                    target,
+                    fixations,
+                    others.of(index, fixations.shape),
+                    rng,
+                ),
+                options.metrics,
+            )
+            for predicted, target, fixations in halves.pairs(index)
+        ]
+        return np.mean(rows, axis=0) if rows else [float("nan")] * len(options.metrics)
+
+    rows = in_threads(score, range(n_images), torch.get_num_threads())
+    titles = [dataset.title(index) for index in range(n_images)]
+    bar = tqdm(rows, f"score {OBSERVERS}", total=n_images, unit="image", disable=None)
+    frames = [np.array([row], dtype=np.float64) for row in bar]
+    return Scores.from_frames(OBSERVERS, options.metrics, frames, titles=titles)
 
 
-def _as_json(row: Rows) -> list[float | None]:
-    """NaN has no place in JSON: an undefined value is null."""
-    return [None if np.isnan(v) else float(v) for v in row]
+def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
+    """Write the files of spec 05, and `<name>_eval_summary.json` with what they do not say."""
+    scores, seed = result.scores, options.random_seed
+    scores.save(folder)
+    summary: dict[str, Any] = {
+        "source": result.dataset.source,
+        "phase": result.dataset.phase,
+        "model_domain": result.domain,
+        "metrics": list(scores.metrics),
+        "auc_portion": options.auc_portion,
+        "n_aucs_maps": options.n_aucs_maps,
+        "random_seed": seed,
+        **scores.summary(seed),
+        "baselines": {name: other.summary(seed) for name, other in result.baselines.items()},
+        "videos": list(scores.titles),
+    }
+    save_json(folder / f"{scores.name}_eval_summary.json", summary)
+
+
+def _sources_at_hand() -> list[str]:
+    """-> the sources that are scored by default, less those whose folder does not exist."""
+    found, missing = [], []
+    for source in SCORED_BY_DEFAULT:
+        try:
+            find_dataset(source).root()
+            found.append(source)
+        except UserError as error:
+            missing.append(str(error))
+    if not found:
+        raise UserError(f"there is nothing to score on: {'; '.join(missing)}")
+    for message in missing:
+        print(f"not scored: {message}")
+    return found
+
+
+def _finite(log_density: torch.Tensor, what: str) -> LogDensity:
+    if not log_density.isfinite().all():
+        raise UserError(f"the prediction for {what} is not finite; the weights may be damaged")
+    return log_density.numpy()

@@ -1,0 +1,145 @@
+"""The distribution of a metric, laid out as a picture that a page can draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH, MARGIN, TOP, ABOVE, PLOT, AXIS, ROW = 360, 20, 20, 12, 110, 24, 19
+"""Sizes in the picture's units: its width, the room at the sides and above the bars, where the line
+of the mean starts, the height of the bars, of the axis and of a line for another mean."""
+MAX_BINS = 30
+MAX_RUG = 500
+"""Values that each get a line of their own; of more, only the bars are drawn."""
+N_TICKS = 5
+
+
+class Bar(NamedTuple):
+    """How many values lie between two."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    low: float
+    high: float
+    n: int
+
+
+class Tick(NamedTuple):
+    """A number on the axis."""
+
+    x: float
+    text: str
+
+
+class Mark(NamedTuple):
+    """Another mean, on a line of its own."""
+
+    x: float
+    y: float
+    name: str
+    value: float
+    at_left: bool
+    """Whether its name stands at its left, for want of room."""
+
+
+class Chart(NamedTuple):
+    """A histogram with a mean, its interval, and other means."""
+
+    height: float
+    base: float
+    """Where the bars stand."""
+    bars: list[Bar]
+    rug: str
+    """SVG path: a short line per value; empty where there are too many."""
+    ticks: list[Tick]
+    mean: float
+    interval: tuple[float, float]
+    """Place of the mean and of its interval's ends, as `x` of the others."""
+    marks: list[Mark]
+    n: int
+
+
+def histogram(
+    values: NDArray[np.float64],
+    mean: float,
+    interval: tuple[float, float],
+    others: Mapping[str, float],
+) -> Chart | None:
+    """Lay out a histogram.
+
+    Args:
+        values: NaN where undefined.
+        mean: of the values.
+        interval: its lower and upper end.
+        others: further means to compare with, by name; those that are NaN are left out.
+
+    Returns:
+        The chart, None where no value is defined.
+    """
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    others = {name: value for name, value in others.items() if not math.isnan(value)}
+    edges = bin_edges(values)
+    shown = [*edges, *others.values()]
+    ticks = nice_ticks(min(shown), max(shown))
+    low, high = ticks[0], ticks[-1]
+
+    def place(value: float) -> float:
+        return MARGIN + (value - low) / (high - low) * (WIDTH - 2 * MARGIN)
+
+    counts = np.histogram(values, edges)[0]
+    base = TOP + PLOT
+    bars = []
+    for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True):
+        height = PLOT * n / counts.max()
+        bars.append(Bar(place(a), base - height, place(b) - place(a), height, a, b, n))
+    rug = "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG else ""
+    # Names stand towards the middle. The outer marks come last: their lines cross no name.
+    outwards = sorted(others.items(), key=lambda item: abs(place(item[1]) - WIDTH / 2))
+    marks = [
+        Mark(place(v), base + AXIS + (i + 0.6) * ROW, name, v, place(v) > WIDTH / 2)
+        for i, (name, v) in enumerate(outwards)
+    ]
+    return Chart(
+        base + AXIS + len(marks) * ROW,
+        base,
+        bars,
+        rug,
+        [Tick(place(v), f"{v:g}") for v in ticks],
+        place(mean),
+        (place(interval[0]), place(interval[1])),
+        marks,
+        len(values),
+    )
+
+
+def bin_edges(values: NDArray[np.float64]) -> list[float]:
+    """-> the limits of the bars: numpy's choice by the spread of the values, but not too many."""
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        room = max(abs(low), 1) / 20
+        return [low - room, high + room]
+    edges = np.histogram_bin_edges(values, bins="auto")
+    if len(edges) - 1 > MAX_BINS:
+        edges = np.histogram_bin_edges(values, bins=MAX_BINS)
+    return edges.tolist()
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """-> round numbers at equal distances, the first at or below `low`, the last at or above
+    `high`."""
+    span = (high - low) or max(abs(low), 1) / 10
+    power = 10.0 ** math.floor(math.log10(span / N_TICKS))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= span / N_TICKS)
+    first = math.floor(low / step)
+    last = max(math.ceil(high / step), first + 1)
+    digits = max(0, -math.floor(math.log10(step)))
+    return [round(i * step, digits) for i in range(first, last + 1)]

@@ -1,0 +1,59 @@
+"""Where a prediction says too much, and where too little."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TOO_MUCH, TOO_LITTLE = (202, 74, 16), (28, 92, 190)
+"""Colours of too much and of too little; people with weak colour vision can tell them apart."""
+PAPER, PHOTO_SHARE = 245, 0.3
+"""The grey that the picture fades into, and how much is left of the picture."""
+DOT = 0.004
+"""Radius of a fixation, in parts of the picture's longer side."""
+
+
+def draw_difference(
+    rgb: NDArray[np.uint8], prediction: NDArray[np.float32], truth: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Lay the difference of two densities over a faded picture.
+
+    A colour is at full strength where the densities differ by the ground truth's maximum.
+
+    Args:
+        rgb: `[H, W, 3] uint8`.
+        prediction, truth: `[H, W]`, any non-negative scale that is not all zero.
+
+    Returns:
+        `[H, W, 3] uint8`.
+    """
+    prediction, truth = prediction / prediction.sum(), truth / truth.sum()
+    level = np.clip((prediction - truth) / truth.max(), -1, 1)
+    # As in the heat maps, the square root brings out the weaker differences.
+    strength = np.sqrt(np.abs(level))[:, :, None]
+    colour = np.where(level[:, :, None] > 0, np.array(TOO_MUCH), np.array(TOO_LITTLE))
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    faded = (PAPER + PHOTO_SHARE * (grey - 255))[:, :, None]
+    return np.rint(faded * (1 - strength) + colour * strength).astype(np.uint8)
+
+
+def draw_fixations(rgb: NDArray[np.uint8], fixations: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw a white dot with a dark rim where someone looked.
+
+    Args:
+        rgb: `[H, W, 3] uint8`; is left alone.
+        fixations: `[h, w]`, of any size.
+
+    Returns:
+        `[H, W, 3] uint8`.
+    """
+    drawn = np.ascontiguousarray(rgb.copy())
+    size = np.array(rgb.shape[:2])
+    radius = max(1, round(DOT * max(rgb.shape)))
+    positions = (np.argwhere(fixations) + 0.5) / fixations.shape * size
+    for y, x in positions.astype(int).tolist():
+        cv2.circle(drawn, (x, y), radius + 1, (20, 20, 20), cv2.FILLED, cv2.LINE_AA)
+    for y, x in positions.astype(int).tolist():
+        cv2.circle(drawn, (x, y), radius, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
+    return drawn
