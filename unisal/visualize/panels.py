@@ -1,0 +1,215 @@
+"""Pictures side by side: a photograph, where people looked, and where models say they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from unisal.visualize.overlay import draw_overlay
+
+Rgb = NDArray[np.uint8]
+"""`[H, W, 3] uint8`."""
+Size = tuple[int, int]
+"""(height, width)."""
+
+GAP = 6
+"""Pixels between panels, and around a contact sheet."""
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+TEXT_SHARE, TEXT_SIZES, SMALLEST_TEXT = 22, (14, 26), 9
+"""Panels are this many times as high as their text, within limits; the last is for long names."""
+SHARES = (0.5, 0.8)
+"""Of the ground truth, how much lies within its lines."""
+LINE, LINE_SHARE = ((2, (0, 0, 0)), (0, (255, 255, 255))), 320
+"""The strokes of a line: by how many pixels wider than it, and colours. A panel's longer side
+is this many times as long as a line is wide."""
+SHEET_CELL, SHEET_PIXELS, SHEET_SHAPE = (180, 240), 16e6, 16 / 9
+"""Of a contact sheet: (height, width) of a panel's place, at most how many pixels, and how wide
+it had best be by its height."""
+
+
+class Panel(NamedTuple):
+    """A picture with its label."""
+
+    rgb: Rgb
+    label: str
+
+
+def compare(
+    rgb: Rgb,
+    truth: NDArray[np.float32] | None,
+    predictions: Mapping[str, NDArray[np.float32]],
+    alpha: float,
+    room: Size,
+) -> list[Panel]:
+    """Draw the panels of one picture.
+
+    Args:
+        rgb: the picture, `[H, W, 3] uint8`.
+        truth: the ground-truth map, `[h, w]`, any non-negative scale; None: there is none, and
+            neither is its panel.
+        predictions: the names of the models and their densities, `[H, W]`.
+        alpha: opacity of the heat maps at their maxima, 0 to 1.
+        room: (height, width) to shrink a larger picture to, as it fits.
+
+    Returns:
+        The picture; the ground truth as a heat map over it; for each model its density over the
+        picture, with lines that enclose `SHARES` of the ground truth.
+    """
+    rgb = shrink(rgb, room)
+    size = rgb.shape[0], rgb.shape[1]
+    panels = [Panel(rgb, "Image")]
+    if truth is not None:
+        truth = resize(truth, size)
+        panels.append(Panel(draw_overlay(rgb, truth, alpha), "Ground truth"))
+    for name, density in predictions.items():
+        drawn = draw_overlay(rgb, resize(density, size), alpha)
+        panels.append(Panel(drawn if truth is None else draw_lines(drawn, truth), name))
+    return panels
+
+
+def draw_lines(rgb: Rgb, density: NDArray[np.float32], shares: Sequence[float] = SHARES) -> Rgb:
+    """Draw lines around the smallest regions that hold the given shares of a density.
+
+    Args:
+        rgb: what to draw on, `[H, W, 3] uint8`; is left alone.
+        density: `[H, W]`, any non-negative scale. One that is all zero has no lines.
+        shares: each above 0 and below 1.
+    """
+    drawn = np.ascontiguousarray(rgb.copy())
+    outlines: list[Any] = []
+    for level in levels(density, shares):
+        inside = (density >= level).astype(np.uint8)
+        outlines += cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+    width = max(1, round(max(rgb.shape) / LINE_SHARE))
+    for wider, colour in LINE:
+        cv2.drawContours(drawn, outlines, -1, colour, width + wider, cv2.LINE_AA)
+    return drawn
+
+
+def levels(density: NDArray[np.float32], shares: Sequence[float]) -> list[float]:
+    """-> for each share the highest level such that the pixels at or above it hold that share of
+    a density; none where the density is all zero."""
+    falling = np.sort(density, axis=None)[::-1].astype(np.float64)
+    held = falling.cumsum()
+    if held[-1] <= 0:
+        return []
+    return [float(falling[np.searchsorted(held, share * held[-1])]) for share in shares]
+
+
+def side_by_side(panels: Sequence[Panel], show_labels: bool = True) -> Rgb:
+    """Lay out panels of one size in a row, with their labels above.
+
+    Returns:
+        `[H, W, 3] uint8`; each panel's pixels are unchanged in it, at the bottom.
+    """
+    height, width = panels[0].rgb.shape[:2]
+    text = text_size(height)
+    top = round(1.6 * text) if show_labels else 0
+    sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, top + height), PAPER)
+    for i, panel in enumerate(panels):
+        left = i * (width + GAP)
+        sheet.paste(Image.fromarray(panel.rgb), (left, top))
+        if show_labels:
+            write_text(sheet, panel.label, (left, 0, width, top), text)
+    return np.asarray(sheet)
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Panel]], names: Sequence[str], show_labels: bool = True
+) -> Rgb:
+    """Lay out the panels of many pictures in one.
+
+    Args:
+        rows: the panels of each picture, equally many of each, made by `thumbnails`.
+        names: of the pictures.
+        show_labels: write the labels above the columns, and the names below the pictures.
+
+    Returns:
+        `[H, W, 3] uint8`: blocks of rows side by side, so many that the shape is pleasant.
+    """
+    cell = tuple(max(r[0].rgb.shape[side] for r in rows) for side in (0, 1))
+    text = text_size(cell[0]) if show_labels else 0
+    head, foot = GAP + round(1.6 * text), GAP + round(1.4 * text)
+    row_height, block_width = cell[0] + foot, len(rows[0]) * (cell[1] + GAP) + 2 * GAP
+    n_blocks = _how_many_blocks(len(rows), head, row_height, block_width)
+    per_block = math.ceil(len(rows) / n_blocks)
+    n_blocks = math.ceil(len(rows) / per_block)  # none is empty
+    sheet = Image.new("RGB", (n_blocks * block_width, head + per_block * row_height), PAPER)
+    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+        block, line = divmod(i, per_block)
+        y = head + line * row_height
+        for k, (rgb, label) in enumerate(row):
+            x = block * block_width + 3 * GAP // 2 + k * (cell[1] + GAP)
+            height, width = rgb.shape[:2]
+            sheet.paste(Image.fromarray(rgb), (x + (cell[1] - width) // 2, y + cell[0] - height))
+            if show_labels and line == 0:
+                write_text(sheet, label, (x, 0, cell[1], head), text)
+            if show_labels and k == 0:
+                write_text(sheet, name, (x, y + cell[0], cell[1], foot - GAP), text)
+    return np.asarray(sheet)
+
+
+def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
+    """Shrink the panels of one of `n_pictures` for a contact sheet of all; the more there are, the
+    smaller."""
+    height, width = SHEET_CELL
+    scale = min(1.0, math.sqrt(SHEET_PIXELS / (n_pictures * len(panels) * height * width)))
+    cell = max(1, int(height * scale)), max(1, int(width * scale))
+    return [Panel(shrink(panel.rgb, cell), panel.label) for panel in panels]
+
+
+def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) -> int:
+    def distance(n_blocks: int) -> float:
+        height = head + math.ceil(n_rows / n_blocks) * row_height
+        return abs(math.log(n_blocks * block_width / height / SHEET_SHAPE))
+
+    return min(range(1, n_rows + 1), key=distance)
+
+
+def text_size(height: int) -> int:
+    """-> the size of the text for panels of that height, in pixels."""
+    low, high = TEXT_SIZES
+    return min(max(height // TEXT_SHARE, low), high)
+
+
+def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], size: int) -> None:
+    """Write a line into the middle of a box (left, top, width, height): smaller where it is too
+    long, and cut off where that does not help."""
+    left, top, width, height = box
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size)
+    while draw.textlength(text, font) > width and size > SMALLEST_TEXT:
+        size -= 1
+        font = ImageFont.load_default(size)
+    if draw.textlength(text, font) > width:
+        while text and draw.textlength(f"{text}...", font) > width:
+            text = text[:-1]
+        text = f"{text}..." if text else ""
+    draw.text((left + width / 2, top + height / 2), text, INK, font, anchor="mm")
+
+
+def shrink(rgb: Rgb, room: Size) -> Rgb:
+    """A picture that is too large for a room (height, width) -> smaller, of the same shape."""
+    scale = min(side / length for side, length in zip(room, rgb.shape[:2], strict=True))
+    if scale >= 1:
+        return rgb
+    height, width = (max(1, round(length * scale)) for length in rgb.shape[:2])
+    return _resized(rgb, (height, width), cv2.INTER_AREA)
+
+
+def resize(density: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    """A map -> at another size (height, width); its values are averaged or interpolated."""
+    if density.shape == size:
+        return density
+    smaller = size[0] * size[1] < density.size
+    return _resized(density, size, cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def _resized(pixels: Any, size: Size, how: int) -> Any:
+    return cv2.resize(pixels, (size[1], size[0]), interpolation=how)
