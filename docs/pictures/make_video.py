@@ -1,0 +1,60 @@
+"""Make video.webp: the example video, and beside it the video that `predict_video` makes of it.
+
+Run `python docs/pictures/make_video.py`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unisal.data.pictures import list_pictures, read_rgb
+from unisal.data.video_file import VideoFile
+from unisal.predict.video_files import VideoOptions, predict_videos
+from unisal.visualize.video_writer import VideoWriter
+
+FRAMES = Path(__file__).resolve().parents[2] / "examples" / "DHF1K" / "otters" / "images"
+FPS, SIZE, GAP, QUALITY = 12, (162, 288), 6, 45
+HOLD = 800
+"""Milliseconds that the last frame is shown before the first one comes again."""
+
+
+def main() -> None:
+    """Write the frames as a video file, predict it, and put both side by side."""
+    pictures = [read_rgb(path) for path in list_pictures(FRAMES)]
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "otters.mp4"
+        with VideoWriter(clip, FPS, pictures[0].shape[:2]) as writer:
+            for rgb in pictures:
+                writer.write(rgb)
+        predict_videos(str(clip), VideoOptions(out_dir=Path(folder)))
+        with VideoFile(Path(folder) / "otters_overlay.mp4") as overlay:
+            panels = [
+                side_by_side(rgb, frame.rgb) for rgb, frame in zip(pictures, overlay, strict=True)
+            ]
+    durations = [round(1000 / FPS)] * (len(panels) - 1) + [HOLD]
+    panels[0].save(
+        Path(__file__).with_name("video.webp"),
+        save_all=True,
+        append_images=panels[1:],
+        duration=durations,
+        loop=0,
+        quality=QUALITY,
+        method=6,
+    )
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray) -> Image.Image:
+    """Two frames -> one picture."""
+    height, width = SIZE
+    panel = Image.new("RGB", (2 * width + GAP, height), "white")
+    for x, rgb in ((0, left), (width + GAP, right)):
+        panel.paste(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS), (x, 0))
+    return panel
+
+
+if __name__ == "__main__":
+    main()
