@@ -141,6 +141,26 @@ def write_ucfsports(
         write_video(folder, f"{title}_{number}_", n, digits=3, seed=seed, **options)
 
 
+def write_mit1003(
+    root: Path, sizes: Sequence[tuple[int, int]], doubled: bool = True, first: int = 1
+) -> None:
+    """Write a MIT1003 folder with a picture, map and fixations of each (height, width);
+    `doubled`: in folders of the same name inside each other."""
+    pictures, maps = (
+        root / name / (name if doubled else "") for name in ("ALLSTIMULI", "ALLFIXATIONMAPS")
+    )
+    maps.mkdir(parents=True, exist_ok=True)
+    for i, size in enumerate(sizes, first):
+        write_photo(pictures / f"i{i:04d}.jpeg", size, seed=i)
+        rng = np.random.default_rng(i)
+        points = np.zeros(size, np.uint8)
+        points[rng.integers(0, size[0], 9), rng.integers(0, size[1], 9)] = 255
+        blurred = cv2.GaussianBlur(points.astype(np.float32), (0, 0), size[1] / 20)
+        for kind, grey in (("Map", blurred / blurred.max() * 255), ("Pts", points)):
+            path = maps / f"i{i:04d}_fix{kind}.jpg"
+            Image.fromarray(grey.astype(np.uint8)).save(path, quality=100)
+
+
 def write_mat(path: Path, points: Sequence[tuple[int, int]], size: tuple[int, int]) -> None:
     """Write 0-based (x, y) points as SALICON's official structure, shared among two observers."""
     gaze = np.zeros((2, 1), [("location", object), ("timestamp", object), ("fixations", object)])

@@ -16,6 +16,7 @@ from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
 from unisal.data import DATASETS
 from unisal.train.config import TrainerConfig
+from unisal.train.finetune_config import FineTuneConfig
 
 README = (PROJECT / "README.md").read_text()
 PAGES = ["README.md", "examples/README.md", *(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
@@ -26,8 +27,23 @@ BY_CI = [
     '.venv/bin/pip install -e ".[test]" && .venv/bin/python -m pytest',
 ]
 """Run by .ci/run."""
-ELSEWHERE = {"python run.py download_weights": "tests/model/test_download.py"}
-"""Needs the network; tested against a server of its own in the file named."""
+ELSEWHERE = {
+    "python run.py download_weights": "tests/model/test_download.py",
+    "python run.py predict_video --video_path=clip.mp4": "tests/predict/test_video_files.py",
+    "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
+        "tests/predict/test_stream.py"
+    ),
+    "python run.py visualize_examples my_data --train_id=mine_unisal --n=5 --contact_sheet=True": (
+        "tests/predict/test_visualize.py"
+    ),
+    "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
+        "tests/predict/test_visualize.py"
+    ),
+    "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/data/test_prepare_dhf1k.py",
+    "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
+    "--eval_sources=FINAL_TEST_MIT1003": "tests/train/test_finetune.py",
+}
+"""Needs more than pictures: a process of the command is tested in the file named."""
 SHORT = [
     "--num_epochs=1",
     "--num_workers=0",
@@ -72,16 +88,27 @@ RUN = {
         SHORT,
         ["runs/small_unisal/weights_best.pth"],
     ),
+    "python run.py check_data --source=SALICON": ([], []),
     "python run.py train --resume=mine_unisal": ([], ["runs/mine_unisal/weights_best.pth"]),
     "python run.py score_model --train_id=mine_unisal --sources=SALICON": (
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_scores.json"],
+    ),
+    "python run.py score_model --train_id=mine_unisal --sources=SALICON --baselines=True "
+    "--report=True": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
+    ),
+    "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
+        ["--device=cpu"],
+        ["predictions/mine_unisal/SALICON/COCO_val2014_000000000001.png"],
     ),
 }
 """Run here, as processes and in this order: what is added to a command, and what it leaves."""
 PYTHON_CHECKS = {
     ".image(": "assert density.shape == rgb.shape[:2] and density.dtype == np.float32\n"
     "assert abs(density.sum() - 1) < 1e-3\n",
+    ".stream(": "assert density.shape == (90, 120) and abs(density.sum() - 1) < 1e-3\n",
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
@@ -112,8 +139,9 @@ def commands():
 
 def test_it_is_known_how_each_command_is_tested():
     assert set(typed_commands()) == {*BY_CI, *RUN, *ELSEWHERE}
-    for file in ELSEWHERE.values():
-        assert (PROJECT / file).is_file()
+    for command, file in ELSEWHERE.items():
+        name = command.split()[2]
+        assert re.search(rf'"{name}",|run_command\(\s*"{name}"', (PROJECT / file).read_text()), file
 
 
 def test_ci_runs_the_two_lines_as_they_stand():
@@ -131,7 +159,7 @@ def reader(tmp_path_factory):
         write_photo(home / name, (30, 40))
     for n in range(1, 4):
         write_photo(home / "my_video" / "images" / f"{n:03d}.png", (30, 40), seed=n)
-    environment = {"TRAIN_DIR": "runs", "PYTHONPATH": str(PROJECT)}
+    environment = {"TRAIN_DIR": "runs", "PRED_DIR": "predictions", "PYTHONPATH": str(PROJECT)}
     environment |= dict(re.findall(r"^export (\w+)=(\S+)$", README, re.MULTILINE))
     for part in ("train", "val"):
         write_salicon(home / environment["SALICON_DATA_DIR"], part, n=2)
@@ -177,17 +205,14 @@ def test_the_python_examples_run(reader):
 
 
 def test_all_commands_are_described_and_none_that_is_not_there(commands):
-    described, _, later = README.partition("## Not yet")
-    assert [name for name in commands if name not in described] == []
-    later = set(re.findall(r"`(\w+)`", later.partition("\n## ")[0]))
-    assert not later & set(commands)
+    assert [name for name in commands if name not in README] == []
     assert set(re.findall(r"python run\.py (\w+)", README)) <= set(commands)
 
 
 def test_all_options_exist(commands):
     known = {name for c in commands.values() for name in inspect.signature(c).parameters}
-    known |= {f.name for f in fields(TrainerConfig)} | {"help"}
-    assert set(re.findall(r"--([a-z_]+)", README)) - known == set()
+    known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))} | {"help"}
+    assert set(re.findall(r"--([a-z0-9_]+)", README)) - known == set()
 
 
 def test_the_environment_variables_are_those_that_are_read():

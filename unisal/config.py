@@ -30,6 +30,11 @@ def train_dir() -> Path:
     return Path(os.environ.get("TRAIN_DIR") or PROJECT_DIR / "training_runs")
 
 
+def pred_dir() -> Path:
+    """Where predictions of data sets go: `PRED_DIR`, else `predictions/` beside `run.py`."""
+    return Path(os.environ.get("PRED_DIR") or PROJECT_DIR / "predictions")
+
+
 def examples_dir() -> Path:
     """The pictures that `predict_examples` predicts."""
     return PROJECT_DIR / "examples"

@@ -4,6 +4,7 @@ wrong."""
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 
@@ -20,6 +21,9 @@ from unisal.predict import folders
 from unisal.predict.sources import Source
 from unisal.predict.writer import to_grey_levels
 from unisal.visualize.overlay import draw_overlay
+
+COLOURS = 8
+"""How far apart the colours of one grey level and the next may be."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,14 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
+def assert_one_level(written, expected, tolerance=1):
+    """Pictures are the same but for rounding: few pixels differ, by one grey level."""
+    difference = np.abs(written.astype(int) - expected)
+    assert difference.max() <= tolerance
+    if tolerance == 1:
+        assert (difference > 0).mean() < 0.01
+
+
 # ---- what is written ----------------------------------------------------------------------
 
 
@@ -74,7 +86,7 @@ def test_png_maps_are_the_density_scaled_to_its_peak(folder):
     for path in (folder / "images").iterdir():
         written = folder / "saliency" / path.name
         assert Image.open(written).mode == "L"
-        np.testing.assert_array_equal(pixels(written), plain_map(path))
+        assert_one_level(pixels(written), plain_map(path))
         assert pixels(written).max() == 255
 
 
@@ -116,7 +128,7 @@ def test_overlays_are_the_picture_with_its_map_over_it(folder):
     assert names(folder / "overlay") == names(folder / "saliency") == ["a.png", "b.jpg"]
     path = folder / "images" / "a.png"
     expected = draw_overlay(pixels(path), unisal.load(device="cpu").image(path))
-    np.testing.assert_array_equal(pixels(folder / "overlay" / "a.png"), expected)
+    assert_one_level(pixels(folder / "overlay" / "a.png"), expected, tolerance=COLOURS)
     assert Image.open(folder / "overlay" / "b.jpg").mode == "RGB"
 
 
@@ -237,7 +249,7 @@ def test_mit_sources_use_the_fine_tuned_weights(folder, runs, source, tuned):
     maps = {False: plain_map(path), True: plain_map(path, train_id="other")}
     assert not np.array_equal(maps[True], maps[False])
     predict(folder, source=source)
-    np.testing.assert_array_equal(pixels(folder / "saliency" / "a.png"), maps[tuned])
+    assert_one_level(pixels(folder / "saliency" / "a.png"), maps[tuned])
 
 
 @pytest.mark.parametrize("source", ["MIT1003", "MIT300"])
@@ -245,7 +257,7 @@ def test_mit_sources_do_without_fine_tuned_weights_where_there_are_none(folder, 
     write_photo(folder / "images" / "a.png")
     predict(folder, source=source)
     expected = plain_map(folder / "images" / "a.png")
-    np.testing.assert_array_equal(pixels(folder / "saliency" / "a.png"), expected)
+    assert_one_level(pixels(folder / "saliency" / "a.png"), expected)
 
 
 def test_model_domain_picks_the_modules(folder):
@@ -254,7 +266,7 @@ def test_model_domain_picks_the_modules(folder):
     predict(folder, model_domain="Hollywood")
     written = pixels(folder / "saliency" / "a.png")
     p = unisal.load(device="cpu").image(path, domain="Hollywood")
-    np.testing.assert_array_equal(written, (p / p.max() * 255).astype(np.uint8))
+    assert_one_level(written, (p / p.max() * 255).astype(np.uint8))
     assert not np.array_equal(written, plain_map(path))
 
 
@@ -278,7 +290,7 @@ def test_an_unknown_domain_falls_back_with_one_warning(
     assert missing in warning and used in warning
     predictor = unisal.load(options.get("train_id"), device="cpu")
     p = predictor.image(folder / "images" / "b.png", domain=used)
-    np.testing.assert_array_equal(pixels(folder / "saliency" / "b.png"), to_grey_levels(p))
+    assert_one_level(pixels(folder / "saliency" / "b.png"), to_grey_levels(p))
 
 
 # ---- videos -------------------------------------------------------------------------------
@@ -302,12 +314,11 @@ def plain_maps(paths, train_id=None, **options):
     return [(p / p.max() * 255).astype(np.uint8) for p in densities]
 
 
-def assert_written(folder, expected, tolerance=0):
+def assert_written(folder, expected, tolerance=1):
     paths = sorted((folder / "images").iterdir())
     assert names(folder / "saliency") == [path.name for path in paths]
     for path, grey in zip(paths, expected, strict=True):
-        difference = pixels(folder / "saliency" / path.name).astype(int) - grey
-        assert np.abs(difference).max() <= tolerance, path.name
+        assert_one_level(pixels(folder / "saliency" / path.name), grey, tolerance)
 
 
 @pytest.mark.usefixtures("small_input")
@@ -340,7 +351,7 @@ def test_overlays_of_a_video_are_of_the_right_frames(folder):
     densities = unisal.load(device="cpu").video(paths)
     for path, density in zip(paths, densities, strict=True):
         expected = draw_overlay(pixels(path), density)
-        np.testing.assert_array_equal(pixels(folder / "overlay" / path.name), expected)
+        assert_one_level(pixels(folder / "overlay" / path.name), expected, tolerance=COLOURS)
 
 
 @pytest.mark.usefixtures("small_input")
@@ -456,6 +467,38 @@ def test_reading_ahead_ends_with_its_user(tmp_path, monkeypatch):
     assert threading.active_count() == before
 
 
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("small_input", "three_threads")
+@pytest.mark.parametrize("runtime", ["with ONNX Runtime", "without"])
+def test_threads_change_nothing(folder, tmp_path, monkeypatch, runtime, caplog):
+    if runtime == "without":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    paths = write_video(folder, 23)
+    predict(folder, is_video=True)
+    assert_written(folder, plain_maps(paths))
+    others = tmp_path / "others"
+    for i in range(9):
+        write_photo(others / "images" / f"{i}.png", (40 + i, 60), seed=i)
+    (others / "images" / "4.png").write_bytes(b"no picture")
+    (others / "images" / "6.png").write_bytes(b"no picture")
+    with pytest.raises(SomeFailed, match=r"2 of 9 pictures .* 4\.png, 6\.png"):
+        predict(others)
+    assert [r.message.split("/")[-1][:5] for r in caplog.records if r.levelname == "ERROR"] == [
+        "4.png",
+        "6.png",
+    ]
+    assert len(names(others / "saliency")) == 7
+    for path in (others / "saliency").iterdir():
+        assert_one_level(pixels(path), plain_map(others / "images" / path.name))
+
+
 # ---- predict_examples ---------------------------------------------------------------------
 
 
@@ -477,7 +520,7 @@ def test_examples_get_maps_and_overlays_by_default(examples):
     for source, name in (("SALICON", "a.png"), ("MIT1003", "b.png")):
         assert names(examples / source) == ["images", "overlay", "saliency"]
         expected = plain_map(examples / source / "images" / name)
-        np.testing.assert_array_equal(pixels(examples / source / "saliency" / name), expected)
+        assert_one_level(pixels(examples / source / "saliency" / name), expected)
 
 
 def test_examples_without_overlays_and_in_another_folder(examples, tmp_path):
@@ -495,7 +538,7 @@ def test_only_the_mit_examples_use_the_fine_tuned_weights(examples, runs):
     predict_examples(overlay=False)
     for source, train_id in (("SALICON", None), ("MIT1003", "other")):
         expected = plain_map(examples / source / "images" / "a.png", train_id=train_id)
-        np.testing.assert_array_equal(pixels(examples / source / "saliency" / "a.png"), expected)
+        assert_one_level(pixels(examples / source / "saliency" / "a.png"), expected)
 
 
 def test_what_is_no_example_is_left_out(examples, caplog):

@@ -1,27 +1,58 @@
 """Saliency metrics as pure functions on arrays (spec 04, "Scoring").
 
+A prediction is a density or its natural logarithm, as a rule `[H, W]`; the other arrays have its
+shape. What is not 0 in a fixation map is fixated, so 0/1, 0/255 and bool serve alike. Numbers are
+computed in float64, but for the AUCs a map is first brought to [0, 1] in its own dtype, where
+rounding can make ties.
+
 Undefined values (no fixation, a constant map) are NaN; whoever averages leaves them out and counts
-them.
+them. A prediction or target that holds NaN, and arrays of different shapes, are a `ValueError` that
+names the argument.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 Map = NDArray[np.floating]
-FixationMap = NDArray[np.bool_]
+FixationMap = NDArray[np.bool_] | NDArray[np.number]
+Counts = NDArray[np.intp]
+Random = np.random.RandomState | np.random.Generator
+
+UNDEFINED = float("nan")
+
+AUC_DIGITS = 4
+"""Decimal places to which the published AUC-Judd rounds its shares."""
+
+BUCKET_SHIFT = 12
+"""Bits of a float32 that are left out of the number of its bucket: 2048 buckets per power of 2."""
+
+HIGHEST, REACH = 256, 512
+"""Of values up to `HIGHEST`, rounding can make only those equal that are fewer than `REACH` floats
+apart when a map is brought to unit range: some 10, and `HIGHEST` where the shares are subnormal."""
+
+BLOCK = 2**16
+"""Pixels that are brought into buckets at a time, so that little memory is asked for."""
 
 
 def kld(log_density: Map, target: Map) -> float:
     """Kullback-Leibler divergence of a prediction from the ground truth, in nats; 0 is best.
 
+    No epsilon: infinite where something is seen that the prediction holds for impossible.
+
     Args:
         log_density: natural logarithm of the predicted density `[H, W]`.
         target: ground-truth density `[H, W]`, sums to 1.
     """
-    t = target[target > 0].astype(np.float64)
-    return float((t * (np.log(t) - log_density[target > 0])).sum())
+    _check_shapes(log_density=log_density, target=target)
+    _check_log("log_density", log_density)
+    _range("target", target)
+    seen = target > 0
+    t = target[seen].astype(np.float64)
+    return float((t * (np.log(t) - log_density[seen])).sum())
 
 
 def nss(density: Map, fixations: FixationMap) -> float:
@@ -29,16 +60,21 @@ def nss(density: Map, fixations: FixationMap) -> float:
 
     The standard deviation is the unbiased one. NaN without fixations or for a constant map.
     """
-    if is_constant(density) or not fixations.any():
-        return float("nan")
+    _check_shapes(density=density, fixations=fixations)
+    low, high = _range("density", density)
+    fixated = _fixated(fixations)
+    if low == high or not fixated.any():
+        return UNDEFINED
     p = density.astype(np.float64)
-    return float((p[fixations.astype(bool)].mean() - p.mean()) / p.std(ddof=1))
+    return float((p[fixated].mean() - p.mean()) / p.std(ddof=1))
 
 
 def cc(density: Map, target: Map) -> float:
     """Pearson's correlation over pixels; 1 is best. NaN if either map is constant."""
-    if is_constant(density) or is_constant(target):
-        return float("nan")
+    _check_shapes(density=density, target=target)
+    ranges = _range("density", density), _range("target", target)
+    if any(low == high for low, high in ranges):
+        return UNDEFINED
     p = density.astype(np.float64) - density.mean(dtype=np.float64)
     t = target.astype(np.float64) - target.mean(dtype=np.float64)
     norm = np.sqrt((p * p).sum() * (t * t).sum())
@@ -46,12 +82,320 @@ def cc(density: Map, target: Map) -> float:
 
 
 def sim(density: Map, target: Map) -> float:
-    """Similarity: the overlap of two densities that both sum to 1; 1 is best."""
+    """Similarity: the overlap of two maps, each divided by its sum; 1 is best.
+
+    NaN if a sum is 0.
+    """
+    _check_shapes(density=density, target=target)
+    _range("density", density)
+    _range("target", target)
     p = density.astype(np.float64)
     t = target.astype(np.float64)
-    return float(np.minimum(p / p.sum(), t / t.sum()).sum())
+    total_p, total_t = p.sum(), t.sum()
+    if total_p == 0 or total_t == 0:
+        return UNDEFINED
+    return float(np.minimum(p / total_p, t / total_t).sum())
+
+
+def information_gain(log_density: Map, baseline_log_density: Map, fixations: FixationMap) -> float:
+    """What a prediction says about the fixations beyond a baseline, in bits per fixation.
+
+    The mean over fixated pixels of `log2 p - log2 b`; 0 for the baseline itself. Infinite where
+    one of the two densities is 0 at a fixated pixel; NaN where both are, and without fixations.
+    Source: Kümmerer et al., PNAS 2015.
+
+    Args:
+        log_density: natural logarithm of the predicted density `[H, W]`, which sums to 1.
+        baseline_log_density: the same of the baseline, for example of the centre bias.
+        fixations: fixation map `[H, W]`.
+    """
+    logs = {"log_density": log_density, "baseline_log_density": baseline_log_density}
+    _check_shapes(**logs, fixations=fixations)
+    for name, values in logs.items():
+        _check_log(name, values)
+    fixated = _fixated(fixations)
+    if not fixated.any():
+        return UNDEFINED
+    p, b = (values[fixated].astype(np.float64) for values in logs.values())
+    with np.errstate(invalid="ignore"):
+        return float((p - b).mean() / math.log(2))
+
+
+def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> float:
+    """Area under the ROC curve of telling fixated from other pixels; 1 is best, chance is 0.5.
+
+    The map is brought to [0, 1]. Each distinct value at a fixated pixel is a threshold. It gives a
+    point (false positives, true positives): the shares of the other and of the fixated pixels that
+    are at or above it. (0, 0) and (1, 1) are added; the area under the points in the order of
+    their true positives is by the trapezoid rule. A constant map has 0.5.
+
+    NaN where no pixel is fixated, or all are.
+
+    Args:
+        density: prediction `[H, W]`.
+        fixations: fixation map `[H, W]`.
+        exact: leave the shares as they are. Otherwise they are rounded to 4 digits, as in the
+            published code.
+    """
+    _check_shapes(density=density, fixations=fixations)
+    low, high = _range("density", density)
+    (places,) = _fixated(fixations).ravel().nonzero()
+    n_fixated, n_others = places.size, density.size - places.size
+    if not n_fixated or not n_others:
+        return UNDEFINED
+    values = density.ravel()
+    if low < 0 or high > HIGHEST or values.dtype not in (np.float32, np.float64):
+        values = _to_unit_range(values, low, high)
+        low, high = values.dtype.type(0), values.dtype.type(1)
+    if low == 0:
+        values, high = np.abs(values), np.abs(high)  # no -0.0: its bits are not those of 0
+    seen = np.sort(values[places])  # a threshold that is there twice gives its point twice
+    thresholds = _to_unit_range(seen, low, high)
+    fixated_above = n_fixated - np.searchsorted(thresholds, thresholds)
+    others_above = _count_at_least(values, seen, low, high) - fixated_above
+    tp, fp = fixated_above / n_fixated, others_above / n_others
+    if not exact:
+        tp, fp = tp.round(AUC_DIGITS), fp.round(AUC_DIGITS)
+    # Where true positives are equal, the published order is part of the number: (0, 0), the
+    # thresholds from the lowest up, (1, 1).
+    tp, fp = (np.concatenate([[0.0], shares, [1.0]]) for shares in (tp, fp))
+    order = tp.argsort(kind="stable")
+    return float(_area(tp[order], fp[order]))
+
+
+def auc_shuffled(
+    density: Map,
+    fixations: FixationMap,
+    other_fixations: FixationMap,
+    n_splits: int | None = 100,
+    step_size: float = 0.1,
+    rng: Random | None = None,
+) -> float:
+    """AUC (0.5: chance, 1: best) against where people look on other pictures: no centre bias.
+
+    The map is brought to [0, 1]. Each split draws as many of the other fixations as there are
+    fixations, or all if there are fewer, without replacement. Thresholds are 0, `step_size`,
+    2 `step_size` ... below the largest value at a fixated or drawn pixel. Each gives the shares of
+    the drawn and of the fixated pixels at or above it; (0, 0) and (1, 1) are added. The value is
+    the mean over the splits of the areas by the trapezoid rule. A constant map has 0.5.
+
+    NaN without fixations, and without other fixations.
+
+    Args:
+        density: prediction `[H, W]`.
+        fixations: fixation map `[H, W]`.
+        other_fixations: union of the fixations on other pictures `[H, W]`.
+        n_splits: how many times to draw. None: the expectation over all draws, without drawing.
+        step_size: distance of the thresholds, above 0 and at most 1.
+        rng: a split draws the first ones of `rng.permutation` of the other fixations in the order
+            of rows. A legacy generator gives the published numbers. None: `RandomState(0)`, so
+            that the value depends on the arguments alone.
+    """
+    _check_shapes(density=density, fixations=fixations, other_fixations=other_fixations)
+    low, high = _range("density", density)
+    _check_draws(n_splits, step_size, rng)
+    steps = np.arange(math.ceil(1 / step_size) + 1) * step_size
+    steps = steps[steps < 1]  # no value is above 1
+    fixated, others = (
+        _levels(_to_unit_range(density[_fixated(where)], low, high), steps)
+        for where in (fixations, other_fixations)
+    )
+    if not fixated.size or not others.size:
+        return UNDEFINED
+    if n_splits is None:
+        return _expected_shuffled_auc(fixated, others, steps.size)
+    rng = np.random.RandomState(0) if rng is None else rng
+    return _mean_shuffled_auc(fixated, others, steps.size, n_splits, rng)
 
 
 def is_constant(density: Map) -> bool:
     """Whether all values are the same. Its standard deviation need not be 0: rounding."""
     return bool(density.min() == density.max())
+
+
+def _mean_shuffled_auc(
+    fixated: Counts, others: Counts, n_steps: int, n_splits: int, rng: Random
+) -> float:
+    """-> the mean of the area over `n_splits` draws from the others; both as levels."""
+    draws = np.empty((n_splits, min(fixated.size, others.size)), others.dtype)
+    shuffled = np.empty_like(others)
+    for draw in draws:
+        shuffled[:] = others
+        rng.shuffle(shuffled)  # the same stream as `permutation`, in less time
+        draw[:] = shuffled[: draw.size]
+    tp_at, tp_above = _n_above(fixated[None], n_steps)
+    fp_at, fp_above = _n_above(draws, n_steps)
+    # The threshold that is itself the largest value is left out: its point moves to (0, 0).
+    is_used = (tp_above > 0) | (fp_above > 0)
+    tp, fp = is_used * (tp_at / fixated.size), is_used * (fp_at / draws.shape[1])
+    return float(_area(_with_corners(tp), _with_corners(fp)).mean())
+
+
+def _expected_shuffled_auc(fixated: Counts, others: Counts, n_steps: int) -> float:
+    """-> the expectation of the area over all draws from the others; both as levels.
+
+    With the same thresholds in every draw the area is linear in the false positives, and their
+    expectation is their share of all others. But a threshold t that is the largest value of a
+    draw is left out. This happens only if no fixated value is above t, in the draws with nothing
+    above t; their probability q is hypergeometric. Without its point (fp, tp) the area between
+    (0, 0) and the next point (fp', tp') changes by (fp tp' - fp' tp) / 2. That again is linear in
+    the false positives, now of draws from the others that are not above t; and it is 0 where no
+    value is at t.
+    """
+    (tp_at,), (tp_above,) = _n_above(fixated[None], n_steps)
+    (fp_at,), (fp_above,) = _n_above(others[None], n_steps)
+    tp, fp = tp_at / fixated.size, fp_at / others.size
+    area = _area(_with_corners(tp), _with_corners(fp))
+
+    n_drawn = min(fixated.size, others.size)
+    (left_out,) = np.nonzero((tp_above == 0) & (others.size - fp_above >= n_drawn))
+    above = fp_above[left_out]
+    n_left = others.size - above  # [left out]
+    taken = np.arange(n_drawn)
+    q = ((n_left[:, None] - taken) / (others.size - taken)).prod(axis=1)
+    fp_next = (np.append(others.size, fp_at)[left_out] - above) / n_left
+    tp_next = np.append(1.0, tp)[left_out]
+    change = ((fp_at[left_out] - above) / n_left * tp_next - fp_next * tp[left_out]) / 2
+    return float(area + (q * change).sum())
+
+
+def _levels(values: Map, thresholds: Map) -> Counts:
+    """-> where each value lies: 2k + 1 at threshold k, 2k + 2 between it and the next."""
+    below = np.searchsorted(thresholds, values, side="left")
+    return below + np.searchsorted(thresholds, values, side="right")
+
+
+def _n_above(levels: Counts, n_steps: int) -> tuple[Counts, Counts]:
+    """`[sets, n]` -> `[sets, steps]` twice: how many are at or above each step, how many above."""
+    n_sets, n_levels = len(levels), 2 * n_steps + 1
+    cells = levels + np.arange(n_sets)[:, None] * n_levels
+    counts = np.bincount(cells.ravel(), minlength=n_sets * n_levels).reshape(n_sets, n_levels)
+    at_least = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    return at_least[:, 1::2], at_least[:, 2::2]
+
+
+def _with_corners(shares: Map) -> Map:
+    """Shares `[..., thresholds]` -> `[..., thresholds + 2]` in rising order, from 0 to 1."""
+    rising = np.zeros((*shares.shape[:-1], shares.shape[-1] + 2))
+    rising[..., 1:-1] = shares[..., ::-1]
+    rising[..., -1] = 1
+    return rising
+
+
+def _area(tp: Map, fp: Map) -> Map:
+    """Area under `tp` over `fp` along the last axis by the trapezoid rule."""
+    return (np.diff(fp) * (tp[..., 1:] + tp[..., :-1]) / 2).sum(axis=-1)
+
+
+def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating) -> Counts:
+    """-> how many of `values` are at or above each of the rising `seen`, once in unit range.
+
+    Sorting all values would do, but takes twice as long. They are counted in buckets that keep
+    their order, and only those near one of `seen` are brought to unit range and sorted.
+
+    Args:
+        values: `[n]` float32 or float64, from 0 to `HIGHEST`.
+        seen: some of them.
+        low: the lowest of `values`.
+        high: the highest.
+    """
+    table, codes_seen = _bucket_codes(seen, high)
+    codes = np.zeros(values.size + values.size % 2, table.dtype)
+    for start in range(0, values.size, BLOCK):
+        block = values[start : start + BLOCK]
+        # "wrap", for buckets that are all in the table, saves a copy.
+        table.take(_buckets(block), out=codes[start : start + block.size], mode="wrap")
+    counts = _count_codes(codes, int(table[-1]) + 1)
+    counts[1::2] = 0
+    in_higher_buckets = counts[::-1].cumsum()[::-1][codes_seen]
+    near = values[(codes[: values.size] & 1).astype(bool)]
+    near, thresholds = (_to_unit_range(some, low, high) for some in (near, seen))
+    near.sort()
+    return in_higher_buckets + near.size - np.searchsorted(near, thresholds)
+
+
+def _bucket_codes(seen: Map, high: np.floating) -> tuple[NDArray[np.unsignedinteger], Counts]:
+    """-> a code per bucket, rising with the buckets, and the codes of the rising values `seen`.
+
+    It is odd for the buckets near a value: its own and that of the value `REACH` floats below.
+    """
+    own = _buckets(np.append(seen, high))
+    below = np.maximum(_bits(seen) - REACH, 0) >> BUCKET_SHIFT
+    own, highest = own[:-1], int(own[-1])
+    first, last = int(below[0]), int(own[-1]) + 1
+    is_near = np.zeros(last + 1 - first, dtype=bool)
+    is_near[own - first] = True
+    is_near[below - first] = True
+    (edges,) = (is_near[1:] != is_near[:-1]).nonzero()
+    edges = np.concatenate([[0], edges + 1, [is_near.size]])  # of runs of buckets with one code
+    table = np.zeros(highest + 2, np.min_scalar_type(2 * seen.size))
+    codes = np.arange(1, edges.size, dtype=table.dtype)
+    table[first : last + 1] = codes.repeat(np.diff(edges))
+    table[last + 1 :] = codes[-1]
+    return table, table[own].astype(np.intp)
+
+
+def _count_codes(codes: NDArray[np.unsignedinteger], n_codes: int) -> Counts:
+    """-> how often each code is there; an even number of codes."""
+    if codes.dtype != np.uint8:
+        return np.bincount(codes, minlength=n_codes)
+    # Two at a time: half as many steps, and fewer in a row that have to wait for one counter.
+    pairs = np.bincount(codes.view(np.uint16), minlength=n_codes * 256)
+    pairs = pairs.reshape(n_codes, 256)[:, :n_codes]
+    return pairs.sum(axis=0) + pairs.sum(axis=1)
+
+
+def _buckets(values: Map) -> NDArray[np.int32]:
+    """Values from 0 up -> numbers of buckets, which never fall as the values rise.
+
+    They are the leading bits of a float32: narrow buckets for small values, where a peaked map has
+    most of its pixels.
+    """
+    return _bits(values) >> BUCKET_SHIFT
+
+
+def _bits(values: Map) -> NDArray[np.int32]:
+    return values.astype(np.float32, copy=False).view(np.int32)
+
+
+def _to_unit_range(values: Map, low: np.floating, high: np.floating) -> Map:
+    """-> values of a map between `low` and `high` as shares of that range; 0 if there is none."""
+    dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
+    shares = np.subtract(values, low, dtype=dtype)
+    if high > low:
+        shares /= np.subtract(high, low, dtype=dtype)
+    return shares
+
+
+def _fixated(fixations: FixationMap) -> NDArray[np.bool_]:
+    return fixations.astype(bool, copy=False)
+
+
+def _range(name: str, values: Map) -> tuple[np.floating, np.floating]:
+    """-> the lowest and the highest value."""
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(f"{name} holds {'NaN' if np.isnan(low) else 'an infinite value'}")
+    return low, high
+
+
+def _check_draws(n_splits: int | None, step_size: float, rng: Random | None) -> None:
+    if n_splits is not None and n_splits < 1:
+        raise ValueError(f"n_splits is {n_splits}; it has to be at least 1, or None")
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step_size is {step_size}; it has to be above 0 and at most 1")
+    if not (rng is None or isinstance(rng, Random)):
+        raise TypeError(f"rng is {rng!r}; it has to be a RandomState or a Generator of NumPy")
+
+
+def _check_log(name: str, values: Map) -> None:
+    """The logarithm of 0 is in order, NaN and plus infinity are not."""
+    high = values.max()
+    if not high < np.inf:
+        raise ValueError(f"{name} holds {'NaN' if np.isnan(high) else 'plus infinity'}")
+
+
+def _check_shapes(**arrays: NDArray[np.generic]) -> None:
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"the arrays have to be of one shape; they are {shapes}")

@@ -7,7 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unisal.model.layers import Context, ContextLayer, Norm, fold, unfold
+from unisal.model.layers import (
+    Context,
+    ContextLayer,
+    Norm,
+    NormLayer,
+    ReLU6,
+    conv_norm,
+    fold,
+    unfold,
+)
 
 INPUT, RECURRENT, OUTPUT = range(3)
 """Places of dropout in `dropout` and `drop_prob`."""
@@ -24,30 +33,34 @@ class RNNConfig(NamedTuple):
     mobile: bool = True
 
 
-class SeparableConv2d(ContextLayer):
-    """Depthwise 3x3, norm, ReLU6, pointwise; no biases."""
+class SeparableConv2d(nn.Module):
+    """Depthwise 3x3, norm, ReLU6, pointwise; no biases. Called with the norm that follows."""
 
     def __init__(self, inp: int, out: int, norm: Norm) -> None:
         super().__init__()
         self.conv_dw = nn.Conv2d(inp, inp, 3, padding=1, groups=inp, bias=False)
         self.sep_bn = norm(inp)
-        self.relu = nn.ReLU6(inplace=True)
+        self.relu = ReLU6()
         self.conv_sep = nn.Conv2d(inp, out, 1, bias=False)
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        return self.conv_sep(self.relu(self.sep_bn(self.conv_dw(x), context)))
+    def forward(self, x: Tensor, norm: NormLayer, context: Context) -> Tensor:
+        x = self.relu(conv_norm(self.conv_dw, self.sep_bn, x, context))
+        return conv_norm(self.conv_sep, norm, x, context)
 
 
-class PlainConv2d(nn.Conv2d, ContextLayer):
-    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start."""
+class PlainConv2d(nn.Conv2d):
+    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start. Called with the
+    norm that follows."""
 
     def __init__(self, inp: int, out: int, kernel_size: tuple[int, int]) -> None:
         padding = (kernel_size[0] // 2, kernel_size[1] // 2)
         super().__init__(inp, out, kernel_size, padding=padding, bias=False)
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor, _context: Context) -> Tensor:  # type: ignore[override]
-        return super().forward(x)
+    def forward(  # type: ignore[override]
+        self, x: Tensor, norm: NormLayer, context: Context
+    ) -> Tensor:
+        return conv_norm(self, norm, x, context)
 
 
 class ConvGRUCell(ContextLayer):
@@ -95,9 +108,9 @@ class ConvGRUCell(ContextLayer):
             batch = x.shape[0] // context.steps
             h = x.new_zeros(batch, self.hidden_channels, *x.shape[2:])
         # The input's side does not depend on the state: all time steps at once.
-        w_r = self.norm_r_x(self.w_r(self._dropped(x, INPUT, 0), context), context)
-        w_z = self.norm_z_x(self.w_z(self._dropped(x, INPUT, 1), context), context)
-        w_h = self.norm_out_x(self.w(self._dropped(x, INPUT, 2), context), context)
+        w_r = self.w_r(self._dropped(x, INPUT, 0), self.norm_r_x, context)
+        w_z = self.w_z(self._dropped(x, INPUT, 1), self.norm_z_x, context)
+        w_h = self.w(self._dropped(x, INPUT, 2), self.norm_out_x, context)
         x_r = unfold(self.a_r_x * w_r + self.b_r, context.steps)  # [B, T, hidden, H, W]
         x_z = unfold(self.a_z_x * w_z + self.b_z, context.steps)
         x_h = unfold(self.a_h_x * w_h + self.b_h, context.steps)
@@ -108,9 +121,9 @@ class ConvGRUCell(ContextLayer):
         return fold(torch.stack(states, dim=1)), h
 
     def _step(self, x_r: Tensor, x_z: Tensor, x_h: Tensor, h: Tensor, context: Context) -> Tensor:
-        u_r = self.norm_r_h(self.u_r(self._dropped(h, RECURRENT, 0), context), context)
-        u_z = self.norm_z_h(self.u_z(self._dropped(h, RECURRENT, 1), context), context)
-        u_h = self.norm_out_h(self.u(self._dropped(h, RECURRENT, 2), context), context)
+        u_r = self.u_r(self._dropped(h, RECURRENT, 0), self.norm_r_h, context)
+        u_z = self.u_z(self._dropped(h, RECURRENT, 1), self.norm_z_h, context)
+        u_h = self.u(self._dropped(h, RECURRENT, 2), self.norm_out_h, context)
         r = torch.sigmoid(x_r + self.a_r_h * u_r)
         z = torch.sigmoid(x_z + self.a_z_h * u_z)
         candidate = torch.tanh(x_h + r * (self.a_h_h * u_h))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unisal.model.layers import (
@@ -9,6 +10,7 @@ from unisal.model.layers import (
     ContextLayer,
     InvertedResidual,
     Norm,
+    ReLU6,
     Stack,
     StepBatchNorm2d,
     upsample_bilinear,
@@ -36,7 +38,7 @@ class PostRNN(Stack):
     """The GRU's states -> features to add to (or replace) those that entered it."""
 
     def __init__(self, inp: int, out: int, norm: Norm) -> None:
-        super().__init__([nn.Conv2d(inp, out, 1, bias=False), norm(out), nn.ReLU6(inplace=True)])
+        super().__init__([nn.Conv2d(inp, out, 1, bias=False), norm(out), ReLU6()])
 
 
 class Skip(ContextLayer):
@@ -45,9 +47,7 @@ class Skip(ContextLayer):
     def __init__(self, inp: int, out: int, drop_prob: float, norm: Norm) -> None:
         super().__init__()
         hidden = inp * SKIP_EXPANSION
-        self.expansion = Stack(
-            [nn.Conv2d(inp, hidden, 1, bias=False), norm(hidden), nn.ReLU6(inplace=True)]
-        )
+        self.expansion = Stack([nn.Conv2d(inp, hidden, 1, bias=False), norm(hidden), ReLU6()])
         self.dropout = nn.Dropout2d(drop_prob)
         self.reduction = Stack([nn.Conv2d(hidden, out, 1), norm(out)])
 
@@ -55,14 +55,35 @@ class Skip(ContextLayer):
         return self.reduction(self.dropout(self.expansion(x, context)), context)
 
 
+class JoinedConv2d(nn.Conv2d):
+    """A pointwise convolution over features that are enlarged twice and joined with a skip.
+
+    It is linear, as the enlargement and the joining are, so their order does not matter. Here the
+    features are convolved while they are small, with a quarter of the multiplications.
+    """
+
+    def _conv_forward(  # type: ignore[override]
+        self, joined: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        small, skip = joined
+        for_small, for_skip = weight.split([small.shape[1], skip.shape[1]], dim=1)
+        return F.conv2d(skip, for_skip, bias) + upsample_bilinear(F.conv2d(small, for_small))
+
+
 class DecoderBlock(ContextLayer):
-    """An inverted residual over the joined features; `upsample` doubles the size after it."""
+    """An inverted residual over features, enlarged to twice their size, and a skip connection.
 
-    def __init__(self, inp: int, out: int, norm: Norm, upsample: bool) -> None:
+    Args:
+        inp, skip, out: channels of the features, of the skip connection and of the output.
+        norm: maker of the normalisation layers.
+    """
+
+    def __init__(self, inp: int, skip: int, out: int, norm: Norm) -> None:
         super().__init__()
-        self.inv_res = InvertedResidual(inp, out, DECODER_EXPANSION, norm=norm)
-        self.upsample = upsample
+        self.inv_res = InvertedResidual(
+            inp + skip, out, DECODER_EXPANSION, norm=norm, expanding=JoinedConv2d
+        )
 
-    def forward(self, x: Tensor, context: Context) -> Tensor:
-        y = self.inv_res(x, context)
-        return upsample_bilinear(y) if self.upsample else y
+    def forward(self, x: Tensor, skip: Tensor, context: Context) -> Tensor:
+        """`[n, inp, h, w]` and `[n, skip, 2 h, 2 w]` -> `[n, out, 2 h, 2 w]`."""
+        return self.inv_res((x, skip), context)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Stack(nn.ModuleList):
         return run_layers(list(self), x, context)
 
 
-def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context) -> Tensor:
+def run_layers(layers: Sequence[nn.Module], x: Any, context: Context) -> Any:
     """Call layers in turn, with the context where they want one; convolutions take the BatchNorm
     that follows along."""
     done = 0
@@ -58,7 +59,7 @@ def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context) -> Tens
 
 
 def conv_norm(
-    conv: nn.Conv2d, norm: NormLayer, x: Tensor, context: Context, stride: int = 1
+    conv: nn.Conv2d, norm: NormLayer, x: Any, context: Context, stride: int = 1
 ) -> Tensor:
     """`norm(conv(x))`; with `stride=2` every second row and column of it.
 
@@ -69,10 +70,12 @@ def conv_norm(
     batch_norm = norm.selected(context)
     if batch_norm.training:
         assert stride == 1, "the statistics are those of the full-size output"
-        return batch_norm(conv(x), context)
+        return batch_norm(conv._conv_forward(x, conv.weight, conv.bias), context)
     factor, summand = batch_norm.as_affine()
     weight = conv.weight * factor[:, None, None, None]
     bias = summand if conv.bias is None else summand + conv.bias * factor
+    if stride == 1:
+        return conv._conv_forward(x, weight, bias)
     strides = (conv.stride[0] * stride, conv.stride[1] * stride)
     return F.conv2d(x, weight, bias, strides, conv.padding, conv.dilation, conv.groups)
 
@@ -136,6 +139,13 @@ Norm = Callable[[int], NormLayer]
 """Makes the normalisation layer for a number of channels."""
 
 
+class ReLU6(nn.Module):
+    """In place where no gradient is wanted. With one, PyTorch would copy the input first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.hardtanh(x, 0.0, 6.0, inplace=not x.requires_grad)
+
+
 class InvertedResidual(ContextLayer):
     """MobileNetV2's block: (expand,) depthwise 3x3, project; no activation after the projection.
 
@@ -147,6 +157,7 @@ class InvertedResidual(ContextLayer):
         expansion: factor of the hidden width; 1 leaves the expanding convolution out.
         residual: add the input to the output.
         norm: maker of the normalisation layers.
+        expanding: the kind of the expanding convolution.
     """
 
     def __init__(
@@ -156,20 +167,21 @@ class InvertedResidual(ContextLayer):
         expansion: int,
         residual: bool = False,
         norm: Norm = StepBatchNorm2d,
+        expanding: type[nn.Conv2d] = nn.Conv2d,
     ) -> None:
         super().__init__()
         hidden = round(inp * expansion)
         self.residual = residual
         expand: list[nn.Module] = []
         if expansion != 1:
-            expand = [nn.Conv2d(inp, hidden, 1, bias=False), norm(hidden), nn.ReLU6(inplace=True)]
+            expand = [expanding(inp, hidden, 1, bias=False), norm(hidden), ReLU6()]
         self._depthwise = len(expand)
         self.conv = Stack(
             [
                 *expand,
                 nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
                 norm(hidden),
-                nn.ReLU6(inplace=True),
+                ReLU6(),
                 nn.Conv2d(hidden, out, 1, bias=False),
                 norm(out),
             ]
@@ -177,8 +189,9 @@ class InvertedResidual(ContextLayer):
         if expansion != 1:
             init_like_mobilenet(self)
 
-    def forward(self, x: Tensor, context: Context, stride: int = 1) -> Tensor:
-        """`stride=2` gives every second row and column of what `stride=1` gives."""
+    def forward(self, x: Any, context: Context, stride: int = 1) -> Tensor:
+        """`x` is what the first convolution takes. `stride=2` gives every second row and column of
+        what `stride=1` gives."""
         assert stride == 1 or not self.residual
         layers = list(self.conv)
         depthwise, norm = layers[self._depthwise : self._depthwise + 2]

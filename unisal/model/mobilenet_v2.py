@@ -10,6 +10,7 @@ from unisal.model.layers import (
     Context,
     ContextLayer,
     InvertedResidual,
+    ReLU6,
     Stack,
     StepBatchNorm2d,
     init_like_mobilenet,
@@ -89,4 +90,4 @@ class MobileNetV2(ContextLayer):
 
 def _conv_norm_relu(inp: int, out: int, kernel_size: int, stride: int = 1) -> Stack:
     conv = nn.Conv2d(inp, out, kernel_size, stride, padding=kernel_size // 2, bias=False)
-    return Stack([conv, StepBatchNorm2d(out), nn.ReLU6(inplace=True)])
+    return Stack([conv, StepBatchNorm2d(out), ReLU6()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,28 @@ RNN_IGNORED = ("input_size", "norm", "bn_momentum")
 """Keys of the official `rnn_cfg` that have no effect."""
 SKIP_2X_CHANNELS, SKIP_4X_CHANNELS = 128, 64
 UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
+
+
+class Features(NamedTuple):
+    """What the network computes on its way to the map, `[batch, time, C, h, w]` each.
+
+    The channels are those of the default network; H x W is the size of its input.
+    """
+
+    encoder_8: Tensor
+    """64 channels at H/8 x W/8: the encoder's output that the second skip connection takes."""
+    encoder_16: Tensor
+    """160 channels at H/16 x W/16: what the first skip connection takes."""
+    encoder_32: Tensor
+    """1280 channels at H/32 x W/32: the encoder's last output, without the priors."""
+    before_gru: Tensor
+    """256 channels at H/32 x W/32: what enters the GRU."""
+    after_gru: Tensor
+    """256 channels at H/32 x W/32: what the decoder gets, with the GRU's output added (or in
+    place of its input, as `res_rnn` says). Where the GRU is left out, the same as `before_gru`."""
+    before_upsampling: Tensor
+    """64 channels at H/8 x W/8: the decoder's output, of which the map is a weighted sum before
+    it is enlarged."""
 
 
 class UNISAL(nn.Module):
@@ -121,12 +143,10 @@ class UNISAL(nn.Module):
             self.rnn = ConvGRU(width, rnn_hidden_channels, gru_cfg, norm)
             self.post_rnn = PostRNN(rnn_hidden_channels, width, norm)
         self.skip_2x = Skip(self.cnn.tap_2x_channels, SKIP_2X_CHANNELS, drop_probs[1], norm)
-        self.upsampling_2 = DecoderBlock(
-            width + SKIP_2X_CHANNELS, UPSAMPLING_2_CHANNELS, norm, upsample=True
-        )
+        self.upsampling_2 = DecoderBlock(width, SKIP_2X_CHANNELS, UPSAMPLING_2_CHANNELS, norm)
         self.skip_4x = Skip(self.cnn.tap_4x_channels, SKIP_4X_CHANNELS, drop_probs[2], norm)
         self.post_upsampling_2 = DecoderBlock(
-            UPSAMPLING_2_CHANNELS + SKIP_4X_CHANNELS, MAP_FEATURES, norm, upsample=False
+            UPSAMPLING_2_CHANNELS, SKIP_4X_CHANNELS, MAP_FEATURES, norm
         )
         for source in self.sources:
             if not hasattr(self, name := self._domain_name("adaptation", source)):
@@ -175,13 +195,34 @@ class UNISAL(nn.Module):
         h0: Sequence[Tensor | None] | None = None,
         source: str = "DHF1K",
         static: bool | None = None,
+        priors: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
         """The first part of `forward`: all but the resize to the target's size and the softmax.
 
-        Args and errors: see `forward`.
+        Args:
+            x, h0, source, static: see `forward`, its errors too.
+            priors: what `prior_maps` gives for the size of the encoder's output, where it is known.
 
         Returns:
             The smoothed maps `[batch, time, 1, H, W]`, and the state as `forward` returns it.
+        """
+        features, hidden = self.features(x, h0, source, static, priors)
+        return self.logits_from(features.before_upsampling, source), hidden
+
+    def features(
+        self,
+        x: Tensor,
+        h0: Sequence[Tensor | None] | None = None,
+        source: str = "DHF1K",
+        static: bool | None = None,
+        priors: Tensor | None = None,
+    ) -> tuple[Features, list[Tensor] | None]:
+        """What `logits` is computed from.
+
+        Args and errors: see `logits`.
+
+        Returns:
+            The features by name, and the state as `forward` returns it.
         """
         reference = self.post_cnn.inv_res.conv.get_parameter("0.weight")
         check_input(x, reference)
@@ -195,15 +236,24 @@ class UNISAL(nn.Module):
         context = Context(source, steps)
 
         encoded = self.cnn(fold(x), context)  # [B*T, 1280, H/32, W/32] and two taps
-        features = self.post_cnn(self._with_priors(encoded.out, context), context)
+        if priors is None:
+            priors = self.prior_maps((encoded.out.shape[2], encoded.out.shape[3]), source)
+        entering = self.post_cnn(_with_priors(encoded.out, priors), context)
+        leaving = entering
         hidden: list[Tensor] | None = None
         if use_rnn:
-            states = check_state(h0, self._state_shape(batch, features), reference)
-            remembered, hidden = self.rnn(features, states, context)
+            states = check_state(h0, self._state_shape(batch, entering), reference)
+            remembered, hidden = self.rnn(entering, states, context)
             remembered = self.post_rnn(remembered, context)
-            features = features + remembered if self.res_rnn else remembered
-        smoothed = self._decode(features, encoded.tap_2x, encoded.tap_4x, context)
-        return unfold(smoothed, steps), hidden
+            leaving = entering + remembered if self.res_rnn else remembered
+        decoded = self._decode(leaving, encoded.tap_2x, encoded.tap_4x, context)
+        found = encoded.tap_4x, encoded.tap_2x, encoded.out, entering, leaving, decoded
+        return Features(*(unfold(y, steps) for y in found)), hidden
+
+    def logits_from(self, decoded: Tensor, source: str) -> Tensor:
+        """The features `before_upsampling` -> smoothed maps `[batch, time, 1, H, W]`."""
+        x = self._domain_member("adaptation", source)(fold(decoded))  # [B*T, 1, H/8, W/8]
+        return unfold(self._domain_member("smoothing", source)(x), decoded.shape[1])
 
     @staticmethod
     def log_density(logits: Tensor, target_size: tuple[int, int] | None = None) -> Tensor:
@@ -227,22 +277,17 @@ class UNISAL(nn.Module):
             parts = [names.get(part, part) for part in key.split(".")]
             state[".".join(parts)].copy_(value)
 
-    def _with_priors(self, x: Tensor, context: Context) -> Tensor:
+    def prior_maps(self, size: tuple[int, int], source: str) -> Tensor | None:
+        """-> the Gaussian priors `[n, h, w]` beside an encoder's output of `size` (h, w); None for
+        a network without."""
         if not self.n_gaussians:
-            return x
-        parameters = self._domain_member("coarse_gaussians", context.source)
-        maps = PRIOR_SCALE * gaussian_maps(parameters, (x.shape[2], x.shape[3]))  # [16, h, w]
-        return torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)
+            return None
+        return PRIOR_SCALE * gaussian_maps(self._domain_member("coarse_gaussians", source), size)
 
     def _decode(self, x: Tensor, tap_2x: Tensor, tap_4x: Tensor, context: Context) -> Tensor:
-        """Features at 1/32 -> the smoothed map before softmax `[B*T, 1, H, W]`."""
-        x = upsample_bilinear(x)  # 1/16
-        x = torch.cat([x, self.skip_2x(tap_2x, context)], dim=1)
-        x = self.upsampling_2(x, context)  # 1/8
-        x = torch.cat([x, self.skip_4x(tap_4x, context)], dim=1)
-        x = self.post_upsampling_2(x, context)
-        x = self._domain_member("adaptation", context.source)(x)  # [B*T, 1, H/8, W/8]
-        return self._domain_member("smoothing", context.source)(x)
+        """Features at 1/32 -> those that the map is made from `[B*T, 64, H/8, W/8]`."""
+        x = self.upsampling_2(x, self.skip_2x(tap_2x, context), context)  # 1/16
+        return self.post_upsampling_2(x, self.skip_4x(tap_4x, context), context)  # 1/8
 
     def _domain_name(self, part: str, source: str) -> str:
         """The attribute that holds `part` for `source`: the same for all where it is shared."""
@@ -253,3 +298,7 @@ class UNISAL(nn.Module):
 
     def _state_shape(self, batch: int, features: Tensor) -> tuple[int, ...]:
         return (batch, self.rnn.cell_list[0].hidden_channels, *features.shape[2:])
+
+
+def _with_priors(x: Tensor, maps: Tensor | None) -> Tensor:
+    return x if maps is None else torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)

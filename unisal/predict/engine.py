@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from unisal.device import pick_device
 from unisal.model import UNISAL
+from unisal.model.unisal import Features
+from unisal.predict.maps import log_density
+from unisal.predict.runtime import pick_runtime
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
 """Domains whose modules have seen single images only: a video's frames are images to them."""
@@ -18,6 +22,8 @@ CHUNK = 6
 """Frames of one sequence per call of the network (spec 04)."""
 MAX_FRAMES = 12
 """Frames of all sequences together per call of the network."""
+MAX_WORKERS = 8
+"""Threads that feed a GPU."""
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +39,30 @@ class Engine:
         device: see `unisal.device.pick_device`.
         max_frames: of a video, per call of the network. More need more memory and are hardly
             faster; no number depends on it.
+        precision, runtime: see `unisal.predict.runtime.pick_runtime`.
+
+    Raises:
+        UserError: an option is wrong, or not possible here.
     """
 
-    def __init__(self, model: UNISAL, device: str = "auto", max_frames: int = MAX_FRAMES) -> None:
+    def __init__(
+        self,
+        model: UNISAL,
+        device: str = "auto",
+        max_frames: int = MAX_FRAMES,
+        precision: str = "fp32",
+        runtime: str = "auto",
+    ) -> None:
         self.device = pick_device(device)
         self.max_frames = max_frames
-        # Forward only, convolutions are faster with the channels last (measured on CPU and GPU).
-        self.model = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.eval().to(self.device)
+        self._runtime = pick_runtime(runtime, self.model, self.device, precision)
+
+    @property
+    def workers(self) -> int:
+        """How many threads to read, predict and write unrelated pictures in."""
+        on_cpu = self.device.type == "cpu"
+        return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     def domain(self, name: str) -> str:
         """-> the network's domain of that name, or its first one with a warning."""
@@ -61,9 +84,14 @@ class Engine:
         Returns:
             Log-densities `[n, h, w] float32` on the CPU; exp sums to 1 per image.
         """
-        x = frames.to(self.device).unsqueeze(1)  # [n, 1, 3, H, W]
-        y = self.model(x, target_size=target_size, source=domain, static=True)
-        return y[:, 0, 0].float().cpu()
+        maps = self.image_maps(frames, domain)
+        return torch.stack([self._log_density(y, target_size) for y in maps])
+
+    @torch.inference_mode()
+    def image_maps(self, frames: Tensor, domain: str) -> Tensor:
+        """As `images`, but -> the maps before resize and softmax `[n, H, W]`, where they are."""
+        maps, _ = self._runtime.logits(frames.unsqueeze(1), None, domain, static=True)
+        return maps[:, 0]
 
     def video(
         self,
@@ -91,13 +119,69 @@ class Engine:
         Yields:
             Log-densities `[h, w] float32` on the CPU, in the order of the frames.
         """
+        # Maps are held at the network's size: resized one by one, when it is their turn.
+        for y in self.video_maps(frames, domain, step, chunk):
+            yield self._log_density(y, target_size)
+
+    def video_maps(
+        self, frames: Iterable[Tensor], domain: str, step: int, chunk: int = CHUNK
+    ) -> Iterator[Tensor]:
+        """As `video`, but yields the maps before resize and softmax `[H, W]`, where they are."""
         chunk = max(1, min(chunk, self.max_frames // step))
         remaining = iter(frames)
         states: list[Tensor | None] = [None] * step
         while taken := list(islice(remaining, step * chunk)):
-            # Maps are held at the network's size: resized one by one, when it is their turn.
-            for logits in self._advance(taken, states, domain):
-                yield self._log_density(logits, target_size)
+            yield from self._advance(taken, states, domain)
+
+    def step(
+        self,
+        frame: Tensor,
+        states: list[Tensor | None],
+        target_size: tuple[int, int],
+        domain: str,
+    ) -> Tensor:
+        """Predict the next frame of a sequence, from it and those before it.
+
+        Args:
+            frame: `[3, H, W] float32`, as in `images`.
+            states: one entry, the state of the sequence, None at its start; goes on in place.
+            target_size: (h, w) of the prediction.
+            domain: whose modules to use, one of the network's sources.
+
+        Returns:
+            Log-density `[h, w] float32` on the CPU.
+        """
+        (logits,) = self._advance([frame], states, domain)
+        return self._log_density(logits, target_size)
+
+    @torch.inference_mode()
+    def features(
+        self,
+        frame: Tensor,
+        domain: str,
+        states: list[Tensor | None] | None = None,
+        target_size: tuple[int, int] | None = None,
+    ) -> tuple[Features, Tensor | None]:
+        """The network's features of an image, or of the next frame of a sequence.
+
+        Args:
+            frame, domain: as in `step`.
+            states: as in `step`; None for an image by itself.
+            target_size: (h, w) of the prediction, None if it is not wanted.
+
+        Returns:
+            The features `[C, h, w] float32` on the CPU, and the log-density as of `step`.
+        """
+        static = states is None or domain in STATIC_DOMAINS
+        x = frame.to(self.device)[None, None]
+        found, hidden = self.model.features(x, h0=states, source=domain, static=static)
+        if states is not None:
+            states[0] = None if hidden is None else hidden[0]
+        log_density = None
+        if target_size is not None:
+            logits = self.model.logits_from(found.before_upsampling, domain)
+            log_density = self._log_density(logits[0, 0, 0], target_size)
+        return Features(*(y[0, 0].float().cpu() for y in found)), log_density
 
     @torch.inference_mode()
     def _advance(
@@ -106,18 +190,15 @@ class Engine:
         """-> the maps `[n, H, W]` of the next n frames, in their order; `states` go on in place."""
         step = len(states)
         maps = torch.empty(len(frames), *frames[0].shape[1:], device=self.device)
+        static = domain in STATIC_DOMAINS
         for rows in self._calls(len(frames), step):
             sequences = [torch.stack(list(frames[row::step])) for row in rows]
-            x = torch.stack(sequences).to(self.device)  # [rows, T, 3, H, W]
-            y, hidden = self.model.logits(
-                x,
-                h0=_joined([states[row] for row in rows]),
-                source=domain,
-                static=domain in STATIC_DOMAINS,
-            )
+            x = torch.stack(sequences)  # [rows, T, 3, H, W]
+            before = _joined([states[row] for row in rows])
+            y, after = self._runtime.logits(x, before, domain, static)
             for i, row in enumerate(rows):
-                maps[row::step] = y[i, :, 0]
-                states[row] = None if hidden is None else hidden[0][i : i + 1]
+                maps[row::step] = y[i]
+                states[row] = None if after is None else after[i : i + 1]
         return maps
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
@@ -131,11 +212,13 @@ class Engine:
 
     @torch.inference_mode()
     def _log_density(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
+        if logits.device.type == "cpu":
+            return torch.from_numpy(log_density(logits.numpy(), target_size))
         y = self.model.log_density(logits[None, None, None], target_size)
-        return y[0, 0, 0].float().cpu()
+        return y[0, 0, 0].cpu()
 
 
-def _joined(states: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _joined(states: Sequence[Tensor | None]) -> Tensor | None:
     """The states of several sequences -> one for the batch of them; None at the start."""
     present = [state for state in states if state is not None]
-    return [torch.cat(present)] if present else [None]
+    return torch.cat(present) if present else None

@@ -4,30 +4,32 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, picture_size, read_rgb
+from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.predictor import Predictor, load
-from unisal.predict.smooth import smoothing_window
+from unisal.predict.maps import relative_density
+from unisal.predict.predictor import Predictor, check_finite, load, prepare, to_probabilities
+from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.predict.sources import IMAGE_SOURCE, SOURCES, VIDEO_SOURCE, find_source
 from unisal.predict.writer import write_map, write_overlay
+from unisal.threads import in_threads
 from unisal.visualize.overlay import draw_overlay
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
 READ_AHEAD = 4
-"""Frames of a video that are decoded before the network wants them."""
+"""Frames of a video that are read before the network wants them, and maps that wait for writing."""
 EXIF_ORIENTATION, TURNED = 0x0112, range(5, 9)
 """Where a picture file says how it is to be turned, and what means by a right angle."""
 
@@ -163,25 +165,48 @@ def predict_video(
     Raises:
         UserError: a frame is damaged or of another size; those before it may be done.
     """
-    densities = predictor.video(read_ahead(frames), source, domain, smooth_method=smooth_method)
-    bar = tqdm(frames, desc=folder.name, unit="frame", disable=None)
-    for path, density in zip(bar, densities, strict=True):
+    kind, window, engine = find_source(source), smoothing_window(smooth_method), predictor.engine
+    domain = engine.domain(domain or kind.domain)
+    size = shown_size(frames[0])
+    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.workers)
+    found: Iterator[NDArray[np.float32]]
+    if window == 1:  # of a picture's size only when it is written: that saves time and memory
+        found = (y.cpu().numpy() for y in engine.video_maps(inputs, domain, kind.frame_step))
+    else:
+        log_densities = predictor.log_densities(inputs, size, domain, kind.frame_step)
+        found = median_over_time(log_densities, window)
+
+    def write(result: tuple[Path, NDArray[np.float32]]) -> None:
+        path, y = result
+        check_finite(y, f"the prediction for {path}")
+        density = relative_density(y, size) if window == 1 else to_probabilities(y)
         write_map(folder / MAPS / path.name, density)
         if overlay:  # read again: to keep the frames until now might take much memory
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
+
+    with tqdm(total=len(frames), desc=folder.name, unit="frame", disable=None) as bar:
+        for _ in in_threads(write, zip(frames, found, strict=True), engine.workers, READ_AHEAD):
+            bar.update()
     _say_done(folder, len(frames), overlay)
+
+
+def _read_inputs(
+    frames: Sequence[Path], size: tuple[int, int], input_size: tuple[int, int], workers: int
+) -> Iterator[Tensor]:
+    """Read a video's frames for the network, a few in advance in threads of their own."""
+
+    def read(path: Path) -> Tensor:
+        rgb = read_rgb(path)
+        if rgb.shape[:2] != size:
+            raise UserError(f"{path} has another size than its header says")
+        return prepare(rgb, input_size)
+
+    return in_threads(read, frames, workers, READ_AHEAD)
 
 
 def read_ahead(paths: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
     """Read pictures in order, a few of them in advance in threads of their own."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        for path in paths:
-            waiting.append(pool.submit(read_rgb, path))
-            if len(waiting) > READ_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_threads(read_rgb, paths, workers=2, ahead=READ_AHEAD)
 
 
 def check_frames(frames: Sequence[Path]) -> None:
@@ -215,20 +240,32 @@ def shown_size(path: Path) -> tuple[int, int]:
 def predict_pictures(
     predictor: Predictor, pictures: list[Path], folder: Path, domain: str, overlay: bool
 ) -> None:
-    """Predict pictures one by one into `folder`; a picture that fails does not stop the others."""
-    domain = predictor.engine.domain(domain)
-    failed = []
-    for path in tqdm(pictures, desc=folder.name, unit="image", disable=None):
+    """Predict pictures into `folder`, in several threads from file to file; a picture that fails
+    does not stop the others."""
+    engine = predictor.engine
+    domain = engine.domain(domain)
+
+    def predict(path: Path) -> UserError | None:
         try:
             rgb = read_rgb(path)
         except UserError as error:
-            failed.append(path.name)
-            log.error("%s", error)
-            continue
-        density = predictor.image(rgb, domain=domain)
+            return error
+        size = rgb.shape[0], rgb.shape[1]
+        x = prepare(rgb, optimal_input_size(size))
+        y = engine.image_maps(x[None], domain)[0].cpu().numpy()
+        check_finite(y, f"the prediction for {path}")
+        density = relative_density(y, size)
         write_map(folder / MAPS / path.name, density)
         if overlay:
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(rgb, density))
+        return None
+
+    failed = []
+    bar = tqdm(pictures, desc=folder.name, unit="image", disable=None)
+    for path, error in zip(bar, in_threads(predict, pictures, engine.workers), strict=True):
+        if error is not None:
+            failed.append(path.name)
+            log.error("%s", error)
     _say_done(folder, len(pictures) - len(failed), overlay)
     if failed:
         raise SomeFailed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
 from typing import NamedTuple
 
 from unisal.data.transforms import optimal_input_size
@@ -19,6 +21,8 @@ class Source(NamedTuple):
     is_video: bool = True
     frame_step: int = 4
     """How far apart the frames are that the GRU sees one after the other."""
+    frame_rate: int = 24
+    """Frames per second that `frame_step` is meant for: with it the GRU sees 6 a second."""
     input_size: Size | None = None
     """Of the network for its videos; None: the optimal one for the frames."""
     frame_size: Size | None = None
@@ -32,9 +36,16 @@ class Source(NamedTuple):
             return self.input_size
         return optimal_input_size(frame_size)
 
+    def frame_step_for(self, rate: Fraction | float) -> int:
+        """-> the step that is nearest to `frame_step` in time in a video of `rate` frames per
+        second: 5 for DHF1K at 30, 4 at 25, 10 at 60."""
+        return max(1, floor(self.frame_step * rate / self.frame_rate + 0.5))
+
 
 SOURCES = {
-    "DHF1K": Source("DHF1K", frame_step=5, input_size=(224, 384), frame_size=(360, 640)),
+    "DHF1K": Source(
+        "DHF1K", frame_step=5, frame_rate=30, input_size=(224, 384), frame_size=(360, 640)
+    ),
     "Hollywood": Source("Hollywood", input_size=(224, 416)),
     "UCFSports": Source("UCFSports", input_size=(256, 384)),
     "SALICON": Source("SALICON", is_video=False),

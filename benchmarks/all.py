@@ -1,0 +1,54 @@
+"""The table of docs/performance.md: python -m benchmarks.all
+
+Takes about ten minutes on two cores. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+from benchmarks import folders, network, startup, training
+from benchmarks.case import Row, measure, print_rows
+from benchmarks.limits import measure_machine
+
+
+def processor() -> str:
+    """-> its name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if "model name" in line), "")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure everything and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    machine = measure_machine()
+    print(
+        f"{processor()}, {options.threads} threads, {torch.backends.cpu.get_cpu_capability()}; "
+        f"PyTorch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}; "
+        f"{machine.multiply_adds / 1e9:.1f} G multiply-adds and {machine.moved / 1e9:.1f} GB "
+        "copied per second\n"
+    )
+    rows: list[Row] = []
+    for case in [c for module in (network, folders, training) for c in module.cases()]:
+        rows.append(measure(case, machine))
+        case.close()
+    print_rows(rows)
+    print()
+    startup.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""One row of the table in docs/performance.md: a plain computation, ours, and what is said of them.
+
+`python -m benchmarks.case benchmarks.network OneImage ours` does one side once and prints the peak of
+its memory, so that each side has a process of its own for that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.limits import Machine
+from benchmarks.timing import compare
+
+PROJECT = Path(__file__).resolve().parent.parent
+HEADER = ("what", "wanted", "ratio", "plain", "ours", "difference", "peak memory", "of the limit")
+
+
+class Case:
+    """A plain computation and ours, of the same thing.
+
+    Attributes:
+        what, wanted: first columns of the row.
+        items, unit: how many of what a call does; times are told per item.
+        rounds: how often each side is timed.
+    """
+
+    what: str
+    wanted: str
+    items: int = 1
+    unit: str = "frame"
+    rounds: int = 5
+
+    def plain(self) -> Any:
+        """Compute it plainly -> what came out."""
+        raise NotImplementedError
+
+    def ours(self) -> Any:
+        """Compute it our way -> what came out."""
+        raise NotImplementedError
+
+    def difference(self, plain: Any, ours: Any) -> str:
+        """-> how much the two results differ, in words."""
+        raise NotImplementedError
+
+    def of_the_limit(self, machine: Machine, seconds: float) -> str:
+        """-> how near our time of a call is to what the machine can do."""
+        return ""
+
+    def options(self) -> dict[str, Any]:
+        """-> the arguments to make the same case with."""
+        return {}
+
+    def peak_memory(self) -> str:
+        """-> the most memory that either side needs, in words."""
+        return f"{peak_of(self, 'plain'):.0f} MB plain, {peak_of(self, 'ours'):.0f} MB ours"
+
+    def close(self) -> None:
+        """Remove what was made for the case."""
+
+
+class Row(NamedTuple):
+    """A line of the table; times in seconds per item."""
+
+    case: Case
+    ratio: float
+    plain: float
+    ours: float
+    difference: str
+    peak_memory: str
+    of_the_limit: str
+
+    def cells(self) -> tuple[str, ...]:
+        unit = f"ms/{self.case.unit}"
+        return (
+            self.case.what,
+            self.case.wanted,
+            f"{self.ratio:.1f} times",
+            f"{1000 * self.plain:.1f} {unit}",
+            f"{1000 * self.ours:.1f} {unit}",
+            self.difference,
+            self.peak_memory,
+            self.of_the_limit,
+        )
+
+
+def measure(
+    case: Case,
+    machine: Machine,
+    rounds: int | None = None,
+    memory: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Row:
+    """Run a case: times in alternation in this process, memory in one process per side."""
+    difference = case.difference(case.plain(), case.ours())
+    times = compare(case.plain, case.ours, rounds or case.rounds, 0.0, clock)
+    peak = case.peak_memory() if memory else ""
+    limit = case.of_the_limit(machine, times.ours)
+    plain, ours = times.plain / case.items, times.ours / case.items
+    return Row(case, times.ratio, plain, ours, difference, peak, limit)
+
+
+def peak_of(case: Case, side: str, **options: Any) -> float:
+    """-> the most memory in MB that a process has which does one side once."""
+    kind = type(case)
+    command = [sys.executable, "-m", "benchmarks.case", kind.__module__, kind.__name__, side]
+    done = subprocess.run(
+        [*command, json.dumps({**case.options(), **options})],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.split()[-1])
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print rows as a table in Markdown."""
+    for cells in (HEADER, ["---"] * len(HEADER), *(row.cells() for row in rows)):
+        print(f"| {' | '.join(cells)} |")
+
+
+def main(module: str, kind: str, side: str, options: str = "{}") -> None:
+    """Do one side once and print the process's peak of memory in MB."""
+    import resource
+
+    case: Case = getattr(importlib.import_module(module), kind)(**json.loads(options))
+    try:
+        getattr(case, side)()
+    finally:
+        case.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))  # bytes there, KB elsewhere
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

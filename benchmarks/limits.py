@@ -1,0 +1,120 @@
+"""What the hardware can do, measured, and what the network asks of it, counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+SIDE = 1024
+"""Of the matrices whose product is timed."""
+COPIED = 1 << 26
+"""Bytes that are copied: far more than a cache holds."""
+
+
+class Work(NamedTuple):
+    """What a computation cannot do without."""
+
+    multiply_adds: float
+    """Of its convolutions."""
+    moved: float
+    """Bytes: every input and output of a convolution once, and its weights."""
+
+
+class Machine(NamedTuple):
+    """Rates per second of this machine, with PyTorch's number of threads."""
+
+    multiply_adds: float
+    moved: float
+
+    def share(self, work: Work, seconds: float) -> str:
+        """-> how near a computation that took `seconds` is to what the machine can do."""
+        computed = work.multiply_adds / self.multiply_adds / seconds
+        moved = work.moved / self.moved / seconds
+        return f"{computed:.0%} of multiply-adds, {moved:.0%} of copying"
+
+
+def measure_machine() -> Machine:
+    """Time a matrix product and a copy."""
+    a, b = torch.randn(2, SIDE, SIDE)
+    source, target = torch.ones(2, COPIED // 4)
+    product = _fastest(lambda: torch.mm(a, b))
+    copy = _fastest(lambda: target.copy_(source))
+    return Machine(SIDE**3 / product, 2 * COPIED / copy)  # a copy reads and writes
+
+
+def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
+    """-> the work of a frame.
+
+    Args:
+        graph: as `unisal.predict.graph.export_graph` makes it.
+        sides: values of its symbolic sizes, `frame_height` and so on.
+    """
+    model = onnx.load_from_string(graph)
+    for value in model.graph.input:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_value = sides[dimension.dim_param]
+    model = onnx.shape_inference.infer_shapes(model)
+    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    shapes |= {x.name: list(x.dims) for x in model.graph.initializer}
+    total = Work(0, 0)
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            given, weight = (shapes[name] for name in node.input[:2])
+            total = _add(total, given, weight, shapes[node.output[0]])
+    return total
+
+
+def count_calls(function: Callable[[], Any]) -> Work:
+    """-> the work of the convolutions that PyTorch is called with."""
+    counter = _Counter()
+    with counter:
+        function()
+    return counter.total
+
+
+class _Counter(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = Work(0, 0)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result: Tensor = func(*args, **(kwargs or {}))
+        if func is F.conv2d:
+            self.total = _add(self.total, args[0].shape, args[1].shape, result.shape)
+        return result
+
+
+def _add(total: Work, given: Sequence[int], weight: Sequence[int], made: Sequence[int]) -> Work:
+    def size(shape: Sequence[int]) -> int:
+        n = 1
+        for side in shape:
+            n *= side
+        return n
+
+    moved = 4 * (size(given) + size(weight) + size(made))
+    return Work(total.multiply_adds + size(made) * size(weight[1:]), total.moved + moved)
+
+
+def _fastest(function: Callable[[], Any], rounds: int = 7) -> float:
+    function()
+    took = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        function()
+        took.append(time.perf_counter() - begun)
+    return min(took)

@@ -1,0 +1,66 @@
+"""How long one frame of a stream takes, from RGB to density: python -m benchmarks.stream_latency
+
+Prints percentiles over the frames after the first ones, which also pay for starting up; and the
+mean beside that of the same frames predicted as a whole video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from unisal import load
+from unisal.config import examples_dir
+from unisal.data.pictures import list_pictures, read_rgb
+
+PERCENTILES = 50, 95, 99
+
+
+def make_frames(size: tuple[int, int], n: int) -> list[NDArray[np.uint8]]:
+    """-> `n` frames `[H, W, 3] uint8` of the example video, forwards and backwards, at `size`."""
+    paths = list_pictures(examples_dir() / "DHF1K" / "otters" / "images")
+    resized = [np.asarray(Image.fromarray(read_rgb(p)).resize(size[::-1])) for p in paths]
+    there_and_back = resized + resized[::-1]
+    return [there_and_back[i % len(there_and_back)] for i in range(n)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Time the steps and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=200, help="how many are timed")
+    parser.add_argument("--warm_up", type=int, default=10, help="how many before are not")
+    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--train_id", default=None, help="the run whose weights to use")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+
+    predictor = load(options.train_id, options.device)
+    frames = make_frames((options.height, options.width), options.warm_up + options.frames)
+    stream = predictor.stream()
+    took = []
+    for frame in frames:
+        begun = time.perf_counter()
+        stream.step(frame)
+        took.append(1000 * (time.perf_counter() - begun))
+    took = took[options.warm_up :]
+    begun = time.perf_counter()
+    n_densities = sum(1 for _ in predictor.video(frames[options.warm_up :]))
+    offline = 1000 * (time.perf_counter() - begun) / n_densities
+
+    where = f"{predictor.engine.device}, {torch.get_num_threads()} threads"
+    print(f"{len(took)} frames of {options.width} x {options.height}, {where}")
+    for share, value in zip(PERCENTILES, np.percentile(took, PERCENTILES), strict=True):
+        print(f"{share}th percentile {value:8.1f} ms")
+    mean = np.mean(took)
+    print(f"mean            {mean:8.1f} ms, {mean / offline:.2f} of a frame of a whole video")
+
+
+if __name__ == "__main__":
+    main()

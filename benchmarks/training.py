@@ -1,0 +1,156 @@
+"""A training step, forward and backward, on the CPU: python -m benchmarks.training
+
+The encoder trains, its BatchNorms keep their estimates, as in all epochs but the first of a
+run. There is no dropout, so that both sides compute the same. The optimiser is left out: it is the same.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.case import Case, measure, print_rows
+from benchmarks.limits import Machine, Work, count_calls, measure_machine
+from benchmarks.stream_latency import make_frames
+from benchmarks.timing import plain_module
+from unisal.data.transforms import normalise
+from unisal.model import UNISAL
+from unisal.predict.predictor import load_model
+from unisal.train.epoch import set_training_mode
+from unisal.train.losses import batch_loss
+
+WEIGHTS = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
+BACKWARD = 2
+"""As many multiply-adds as forward, once for the inputs and once for the weights."""
+
+Gradients = dict[str, Tensor]
+
+
+class TrainingCase(Case):
+    """A batch.
+
+    Args:
+        size: (H, W) of the network's input.
+        target_size: (h, w) of the maps.
+        batch, time: how many clips of how many frames.
+    """
+
+    domain: str
+    unit = "step"
+    rounds = 3
+
+    def __init__(
+        self, size: tuple[int, int], target_size: tuple[int, int], batch: int, time: int
+    ) -> None:
+        self.size, self.target_size, self.batch, self.time = size, target_size, batch, time
+
+    def options(self) -> dict[str, Any]:
+        names = ("size", "target_size", "batch", "time")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
+    def model(self) -> UNISAL:
+        model = load_model()
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout2d):
+                layer.p = 0.0
+        set_training_mode(model, cnn_eval=True, cnn_trains=True)
+        if model.has_rnn:
+            cell: Any = model.rnn.cell_list[0]
+            cell.cfg = cell.cfg._replace(dropout=(False, False, False))
+        return model
+
+    @cached_property
+    def frames(self) -> Tensor:
+        frames = make_frames(self.size, self.batch * self.time)
+        return torch.stack([normalise(f) for f in frames]).unflatten(0, (self.batch, self.time))
+
+    @cached_property
+    def truth(self) -> tuple[Tensor, Tensor]:
+        """Densities and fixations."""
+        shape = (self.batch, self.time, 1, *self.target_size)
+        generator = torch.Generator().manual_seed(0)
+        maps = torch.rand(shape, generator=generator) ** 4
+        fixated = torch.rand(shape, generator=generator) > 0.9997
+        return maps / maps.sum((-2, -1), keepdim=True), fixated
+
+    def plain(self) -> Gradients:
+        trained = dict(self.model.named_parameters())
+        state = {
+            k: v.detach().clone().requires_grad_(k in trained)
+            for k, v in self.model.state_dict().items()
+        }
+        network = plain_module("plain_network").PlainNetwork(
+            state, self.model.config, training=True
+        )
+        for key in [k for k in network.state if "drop_mask" in k]:
+            del network.state[key]
+        y, _ = network(self.frames, self.target_size, source=self.domain)
+        plain_losses = plain_module("plain_training").plain_losses(y, *self.truth)
+        sum(WEIGHTS[name] * value for name, value in plain_losses.items()).backward()
+        return {k: v.grad for k, v in state.items() if v.grad is not None}
+
+    def ours(self) -> Gradients:
+        self.model.zero_grad(set_to_none=True)
+        y = self._forward()
+        batch_loss(y, *self.truth, WEIGHTS).total.backward()
+        named = self.model.named_parameters()
+        return {k: v.grad.clone() for k, v in named if v.grad is not None}
+
+    def _forward(self) -> Tensor:
+        y: Tensor = self.model(self.frames, self.target_size, source=self.domain)
+        return y
+
+    def difference(self, plain: Gradients, ours: Gradients) -> str:
+        error = torch.cat([(plain[k] - ours[k]).flatten() for k in plain]).norm()
+        whole = torch.cat([value.flatten() for value in plain.values()]).norm()
+        return f"{float(error / whole):.0e} of the gradient"
+
+    def of_the_limit(self, machine: Machine, seconds: float) -> str:
+        forward = count_calls(self._forward)
+        return machine.share(Work(*((1 + BACKWARD) * value for value in forward)), seconds)
+
+
+class ImageStep(TrainingCase):
+    """A step on images."""
+
+    what, wanted = "training step, 8 images 288x384", "2.5 times"
+    domain = "SALICON"
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (288, 384),
+        target_size: tuple[int, int] = (480, 640),
+        batch: int = 8,
+        time: int = 1,
+    ) -> None:
+        super().__init__(size, target_size, batch, time)
+
+
+class VideoStep(TrainingCase):
+    """A step on clips of videos."""
+
+    what, wanted = "training step, 4 clips of 12 frames 224x384", "2.5 times"
+    domain = "DHF1K"
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (224, 384),
+        target_size: tuple[int, int] = (360, 640),
+        batch: int = 4,
+        time: int = 12,
+    ) -> None:
+        super().__init__(size, target_size, batch, time)
+
+
+def cases() -> list[Case]:
+    """-> the cases of this module."""
+    return [ImageStep(), VideoStep()]
+
+
+if __name__ == "__main__":
+    machine = measure_machine()
+    print_rows([measure(case, machine) for case in cases()])

@@ -1,0 +1,325 @@
+"""ONNX Runtime gives the numbers of PyTorch and of the plain network, for any network, whatever
+happens to its weights; where it is missing, PyTorch takes its place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from plain_network import PlainNetwork
+from support import PROJECT, lively_network, run_command, write_photo, write_run
+
+from unisal.errors import UserError
+from unisal.model import SOURCES, UNISAL
+from unisal.predict import graph, runtime
+from unisal.predict.engine import Engine
+from unisal.predict.predictor import Predictor, load_model
+from unisal.predict.runtime import OnnxRuntime, TorchRuntime, pick_runtime
+from unisal.predict.writer import to_grey_levels
+
+CPU = torch.device("cpu")
+TOLERANCE = 1e-4
+"""Of the range of the log-probabilities."""
+NETWORKS = [
+    {},
+    {"ds_bn": False, "ds_adaptation": False, "ds_smoothing": False, "ds_gaussians": False},
+    {"bypass_rnn": False},
+    {"bypass_rnn": False, "sources": ("SALICON",)},
+    {"res_rnn": False},
+    {"n_gaussians": 0},
+    {"gaussian_init": "random", "n_gaussians": 5},
+    {"rnn_cfg": {"mobile": False, "kernel_size": (5, 5), "gate_ksize": (1, 3)}},
+    {"rnn_cfg": {"dropout": (True, True, False)}, "drop_probs": (0.5, 0.5, 0.5)},
+    {"rnn_hidden_channels": 24},
+    {"smoothing_ksize": 9},
+    {"smoothing_ksize": 1},
+    {"sources": ("SALICON",)},
+]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_model().eval()
+
+
+def clip(batch, time, height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, time, 3, height, width, generator=generator)
+
+
+def densities(maps):
+    return torch.log_softmax(maps.flatten(2), dim=-1)
+
+
+def plain(model, x, source, static, state=None):
+    network = PlainNetwork(model.state_dict(), model.config)
+    with torch.no_grad():
+        y, state = network(x, source=source, static=static, h0=[state])
+    return y.flatten(2), None if state is None else state[0]
+
+
+def assert_same(maps, expected):
+    scale = expected.max() - expected.min()
+    error = (densities(maps) - expected).abs().max() / scale
+    assert error < TOLERANCE
+
+
+@pytest.mark.parametrize("static", [True, False])
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_shipped_weights_give_the_plain_numbers(shipped, source, static):
+    x = clip(2, 3, 96, 160)
+    expected, expected_state = plain(shipped, x, source, static)
+    for ours in (OnnxRuntime(shipped), TorchRuntime(shipped, CPU)):
+        with torch.inference_mode():
+            first, state = ours.logits(x[:, :1], None, source, static)
+            rest, state = ours.logits(x[:, 1:], state, source, static)
+        assert_same(torch.cat([first, rest], 1), expected)
+        assert (state is None) == static
+        if not static:
+            torch.testing.assert_close(state, expected_state, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("options", NETWORKS, ids=str)
+def test_any_network_gives_the_plain_numbers(options):
+    model = lively_network(**options)
+    source = model.sources[-1]
+    engine = OnnxRuntime(model)
+    for static, (height, width) in [(True, (64, 32)), (False, (96, 64)), (True, (32, 128))]:
+        if not static and not model.has_rnn:
+            continue
+        x = clip(2, 2, height, width)
+        maps, state = engine.logits(x, None, source, static)
+        expected, expected_state = plain(model, x, source, static)
+        assert_same(maps, expected)
+        assert (state is None) == (expected_state is None)
+        if state is not None:
+            torch.testing.assert_close(state, expected_state, atol=1e-3, rtol=0)
+
+
+def test_states_that_are_handed_in_stay_as_they_are():
+    engine = OnnxRuntime(lively_network())
+    _, before = engine.logits(clip(1, 1, 64, 64), None, "DHF1K", False)
+    kept = before.clone()
+    engine.logits(clip(1, 2, 64, 64), before, "DHF1K", False)
+    assert torch.equal(before, kept)
+
+
+def test_a_network_for_images_alone_has_no_video():
+    engine = OnnxRuntime(lively_network(sources=("SALICON",)))
+    with pytest.raises(ValueError, match="GRU"):
+        engine.logits(clip(1, 1, 64, 64), None, "SALICON", False)
+
+
+def change_one(model):
+    with torch.no_grad():
+        model.get_parameter("adaptation_salicon.0.weight").mul_(3)
+
+
+def change_a_statistic(model):
+    model.state_dict()["cnn.features.0.1.running_mean"][:] += 1
+
+
+def load_others(model):
+    model.load_state_dict(lively_network(seed=1).state_dict())
+
+
+def replace_tensors(model):
+    model.load_state_dict(lively_network(seed=1).state_dict(), assign=True)
+
+
+@pytest.mark.parametrize("change", [change_one, change_a_statistic, load_others, replace_tensors])
+def test_changed_weights_make_another_graph(change, monkeypatch):
+    model, x = lively_network(), clip(1, 1, 64, 64)
+    engine = OnnxRuntime(model)
+    made = []
+    export = graph.export_graph
+    monkeypatch.setattr(graph, "export_graph", lambda *given: made.append(given) or export(*given))
+    old, _ = engine.logits(x, None, "SALICON", True)
+    engine.logits(x, None, "SALICON", True)
+    assert len(made) == 1
+    change(model)
+    new, _ = engine.logits(x, None, "SALICON", True)
+    expected, _ = plain(model, x, "SALICON", True)
+    assert_same(new, expected)
+    assert (densities(old) - expected).abs().max() > 100 * TOLERANCE
+    assert len(made) == 2
+
+
+def test_domains_do_not_mix():
+    model, x = lively_network(), clip(1, 1, 64, 64)
+    engine = OnnxRuntime(model)
+    for source in (*SOURCES, *SOURCES):
+        expected, _ = plain(model, x, source, True)
+        assert_same(engine.logits(x, None, source, True)[0], expected)
+
+
+def test_the_graph_is_one_of_plain_operations():
+    model = lively_network()
+    made = onnx.load_from_string(graph.export_graph(model, "DHF1K", static=False))
+    onnx.checker.check_model(made, full_check=True)
+    operations = {node.op_type for node in made.graph.node}
+    assert operations == {
+        "Conv", "Clip", "Add", "Mul", "Sub", "Sigmoid", "Tanh", "Concat", "Slice", "Resize", "Pad",
+        "DepthToSpace", "Identity",
+    }  # fmt: skip
+    # Every BatchNorm is in a convolution: no vectors are left but those of the GRU's gates.
+    n_convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
+    n_elsewhere = 2 * (len(SOURCES) - 1)  # adaptation, of the other domains
+    made_of = sum(node.op_type == "Conv" for node in made.graph.node)
+    # Two are split in two, for what is enlarged and what is not; two are made one; and smoothing.
+    assert made_of <= n_convolutions - n_elsewhere // 2 + 2 - 1 + 1
+
+
+def test_what_the_network_may_not_do_is_named():
+    x = torch.randn(1, 3)
+    recorder = graph.Recorder({"x": x})
+    with recorder, pytest.raises(NotImplementedError, match="cumsum"):
+        torch.cumsum(x, 1)
+
+
+def test_convolutions_are_merged_only_where_it_saves_work():
+    x = torch.randn(1, 4, 8, 8)
+    wide, narrow = torch.randn(16, 4, 3, 3), torch.randn(1, 16, 1, 1)
+    bias = torch.randn(16)
+
+    def convolutions(*layers, also=None):
+        with graph.Recorder({"x": x}) as recorder:
+            y = x
+            between = []
+            for weight, summand in layers:
+                y = torch.nn.functional.conv2d(y, weight, summand)
+                between.append(y)
+        outputs = {"y": y} | ({} if also is None else {"also": between[also]})
+        made = recorder.graph(outputs)
+        session = onnxruntime.InferenceSession(made.SerializeToString())
+        (ours,) = session.run(["y"], {"x": x.numpy()})
+        np.testing.assert_allclose(ours, y.numpy(), atol=1e-4)
+        return sum(node.op_type == "Conv" for node in made.graph.node)
+
+    assert convolutions((wide, bias), (narrow, None)) == 1
+    assert convolutions((wide, None), (narrow, bias[:1])) == 1
+    assert convolutions((wide, bias), (narrow, bias[:1])) == 1
+    assert convolutions((wide, bias), (narrow, None), also=0) == 2  # it is wanted itself
+    assert convolutions((narrow[:, :4], None), (torch.randn(16, 1, 1, 1), None)) == 2
+    assert convolutions((narrow[:, :4], None), (torch.randn(16, 1, 3, 3), None)) == 2
+
+
+# ---- choosing -----------------------------------------------------------------------------
+def test_onnx_runtime_is_taken_on_the_cpu():
+    model = lively_network()
+    assert isinstance(pick_runtime("auto", model, CPU), OnnxRuntime)
+    assert isinstance(pick_runtime("torch", model, CPU), TorchRuntime)
+    assert isinstance(pick_runtime("auto", model, torch.device("meta")), TorchRuntime)
+    assert isinstance(pick_runtime("auto", lively_network().double(), CPU), TorchRuntime)
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_without_the_packages_pytorch_takes_its_place(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)  # importing it raises ImportError
+    model = lively_network()
+    assert isinstance(pick_runtime("auto", model, CPU), TorchRuntime)
+    with pytest.raises(UserError, match="onnxruntime"):
+        pick_runtime("onnx", model, CPU)
+
+
+def test_without_the_packages_the_maps_are_the_same(tmp_path):
+    model = write_run(tmp_path / "runs" / "mine")
+    write_photo(tmp_path / "images" / "a.png")
+    (tmp_path / "missing").mkdir()
+    (tmp_path / "missing" / "onnxruntime.py").write_text("raise ImportError('none here')")
+    done = run_command(
+        "predictions_from_folder",
+        str(tmp_path),
+        "--train_id=mine",
+        env={"TRAIN_DIR": str(tmp_path / "runs"), "PYTHONPATH": str(tmp_path / "missing")},
+    )
+    assert done.returncode == 0, done.stderr
+    predictor = Predictor(model, "cpu")
+    assert isinstance(predictor.engine._runtime, OnnxRuntime)
+    expected = to_grey_levels(predictor.image(tmp_path / "images" / "a.png"))
+    written = np.asarray(Image.open(tmp_path / "saliency" / "a.png"))
+    assert np.abs(written.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"runtime": "tensorrt"}, "runtime is 'tensorrt'"),
+        ({"precision": "fp16"}, "precision is 'fp16'"),
+        ({"precision": "bf16", "runtime": "onnx"}, "fp32 alone"),
+    ],
+)
+def test_what_cannot_be_is_said(options, said):
+    with pytest.raises(UserError, match=said):
+        Engine(lively_network(), "cpu", **options)
+
+
+def test_onnx_runtime_takes_float32_on_the_cpu_alone():
+    with pytest.raises(UserError, match="float32 on the CPU"):
+        pick_runtime("onnx", lively_network().double(), CPU)
+
+
+# ---- bfloat16 -----------------------------------------------------------------------------
+def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx2", "avx512f"})
+    with pytest.raises(UserError, match="no instructions for bfloat16"):
+        Engine(lively_network(), "cpu", precision="bf16")
+
+
+def test_bfloat16_is_near(shipped, monkeypatch):
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_bf16"})
+    x = clip(1, 2, 96, 96)
+    engine = pick_runtime("auto", shipped, CPU, "bf16")
+    expected, _ = plain(shipped, x, "DHF1K", False)
+    with torch.inference_mode():
+        maps, state = engine.logits(x, None, "DHF1K", False)
+    assert maps.dtype == state.dtype == torch.float32
+    for ours, theirs in zip(densities(maps)[0], expected[0], strict=True):
+        assert np.corrcoef(ours.exp().numpy(), theirs.exp().numpy())[0, 1] > 0.99
+    assert not torch.equal(densities(maps), expected)
+
+
+# ---- threads ------------------------------------------------------------------------------
+THREADS = """
+import os, sys, torch
+sys.path[:0] = sys.argv[1:3]
+from support import lively_network
+from unisal.predict.engine import Engine
+def running():
+    return len(os.listdir("/proc/self/task"))
+model, x = lively_network(), torch.randn(1, 3, 64, 64)
+for n in (1, 3):
+    torch.set_num_threads(n)
+    model(x[:, None])  # starts PyTorch's own threads
+    engine, before = Engine(model, "cpu"), running()
+    engine.image_maps(x, "SALICON")
+    print(torch.get_num_threads(), running() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads in /proc")
+def test_there_are_as_many_threads_as_pytorch_has():
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(PROJECT), str(PROJECT / "tests")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    # The caller's own thread works too, so one less than that are new.
+    assert done.stdout.split() == ["1", "0", "3", "2"]
+
+
+def test_the_model_is_left_alone():
+    model = lively_network()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    Engine(model, "cpu").images(clip(1, 1, 64, 64)[0], (64, 64), "SALICON")
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+    assert isinstance(model, UNISAL)

@@ -1,0 +1,150 @@
+"""Small video files for tests, whose frames tell their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from importlib import util
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from support import PROJECT, photo
+
+from unisal.cli import main
+
+BITS = 8
+BAR = 8
+"""Height of the bar code at the top of each frame."""
+SOUND_RATE, TONE = 48000, 440
+QUIET = {"libx265": {"x265-params": "log-level=none"}}
+UNIT = Fraction(1, 1000)
+
+
+def call(*arguments: str) -> int:
+    """Run a command line of `run.py` in this process -> the exit code."""
+    spec = util.spec_from_file_location("run", PROJECT / "run.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return main(module.COMMANDS, arguments, "run.py")
+
+
+def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
+    """-> frames `[H, W, 3] uint8`: a picture that moves, and the number of the frame as a bar
+    code of black and white blocks above it."""
+    picture, width = photo(size), size[1] // BITS
+    frames = []
+    for i in range(n):
+        frame = np.roll(picture, 2 * i, axis=1)
+        for bit in range(BITS):
+            frame[:BAR, bit * width : (bit + 1) * width] = 255 * (i >> bit & 1)
+        frames.append(frame)
+    return frames
+
+
+def number_of(rgb: np.ndarray) -> int:
+    """-> what the bar code says."""
+    width = rgb.shape[1] // BITS
+    return sum(
+        int(rgb[2 : BAR - 2, bit * width + 2 : (bit + 1) * width - 2].mean() > 127) << bit
+        for bit in range(BITS)
+    )
+
+
+def write_clip(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    codec: str = "libx264",
+    rate: int = 25,
+    times: Sequence[int] | None = None,
+    sound: str | None = None,
+    layout: str = "stereo",
+    sound_rate: int = SOUND_RATE,
+    **options: Any,
+) -> Path:
+    """Write frames as a video file, of the kind that the suffix says.
+
+    Args:
+        times: of the frames in milliseconds, and of the end, instead of the constant rate.
+        sound: a codec; adds a tone as long as the video.
+        options: `container` and `encoder`, dictionaries of FFmpeg's options.
+    """
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {codec}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=options.get("container", {})) as container:
+        encoder = {**QUIET.get(codec, {}), **options.get("encoder", {})}
+        stream = container.add_stream(codec, rate=rate, options=encoder)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        unit = Fraction(1, rate) if times is None else UNIT
+        times = range(len(frames) + 1) if times is None else times
+        lengths = {time: end - time for time, end in pairwise(times)}
+
+        def mux_pictures(packets: Sequence[av.Packet]) -> None:
+            for packet in packets:  # the encoder says nothing of how long frames are shown
+                packet.duration = lengths[packet.pts]
+                container.mux(packet)
+
+        stream.codec_context.time_base = unit
+        tone = container.add_stream(sound, rate=sound_rate, layout=layout) if sound else None
+        for i, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = times[i], unit
+            mux_pictures(stream.encode(frame))
+            if tone is not None:
+                container.mux(tone.encode(make_tone(i, SOUND_RATE // rate, layout)))
+        mux_pictures(stream.encode(None))
+        if tone is not None:
+            container.mux(tone.encode(None))
+    return path
+
+
+def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
+    """-> the i-th piece of a tone, `n` samples long."""
+    t = (np.arange(n) + i * n) / SOUND_RATE
+    wave = (0.3 * np.sin(2 * np.pi * TONE * t)).astype(np.float32)
+    channels = av.AudioLayout(layout).nb_channels
+    frame = av.AudioFrame.from_ndarray(np.stack([wave] * channels), format="fltp", layout=layout)
+    frame.rate, frame.pts, frame.time_base = SOUND_RATE, i * n, Fraction(1, SOUND_RATE)
+    return frame
+
+
+def decode(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
+    """-> the frames `[H, W, 3] uint8` of a file as they are stored, and their times in seconds."""
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+    times = [Fraction(f.pts) * f.time_base for f in decoded]
+    return [f.to_ndarray(format="rgb24") for f in decoded], times
+
+
+def decode_sound(path: Path) -> np.ndarray:
+    """-> the samples of the first channel, `[n] float`."""
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", None, SOUND_RATE)
+        pieces = [p for f in container.decode(audio=0) for p in resampler.resample(f)]
+        pieces += resampler.resample(None)
+    return np.concatenate([p.to_ndarray()[0] for p in pieces])
+
+
+def sound_packets(path: Path) -> list[bytes]:
+    """-> the sound as it lies in the file, encoded."""
+    with av.open(str(path)) as container:
+        packets = container.demux(container.streams.audio[0])
+        return [bytes(packet) for packet in packets if packet.size]
+
+
+def turn(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Have the picture of an `.mp4` shown turned: (a, b, c, d) takes the stored point (x, y) to
+    (a x + c y, b x + d y)."""
+    data = bytearray(path.read_bytes())
+    # The matrix of the track header, 16.16 fixed point (ISO 14496-12, "tkhd"): behind the name
+    # and version, four times and numbers, a length, and eight other fields of two bytes.
+    at = data.index(b"tkhd") + 4 + 4 + 4 * 4 + 4 + 8 + 8
+    a, b, c, d = (value << 16 for value in matrix)
+    values = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+    path.write_bytes(data)

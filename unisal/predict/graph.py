@@ -1,0 +1,296 @@
+"""The network as an ONNX graph, for inference runtimes.
+
+The graph is recorded: the network runs once on a small frame of noise, and each function of PyTorch
+that is called with something that depends on the frame becomes a node. All else, the
+BatchNorms folded into the convolutions among it, is a constant of the graph. So the graph is what
+the network itself computes for one domain, and there is no second description of the network to
+keep up to date. It takes one frame of any size at a time; time and its folding into the batch
+do not occur in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from unisal.model import UNISAL
+from unisal.model.checks import STRIDE
+
+OPSET, IR_VERSION = 17, 8
+"""Old enough for every runtime that is accepted."""
+FRAME, PRIORS, STATE = "frame", "priors", "state"
+MAP, NEXT_STATE = "map", "next_state"
+"""Names of the inputs `[1, 3, H, W]`, `[1, n, H/32, W/32]`, `[1, C, H/32, W/32]` and of the outputs
+`[1, 1, H, W]` and `[1, C, H/32, W/32]`. There are no priors and no states where the network has
+none."""
+EXAMPLE_SIDES = 2, 3
+"""Height and width of the example frame, in units of `STRIDE`; the graph does not depend on it."""
+
+
+def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
+    """-> the network as a serialised ONNX model.
+
+    Args:
+        model: in evaluation mode, on the CPU, in float32.
+        domain: whose modules to use.
+        static: frames are unrelated images.
+    """
+    height, width = EXAMPLE_SIDES
+    frame = torch.randn(1, 1, 3, height * STRIDE, width * STRIDE)
+    inputs = {FRAME: frame}
+    priors = model.prior_maps((height, width), domain)
+    if priors is not None:
+        inputs[PRIORS] = priors
+    if model.has_rnn and uses_state(model, static):
+        cell: Any = model.rnn.cell_list[0]
+        inputs[STATE] = torch.randn(1, cell.hidden_channels, height, width)
+    with Recorder(inputs) as recorder:
+        states = [inputs[STATE]] if STATE in inputs else None
+        y, hidden = model.logits(frame, states, domain, static, priors)
+    outputs = {MAP: y} | ({} if hidden is None else {NEXT_STATE: hidden[0]})
+    return recorder.graph(outputs).SerializeToString()
+
+
+def uses_state(model: UNISAL, static: bool) -> bool:
+    """Whether frames depend on those before them."""
+    return not (static and model.bypass_rnn)
+
+
+@dataclass
+class Node:
+    """One operation of the graph, its operands by name."""
+
+    op: str
+    inputs: list[str]
+    output: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Recorder(TorchFunctionMode):
+    """While it is active, records what is computed from the `inputs`, tensors by name."""
+
+    def __init__(self, inputs: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.inputs = dict(inputs)
+        self.nodes: list[Node] = []
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._names = {id(tensor): name for name, tensor in inputs.items()}
+        self._alive: list[Tensor] = list(inputs.values())  # so that no other tensor gets their id
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        known = [name for value in _tensors(args, kwargs) if (name := self._names.get(id(value)))]
+        result = func(*args, **kwargs)
+        if known and isinstance(result, Tensor):
+            if func in SAME_VALUE:
+                self._call(result, known[0])
+            elif func in TRANSLATIONS:
+                self._call(result, TRANSLATIONS[func](self, *args, **kwargs))
+            else:
+                raise NotImplementedError(f"no translation of {resolve_name(func) or func}")
+        return result
+
+    def add(self, op: str, *operands: Any, **attributes: Any) -> str:
+        """Add a node; operands are names, tensors, numbers or None for one left out.
+        -> the name of its output."""
+        names = [self._name(operand) for operand in operands]
+        output = f"{op}_{len(self.nodes)}"
+        self.nodes.append(Node(op, names, output, attributes))
+        return output
+
+    def graph(self, outputs: Mapping[str, Tensor]) -> onnx.ModelProto:
+        """-> the model that computes `outputs`, tensors by name, and nothing else."""
+        results = {name: self._names[id(tensor)] for name, tensor in outputs.items()}
+        nodes = needed(self.nodes, results.values())
+        merge_convolutions(nodes, self.constants, keep=set(results.values()))
+        nodes += [Node("Identity", [value], name) for name, value in results.items()]
+        used = {name for node in nodes for name in node.inputs}
+        graph = helper.make_graph(
+            [helper.make_node(n.op, n.inputs, [n.output], n.output, **n.attributes) for n in nodes],
+            "UNISAL",
+            [_describe(name, x) for name, x in self.inputs.items() if name in used],
+            [_describe(name, x) for name, x in outputs.items()],
+            [numpy_helper.from_array(v, k) for k, v in self.constants.items() if k in used],
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+
+    def _call(self, tensor: Tensor, name: str) -> None:
+        self._names[id(tensor)] = name
+        self._alive.append(tensor)
+
+    def _name(self, operand: Any) -> str:
+        if operand is None or isinstance(operand, str):
+            return operand or ""
+        if id(operand) not in self._names:
+            value = operand.detach().numpy() if isinstance(operand, Tensor) else operand
+            array = np.array(value, np.float32 if np.asarray(value).dtype.kind == "f" else np.int64)
+            name = f"constant_{len(self.constants)}"
+            self.constants[name] = array
+            return name
+        return self._names[id(operand)]
+
+
+def needed(nodes: Sequence[Node], results: Any) -> list[Node]:
+    """-> the nodes on which the results depend, in their order."""
+    wanted, kept = set(results), []
+    for node in reversed(nodes):
+        if node.output in wanted:
+            kept.append(node)
+            wanted |= set(node.inputs)
+    return kept[::-1]
+
+
+def merge_convolutions(
+    nodes: list[Node], constants: dict[str, NDArray[Any]], keep: set[str]
+) -> None:
+    """Make one convolution of two in a row where that takes fewer multiplications, in place.
+
+    So is the network's end: 384 channels to 64 and these to one, with nothing between the two.
+    """
+    makers = {node.output: node for node in nodes}
+    uses = [name for node in nodes for name in node.inputs]
+    for second in [node for node in nodes if node.op == "Conv"]:
+        first = makers.get(second.inputs[0])
+        if first is None or first.op != "Conv" or first.attributes["group"] != 1:
+            continue
+        a, b = constants[first.inputs[1]], constants[second.inputs[1]]
+        pointwise = b.shape[2:] == (1, 1) and second.attributes["strides"] == [1, 1]
+        fewer = b.shape[0] * a[0].size < a.size + b.size
+        if not (pointwise and fewer and uses.count(first.output) == 1) or first.output in keep:
+            continue
+        matrix = b[:, :, 0, 0].astype(np.float64)
+        weight = np.tensordot(matrix, a, axes=1)
+        bias = np.zeros(len(b))
+        for node, factor in ((first, matrix), (second, np.eye(len(b)))):
+            if len(node.inputs) > 2:
+                bias = bias + factor @ constants[node.inputs[2]]
+        names = [f"{name}_of_{second.output}" for name in ("weight", "bias")]
+        constants.update(zip(names, (weight.astype(a.dtype), bias.astype(a.dtype)), strict=True))
+        second.inputs = [first.inputs[0], *names]
+        second.attributes = first.attributes
+        nodes.remove(first)
+
+
+def _conv(
+    to: Recorder,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> str:
+    operands = [x, weight] if bias is None else [x, weight, bias]
+    return to.add(
+        "Conv",
+        *operands,
+        strides=_pair(stride),
+        pads=_pair(padding) * 2,
+        dilations=_pair(dilation),
+        group=groups,
+    )
+
+
+def _clip(to: Recorder, x: Tensor, min_val: float, max_val: float, **_: Any) -> str:
+    return to.add("Clip", x, float(min_val), float(max_val))
+
+
+def _pick(to: Recorder, x: Tensor, index: Any) -> str:
+    """`x[:, t]` of the one time step there is, or `x[..., ::s, ::s]`."""
+    if index == (slice(None), 0):
+        return to.add("Identity", x)
+    assert index[0] is Ellipsis and all(i.start is None and i.stop is None for i in index[1:])
+    steps = [i.step for i in index[1:]]
+    n = len(steps)
+    axes = list(range(-n, 0))
+    return to.add("Slice", x, [0] * n, [np.iinfo(np.int64).max] * n, axes, steps)
+
+
+def _resize(
+    to: Recorder, x: Tensor, size: None, scale_factor: float, mode: str, **options: Any
+) -> str:
+    assert size is None and mode == "bilinear" and not options.get("align_corners")
+    scales = [1.0, 1.0, scale_factor, scale_factor]
+    how = "half_pixel"  # what is not align_corners
+    return to.add("Resize", x, None, scales, mode="linear", coordinate_transformation_mode=how)
+
+
+def _pad(to: Recorder, x: Tensor, pad: Sequence[int], mode: str, **_: Any) -> str:
+    assert mode == "replicate"
+    left, right, top, bottom = pad
+    return to.add("Pad", x, [0, 0, top, left, 0, 0, bottom, right], mode="edge")
+
+
+def _cat(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    return to.add("Concat", *tensors, axis=dim)
+
+
+def _stack(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    (of_one_step,) = tensors
+    assert dim == 1
+    return to.add("Identity", of_one_step)
+
+
+def _elementwise(op: str, swapped: bool = False) -> Callable[..., str]:
+    def translate(to: Recorder, *operands: Any) -> str:
+        values = [float(x) if isinstance(x, int) else x for x in operands]
+        return to.add(op, *(values[::-1] if swapped else values))
+
+    return translate
+
+
+def _shuffle(to: Recorder, x: Tensor, factor: int) -> str:
+    return to.add("DepthToSpace", x, blocksize=factor, mode="CRD")
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., str]] = {
+    F.conv2d: _conv,
+    F.hardtanh: _clip,
+    F.interpolate: _resize,
+    F.pad: _pad,
+    F.pixel_shuffle: _shuffle,
+    Tensor.__getitem__: _pick,
+    torch.cat: _cat,
+    torch.stack: _stack,
+    torch.sigmoid: _elementwise("Sigmoid"),
+    torch.tanh: _elementwise("Tanh"),
+    Tensor.add: _elementwise("Add"),
+    Tensor.mul: _elementwise("Mul"),
+    Tensor.__rsub__: _elementwise("Sub", swapped=True),
+}
+"""How the functions that the network calls are said in ONNX."""
+SAME_VALUE = {F.dropout2d, Tensor.flatten, Tensor.unflatten, Tensor.expand}
+"""Functions that do nothing here: no dropout in evaluation, and one frame is a batch of one."""
+
+
+def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    values = [*args, *kwargs.values()]
+    values += [item for value in values if isinstance(value, list | tuple) for item in value]
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def _describe(name: str, x: Tensor) -> onnx.ValueInfoProto:
+    shape: list[str | int | None] = [1, x.shape[-3], f"{name}_height", f"{name}_width"]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -1,0 +1,247 @@
+"""What runs the network: PyTorch, or on the CPU ONNX Runtime, which needs about half the time.
+
+Both give the same numbers but for rounding. ONNX Runtime gets the graph of `unisal.predict.graph`,
+which is made when a domain is first used (in well under a second) and made anew
+when the weights have changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unisal.errors import UserError
+from unisal.model import UNISAL
+from unisal.model.checks import STRIDE
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+RUNTIMES = ("auto", "torch", "onnx")
+PRECISIONS = ("fp32", "bf16")
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Of processors that compute in bfloat16, as `/proc/cpuinfo` names them (x86 and Arm)."""
+
+log = logging.getLogger(__name__)
+
+
+class Runtime(Protocol):
+    """Runs the network in evaluation mode."""
+
+    def logits(
+        self, x: Tensor, state: Tensor | None, domain: str, static: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """`UNISAL.logits` for evaluation.
+
+        Args:
+            x: `[batch, time, 3, H, W] float32` on the CPU.
+            state: `[batch, C, H/32, W/32]`, what the last call returned; None at the start.
+            domain: whose modules to use.
+            static: the frames are unrelated images.
+
+        Returns:
+            The maps `[batch, time, H, W] float32` and the state after the last frame; None where
+            the GRU is left out.
+        """
+        ...
+
+
+def pick_runtime(
+    name: str, model: UNISAL, device: torch.device, precision: str = "fp32"
+) -> Runtime:
+    """-> the runtime of that name; "auto": the fastest there is.
+
+    Args:
+        name: one of `RUNTIMES`.
+        model: in evaluation mode.
+        device: where to run.
+        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 where its autocast
+            thinks that safe. Faster where the processor has instructions for it.
+
+    Raises:
+        UserError: an unknown name, a runtime that is not installed or cannot do what is asked, or
+            bfloat16 where the processor has none.
+    """
+    for value, known, what in ((name, RUNTIMES, "runtime"), (precision, PRECISIONS, "precision")):
+        if value not in known:
+            raise UserError(f"{what} is {value!r}; it has to be one of {', '.join(known)}")
+    if precision == "bf16":
+        if name == "onnx":
+            raise UserError("runtime 'onnx' computes in fp32 alone; bf16 needs 'torch'")
+        check_bf16(device)
+        return TorchRuntime(model, device, torch.bfloat16)
+    suits = device.type == "cpu" and next(model.parameters()).dtype == torch.float32
+    if name == "onnx" and not suits:
+        raise UserError(f"runtime 'onnx' runs float32 on the CPU alone, not on {device}")
+    if name == "torch" or not suits:
+        return TorchRuntime(model, device)
+    try:
+        return OnnxRuntime(model)
+    except ImportError as error:
+        if name == "onnx":
+            raise UserError(
+                f"runtime 'onnx' needs the packages onnx and onnxruntime: {error}"
+            ) from None
+        log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
+        return TorchRuntime(model, device)
+
+
+class TorchRuntime:
+    """The network as it is.
+
+    Args:
+        model: the network; moved to the device.
+        device: where to run.
+        autocast: the type to compute in where PyTorch's autocast thinks it safe.
+    """
+
+    def __init__(
+        self, model: UNISAL, device: torch.device, autocast: torch.dtype | None = None
+    ) -> None:
+        # Forward only, convolutions are faster with the channels last (measured on CPU and GPU).
+        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+        self.autocast = autocast
+        self._running = Lock()  # PyTorch has threads of its own for one call
+
+    @torch.inference_mode()
+    def logits(
+        self, x: Tensor, state: Tensor | None, domain: str, static: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        autocast = torch.autocast(self.device.type, self.autocast, enabled=bool(self.autocast))
+        with self._running, autocast:
+            y, hidden = self.model.logits(x.to(self.device), [state], domain, static)
+        return y[:, :, 0].float(), None if hidden is None else hidden[0].float()
+
+
+class OnnxRuntime:
+    """ONNX Runtime on the CPU, with as many threads as PyTorch has when a domain is first used.
+
+    The graph takes one frame: more at a time are not faster (measured), and need more memory.
+    Sequences of a batch go through it side by side. May be called from several threads.
+
+    Args:
+        model: the network, in float32. It is looked at again in every call: where its weights
+            were changed in place, the graph is made anew.
+
+    Raises:
+        ImportError: a package is missing.
+    """
+
+    def __init__(self, model: UNISAL) -> None:
+        import onnx  # noqa: F401 - so that a missing package is known now
+        import onnxruntime
+
+        self.model = model
+        self._modules = list(model.modules())
+        self._runtime = onnxruntime
+        self._making = Lock()
+        self._weights: Any = None
+        self._sessions: dict[tuple[str, bool], onnxruntime.InferenceSession] = {}
+        self._priors: dict[tuple[str, int, int], Any] = {}
+
+    @torch.inference_mode()
+    def logits(
+        self, x: Tensor, state: Tensor | None, domain: str, static: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        from unisal.predict.graph import FRAME, MAP, NEXT_STATE, PRIORS, STATE
+
+        batch, steps, _, height, width = x.shape
+        size = height // STRIDE, width // STRIDE
+        session, priors = self._session(domain, static, size)
+        given = {} if priors is None else {PRIORS: priors}
+        frames, maps = x.numpy(), np.empty((batch, steps, height, width), np.float32)
+        states: NDArray[np.float32] | None = None
+        channels = {taken.name: taken.shape[1] for taken in session.get_inputs()}
+        if STATE in channels:
+            shape = (batch, channels[STATE], *size)
+            states = np.zeros(shape, np.float32) if state is None else state.numpy().copy()
+
+        def predict(b: int) -> None:
+            for t in range(steps):
+                now = {FRAME: frames[b, t : t + 1], **given}
+                if states is None:
+                    (y,) = session.run([MAP], now)
+                else:
+                    now[STATE] = states[b : b + 1]
+                    y, states[b : b + 1] = session.run([MAP, NEXT_STATE], now)
+                maps[b, t] = y[0, 0]
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for _ in pool.map(predict, range(batch)) if batch > 1 else map(predict, range(batch)):
+                pass
+        return torch.from_numpy(maps), None if states is None else torch.from_numpy(states)
+
+    def _session(
+        self, domain: str, static: bool, size: tuple[int, int]
+    ) -> tuple[onnxruntime.InferenceSession, NDArray[np.float32] | None]:
+        """-> what to run, and the prior maps of `size`; both are kept while the weights stay."""
+        with self._making:
+            weights = weights_version(self._modules)
+            if weights != self._weights:
+                self._sessions.clear()
+                self._priors.clear()
+                self._weights = weights
+            if (domain, static) not in self._sessions:
+                self._sessions[domain, static] = self._make_session(domain, static)
+            place = (domain, *size)
+            if place not in self._priors:
+                maps = self.model.prior_maps(size, domain)
+                self._priors[place] = None if maps is None else maps[None].numpy()
+            return self._sessions[domain, static], self._priors[place]
+
+    def _make_session(self, domain: str, static: bool) -> onnxruntime.InferenceSession:
+        from unisal.predict.graph import export_graph
+
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        # Threads that wait sleep: pictures are read and written at the same time.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors
+        graph = export_graph(self.model, domain, static)
+        return self._runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def weights_version(modules: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """-> something that is another when weights have been changed in place or replaced. Takes no
+    time, compared with the network."""
+    return [
+        (id(x), 0 if x.is_inference() else x._version)
+        for module in modules
+        for x in (*module._parameters.values(), *module._buffers.values())
+        if x is not None
+    ]
+
+
+def check_bf16(device: torch.device) -> None:
+    """
+    Raises:
+        UserError: the device computes no bfloat16, or not faster than float32.
+    """
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        able = not BF16_FLAGS.isdisjoint(_cpu_flags())
+    if not able:
+        raise UserError(
+            f"precision is 'bf16', but {device} has no instructions for bfloat16 "
+            f"({', '.join(sorted(BF16_FLAGS))}); leave it at 'fp32'"
+        )
+
+
+def _cpu_flags() -> set[str]:
+    """-> what Linux says that the processor can do; nothing where it cannot be asked."""
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return set()

@@ -1,0 +1,93 @@
+"""The sound of a video, into the MP4 file that is written from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Final
+
+import av
+from av.container import InputContainer, OutputContainer
+
+COPIED = frozenset({"aac", "mp3", "opus", "flac"})
+"""What browsers play in an MP4 file, by FFmpeg's names; all else is encoded anew."""
+ENCODER: Final = "aac"
+USUAL_RATE = 48_000
+"""Samples per second of sound that has to be encoded and has a rate that AAC does not know."""
+
+
+class Soundtrack:
+    """Takes the first sound of a video along, packet by packet, beside the frames.
+
+    What browsers play stays as it is; other kinds (PCM, Vorbis, AC-3, ...) are encoded as AAC. A
+    file without sound, or whose sound is broken, adds nothing from there on.
+
+    Args:
+        source: the video, opened once more for its sound; it is the caller's to close.
+        target: the file that is written, before its first frame is.
+        start: the time in `source`, in seconds, that is 0 in `target`.
+
+    Attributes:
+        fault: why the sound ends too soon, None if it does not.
+    """
+
+    def __init__(self, source: InputContainer, target: OutputContainer, start: Fraction) -> None:
+        self._target = target
+        self._start = start
+        self.fault: str | None = None
+        self._ahead: av.Packet[av.AudioStream] | None = None
+        self._packets: Iterator[av.Packet[av.AudioStream]] = iter(())
+        if not source.streams.audio:
+            return
+        self._sound = source.streams.audio[0]
+        self._copied = self._sound.codec_context.codec.canonical_name in COPIED
+        if self._copied:
+            self._out = target.add_stream_from_template(self._sound)
+        else:
+            # The usual layout of that many channels: some files do not say which is which.
+            layout = f"{self._sound.codec_context.layout.nb_channels}c"
+            rate = self._sound.codec_context.sample_rate
+            if rate not in (av.Codec(ENCODER, "w").audio_rates or [rate]):
+                rate = USUAL_RATE
+            self._out = target.add_stream(ENCODER, rate=rate, layout=layout)
+        self._packets = self._read(source)
+
+    def copy_until(self, time: Fraction | None) -> None:
+        """Write what starts before `time`, in seconds of `target`; None: all that is left.
+
+        To be called before each frame, so that sound and pictures lie side by side in the file.
+        """
+        while True:
+            if self._ahead is None:
+                self._ahead = next(self._packets, None)
+            packet = self._ahead
+            if packet is None:
+                return
+            assert packet.pts is not None and packet.time_base is not None
+            if time is not None and packet.pts * packet.time_base >= time:
+                return
+            packet.stream = self._out
+            self._target.mux(packet)
+            self._ahead = None
+
+    def _read(self, source: InputContainer) -> Iterator[av.Packet[av.AudioStream]]:
+        """-> the packets to write, their times counted from `start`."""
+        try:
+            for packet in source.demux(self._sound):
+                if self._copied and packet.pts is not None and packet.dts is not None:
+                    assert packet.time_base is not None
+                    shift = round(self._start / packet.time_base)
+                    packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                    yield packet
+                elif not self._copied:
+                    yield from self._encoded(packet)
+        except av.FFmpegError as error:  # the rest of the sound is lost; the pictures are not
+            self.fault = error.strerror or str(error)
+        if not self._copied:
+            yield from self._out.encode(None)
+
+    def _encoded(self, packet: av.Packet[av.AudioStream]) -> Iterator[av.Packet[av.AudioStream]]:
+        for frame in packet.decode():
+            if frame.pts is not None and frame.time_base is not None:
+                frame.pts -= round(self._start / frame.time_base)
+            yield from self._out.encode(frame)

@@ -1,0 +1,62 @@
+"""A window that shows pictures as they come."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unisal.errors import UserError
+
+TITLE = "UNISAL"
+CLOSING_KEYS = ("<Escape>", "q")
+
+
+class Window:
+    """A window on the screen, by Python's own Tk. Escape, q and its button close it.
+
+    Raises:
+        UserError: Tk is not installed, or there is no screen.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import tkinter
+
+            self._root = tkinter.Tk(className=TITLE)
+        except (ImportError, RuntimeError) as error:
+            raise UserError(f"no window can be shown: Tk is missing ({error})") from None
+        except tkinter.TclError as error:
+            raise UserError(f"no window can be shown: {error}") from None
+        self._root.title(TITLE)
+        self._label = tkinter.Label(self._root)
+        self._label.pack()
+        self._open = True
+        self._picture: object = None
+        self._root.protocol("WM_DELETE_WINDOW", self.close)
+        for key in CLOSING_KEYS:
+            self._root.bind(key, lambda _: self.close())
+
+    def is_open(self) -> bool:
+        """Look after the window -> whether it is still there."""
+        if self._open:
+            self._root.update()
+        return self._open
+
+    def show(self, rgb: NDArray[np.uint8], title: str) -> None:
+        """Show a picture `[H, W, 3] uint8`, with words beside the window's name."""
+        from PIL import ImageTk
+
+        if not self._open:
+            return
+        picture = ImageTk.PhotoImage(Image.fromarray(rgb), master=self._root)
+        self._label.configure(image=picture)  # type: ignore[call-overload]
+        self._picture = picture  # Tk does not keep it alive
+        self._root.title(f"{TITLE}: {title}")
+        self._root.update()
+
+    def close(self) -> None:
+        """Take the window away; again does nothing."""
+        if self._open:
+            self._open = False
+            self._root.destroy()
