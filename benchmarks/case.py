@@ -1,7 +1,7 @@
-"""One row of the table in docs/performance.md: a plain computation, ours, and what is said of them.
+"""A row of the table in docs/performance.md: a plain computation, ours, and what is said of them.
 
-`python -m benchmarks.case benchmarks.network OneImage ours` does one side once and prints the peak of
-its memory, so that each side has a process of its own for that.
+`python -m benchmarks.case benchmarks.network OneImage ours` does one side once and prints the peak
+of its memory, so that each side has a process of its own for that.
 """
 
 from __future__ import annotations

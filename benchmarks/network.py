@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, count_graph, measure_machine
 from benchmarks.stream_latency import make_frames
-from benchmarks.timing import plain_module
+from benchmarks.timing import plain_network
 from unisal.data.transforms import normalise
 from unisal.errors import UserError
 from unisal.model import UNISAL
@@ -56,9 +56,7 @@ class NetworkCase(Case):
         return Engine(self.model, "cpu", precision=self.precision)
 
     def plain(self) -> Tensor:
-        network = plain_module("plain_network").PlainNetwork(
-            self.model.state_dict(), self.model.config
-        )
+        network = plain_network(self.model)
         with torch.inference_mode():
             y, _ = network(self.frames[None], source=self.domain, static=self.static)
         return y[0, :, 0]

@@ -62,6 +62,12 @@ def _seconds(function: Callable[[], Any], at_least: float, clock: Callable[[], f
             return took / n
 
 
+def plain_network(model: Any, **modes: bool) -> Any:
+    """-> the plain network with the weights and the configuration of a network."""
+    plain = plain_module("plain_network")
+    return plain.PlainNetwork(model.state_dict(), model.config, **modes)
+
+
 def plain_module(name: str) -> ModuleType:
     """-> `tests/<name>.py`: what the tests compare with is what the benchmarks compare with."""
     if str(TESTS) not in sys.path:

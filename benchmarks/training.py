@@ -1,7 +1,7 @@
 """A training step, forward and backward, on the CPU: python -m benchmarks.training
 
-The encoder trains, its BatchNorms keep their estimates, as in all epochs but the first of a
-run. There is no dropout, so that both sides compute the same. The optimiser is left out: it is the same.
+The encoder trains, its BatchNorms keep their estimates, as in most epochs of a run. There is no
+dropout, so that both sides compute the same. The optimiser, the same for both, is left out.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ class TrainingCase(Case):
             k: v.detach().clone().requires_grad_(k in trained)
             for k, v in self.model.state_dict().items()
         }
-        network = plain_module("plain_network").PlainNetwork(
-            state, self.model.config, training=True
-        )
+        plain = plain_module("plain_network")
+        network = plain.PlainNetwork(state, self.model.config, training=True)
         for key in [k for k in network.state if "drop_mask" in k]:
             del network.state[key]
         y, _ = network(self.frames, self.target_size, source=self.domain)

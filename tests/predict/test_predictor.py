@@ -15,6 +15,8 @@ import unisal
 from unisal.errors import UserError
 from unisal.predict.predictor import to_probabilities
 
+TOLERANCE = 1e-4
+"""Of ONNX Runtime, which adds up in another order than PyTorch."""
 SIZES = [(60, 80), (90, 40), (224, 416), (1, 1), (2, 300), (300, 2)]
 
 
@@ -88,7 +90,7 @@ def test_an_image_equals_a_plain_computation(predictor, runs, size):
     assert density.shape == size
     assert density.dtype == np.float32
     assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
-    assert np.abs(density - expected).max() <= 1e-6 * expected.max()
+    assert np.abs(density - expected).max() <= TOLERANCE * expected.max()
 
 
 def test_the_map_depends_on_the_picture(predictor):
@@ -101,7 +103,7 @@ def test_the_log_density_is_the_networks_own(predictor, runs):
     rgb = photo((60, 80))
     log_density = predictor.image(rgb, log=True)
     assert log_density.dtype == np.float32
-    np.testing.assert_allclose(log_density, plain_log_density(runs[1]["all"], rgb), atol=1e-5)
+    np.testing.assert_allclose(log_density, plain_log_density(runs[1]["all"], rgb), atol=TOLERANCE)
     np.testing.assert_allclose(np.exp(log_density), predictor.image(rgb), rtol=1e-5)
 
 

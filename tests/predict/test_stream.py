@@ -26,7 +26,7 @@ from unisal.predict.sources import SOURCES, Source
 from unisal.predict.stream import ShotCuts
 
 SIZE, INPUT_SIZE = (40, 70), (64, 96)
-TOLERANCE = 1e-5
+TOLERANCE = 4e-5
 WITHOUT_SCREEN = pytest.mark.skipif(sys.platform != "linux", reason="there always is a screen")
 
 

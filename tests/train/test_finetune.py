@@ -392,6 +392,7 @@ def test_a_training_run_may_take_mit1003_beside_salicon(home, monkeypatch):
     monkeypatch.setenv("SALICON_DATA_DIR", str(home / "SALICON"))
     trainer = Trainer(
         data_sources=("SALICON", "MIT1003"),
+        prefix="both",
         model_cfg=TINY,
         num_epochs=1,
         num_workers=0,
