@@ -11,7 +11,9 @@ import sys
 from dataclasses import fields
 from importlib import util
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
 from unisal.data import DATASETS
@@ -52,6 +54,11 @@ SHORT = [
     f"--model_cfg={TINY}",
 ]
 """Makes a training run of the README short; what it says comes first."""
+GALLERY = {
+    f"python docs/pictures/make_{name}.py": f"docs/pictures/{name}.{suffix}"
+    for name, suffix in (("video", "webp"), ("live", "jpg"), ("features", "jpg"))
+}
+"""Commands that make pictures of the README, and what they make."""
 RUN = {
     "python run.py": ([], []),
     "python run.py train --help": ([], []),
@@ -109,6 +116,7 @@ PYTHON_CHECKS = {
     ".image(": "assert density.shape == rgb.shape[:2] and density.dtype == np.float32\n"
     "assert abs(density.sum() - 1) < 1e-3\n",
     ".stream(": "assert density.shape == (90, 120) and abs(density.sum() - 1) < 1e-3\n",
+    ".features(": 'assert list(features)[0] == "encoder_8" and values.ndim == 3\n',
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
@@ -138,7 +146,7 @@ def commands():
 
 
 def test_it_is_known_how_each_command_is_tested():
-    assert set(typed_commands()) == {*BY_CI, *RUN, *ELSEWHERE}
+    assert set(typed_commands()) == {*BY_CI, *RUN, *ELSEWHERE, *GALLERY}
     for command, file in ELSEWHERE.items():
         name = command.split()[2]
         assert re.search(rf'"{name}",|run_command\(\s*"{name}"', (PROJECT / file).read_text()), file
@@ -189,6 +197,21 @@ def test_the_commands_run_in_the_order_of_the_readme(reader):
         assert (program, script) == ("python", "run.py")
         home = reader(str(PROJECT / script), *arguments, *more)
         assert [name for name in written if not (home / name).is_file()] == [], command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", GALLERY)
+def test_the_pictures_of_the_readme_are_what_their_commands_make(command, tmp_path):
+    shown = PROJECT / GALLERY[command]
+    made = tmp_path / shown.name
+    subprocess.run(
+        [sys.executable, *command.split()[1:], made], cwd=PROJECT, check=True, capture_output=True
+    )
+    with Image.open(shown) as known, Image.open(made) as new:
+        assert (new.format, new.size) == (known.format, known.size)
+        assert getattr(new, "n_frames", 1) == getattr(known, "n_frames", 1)
+        pixels = [np.asarray(im.convert("RGB"), dtype=float) for im in (known, new)]
+    assert np.abs(pixels[0] - pixels[1]).mean() < 2  # other versions of libraries round otherwise
 
 
 @pytest.mark.slow

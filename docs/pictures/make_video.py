@@ -1,10 +1,11 @@
 """Make video.webp: the example video, and beside it the video that `predict_video` makes of it.
 
-Run `python docs/pictures/make_video.py`.
+Run `python docs/pictures/make_video.py`; another file to write to may be named.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,7 +23,7 @@ HOLD = 800
 """Milliseconds that the last frame is shown before the first one comes again."""
 
 
-def main() -> None:
+def main(out: Path) -> None:
     """Write the frames as a video file, predict it, and put both side by side."""
     pictures = [read_rgb(path) for path in list_pictures(FRAMES)]
     with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +38,7 @@ def main() -> None:
             ]
     durations = [round(1000 / FPS)] * (len(panels) - 1) + [HOLD]
     panels[0].save(
-        Path(__file__).with_name("video.webp"),
+        out,
         save_all=True,
         append_images=panels[1:],
         duration=durations,
@@ -57,4 +58,4 @@ def side_by_side(left: np.ndarray, right: np.ndarray) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("video.webp"))
