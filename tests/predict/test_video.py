@@ -20,7 +20,7 @@ from unisal.predict import Predictor
 from unisal.predict.sources import SOURCES, Source, find_source
 
 SIZE = (40, 70)
-TOLERANCE = 1e-4
+TOLERANCE = 5e-5
 
 
 INPUT_SIZE = Source.input_size_for
