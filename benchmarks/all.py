@@ -1,6 +1,6 @@
 """The table of docs/performance.md: python -m benchmarks.all
 
-Takes about ten minutes on two cores. Nothing else should run meanwhile.
+Takes about half an hour on two slow cores. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from benchmarks import folders, network, startup, training
+from benchmarks import folders, network, scoring, startup, training
 from benchmarks.case import Row, measure, print_rows
 from benchmarks.limits import measure_machine
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "copied per second\n"
     )
     rows: list[Row] = []
-    for case in [c for module in (network, folders, training) for c in module.cases()]:
+    for case in [c for module in (network, folders, scoring, training) for c in module.cases()]:
         rows.append(measure(case, machine))
         case.close()
     print_rows(rows)

@@ -19,6 +19,9 @@ from benchmarks.limits import Machine
 from benchmarks.timing import compare
 
 PROJECT = Path(__file__).resolve().parent.parent
+TURN = 0.3
+"""Seconds that a side is timed for in a row, at least one call: the first one still meets what the
+other side left behind, threads that wait and other memory in the caches."""
 HEADER = ("what", "wanted", "ratio", "plain", "ours", "difference", "peak memory", "of the limit")
 
 
@@ -99,7 +102,7 @@ def measure(
 ) -> Row:
     """Run a case: times in alternation in this process, memory in one process per side."""
     difference = case.difference(case.plain(), case.ours())
-    times = compare(case.plain, case.ours, rounds or case.rounds, 0.0, clock)
+    times = compare(case.plain, case.ours, rounds or case.rounds, TURN, clock)
     peak = case.peak_memory() if memory else ""
     limit = case.of_the_limit(machine, times.ours)
     plain, ours = times.plain / case.items, times.ours / case.items
@@ -109,7 +112,9 @@ def measure(
 def peak_of(case: Case, side: str, **options: Any) -> float:
     """-> the most memory in MB that a process has which does one side once."""
     kind = type(case)
-    command = [sys.executable, "-m", "benchmarks.case", kind.__module__, kind.__name__, side]
+    spec = sys.modules[kind.__module__].__spec__
+    module = spec.name if spec else kind.__module__  # of a module that runs, not "__main__"
+    command = [sys.executable, "-m", "benchmarks.case", module, kind.__name__, side]
     done = subprocess.run(
         [*command, json.dumps({**case.options(), **options})],
         cwd=PROJECT,

@@ -77,7 +77,8 @@ class FolderCase(Case):
         for offset in range(SOURCE.frame_step):
             state = None
             for path in paths[offset :: SOURCE.frame_step]:
-                resized = Image.open(path).convert("RGB").resize((width, height), Image.LANCZOS)
+                image = Image.open(path).convert("RGB")
+                resized = image.resize((width, height), Image.Resampling.LANCZOS)
                 x = (np.asarray(resized).astype(np.float32) / 255 - RGB_MEAN) / RGB_STD
                 clip = torch.from_numpy(x.transpose(2, 0, 1)).float()[None, None]
                 with torch.inference_mode():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -135,8 +136,8 @@ def measure(
             continue
         difference = max(abs(plain(case) - ours(case)) for case in cases)
         times = compare(
-            lambda f=plain: f(cases[0]),
-            lambda f=ours: f(cases[0]),
+            partial(plain, cases[0]),
+            partial(ours, cases[0]),
             rounds,
             at_least,
             time.process_time,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -22,12 +23,11 @@ from unisal.data.pictures import list_pictures, read_rgb
 PERCENTILES = 50, 95, 99
 
 
-def make_frames(size: tuple[int, int], n: int) -> list[NDArray[np.uint8]]:
+def make_frames(size: tuple[int, int], n: int) -> Iterator[NDArray[np.uint8]]:
     """-> `n` frames `[H, W, 3] uint8` of the example video, forwards and backwards, at `size`."""
     paths = list_pictures(examples_dir() / "DHF1K" / "otters" / "images")
-    resized = [np.asarray(Image.fromarray(read_rgb(p)).resize(size[::-1])) for p in paths]
-    there_and_back = resized + resized[::-1]
-    return [there_and_back[i % len(there_and_back)] for i in range(n)]
+    for path in islice(cycle(paths + paths[::-1]), n):
+        yield np.asarray(Image.fromarray(read_rgb(path)).resize(size[::-1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     predictor = load(options.train_id, options.device)
-    frames = make_frames((options.height, options.width), options.warm_up + options.frames)
+    size = options.height, options.width
+    frames = list(make_frames(size, options.warm_up + options.frames))
     stream = predictor.stream()
     took = []
     for frame in frames:

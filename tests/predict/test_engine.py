@@ -53,10 +53,15 @@ def expected(model, frames):
 
 
 def predict(model, frames, step, domain="DHF1K", max_frames=1000, **options):
-    engine = Engine(model, "cpu", max_frames)
-    maps = list(engine.video(iter(frames), SIZE, domain, step, **options))
-    assert all(y.shape == SIZE and y.dtype == torch.float32 for y in maps)
-    return torch.stack(maps)
+    """-> the maps; both runtimes, which divide the video in different ways, give the same."""
+    found = []
+    for runtime in ("torch", "onnx"):
+        engine = Engine(model, "cpu", max_frames, runtime=runtime)
+        maps = list(engine.video(iter(frames), SIZE, domain, step, **options))
+        assert all(y.shape == SIZE and y.dtype == torch.float32 for y in maps)
+        found.append(torch.stack(maps))
+    assert_same(*found)
+    return found[0]
 
 
 def assert_same(ours, theirs):
@@ -151,10 +156,15 @@ def test_no_more_than_a_chunk_is_taken_ahead(model, frames, step, chunk, max_fra
             taken.append(i)
             yield frames[i % N_FRAMES]
 
-    maps = Engine(model, "cpu", max_frames).video(endless(), SIZE, "DHF1K", step, chunk)
+    engine = Engine(model, "cpu", max_frames, runtime="torch")
+    maps = engine.video(endless(), SIZE, "DHF1K", step, chunk)
     assert taken == []
     for i, _ in enumerate(islice(maps, 2 * ahead + 1)):
         assert len(taken) == (i // ahead + 1) * ahead
+    # ONNX Runtime, which takes one frame at a time, needs none in advance.
+    taken.clear()
+    for i, _ in enumerate(islice(Engine(model, "cpu").video(endless(), SIZE, "DHF1K", step), 9)):
+        assert len(taken) == i + 1
 
 
 def test_the_network_sees_few_frames_at_a_time(model, frames, monkeypatch):

@@ -53,6 +53,10 @@ def clip(batch, time, height, width, seed=0):
     return torch.randn(batch, time, 3, height, width, generator=generator)
 
 
+def sequences(x):
+    return [list(frames) for frames in x]
+
+
 def densities(maps):
     return torch.log_softmax(maps.flatten(2), dim=-1)
 
@@ -77,8 +81,8 @@ def test_the_shipped_weights_give_the_plain_numbers(shipped, source, static):
     expected, expected_state = plain(shipped, x, source, static)
     for ours in (OnnxRuntime(shipped), TorchRuntime(shipped, CPU)):
         with torch.inference_mode():
-            first, state = ours.logits(x[:, :1], None, source, static)
-            rest, state = ours.logits(x[:, 1:], state, source, static)
+            first, state = ours.logits(sequences(x[:, :1]), None, source, static)
+            rest, state = ours.logits(sequences(x[:, 1:]), state, source, static)
         assert_same(torch.cat([first, rest], 1), expected)
         assert (state is None) == static
         if not static:
@@ -94,7 +98,7 @@ def test_any_network_gives_the_plain_numbers(options):
         if not static and not model.has_rnn:
             continue
         x = clip(2, 2, height, width)
-        maps, state = engine.logits(x, None, source, static)
+        maps, state = engine.logits(sequences(x), None, source, static)
         expected, expected_state = plain(model, x, source, static)
         assert_same(maps, expected)
         assert (state is None) == (expected_state is None)
@@ -104,16 +108,16 @@ def test_any_network_gives_the_plain_numbers(options):
 
 def test_states_that_are_handed_in_stay_as_they_are():
     engine = OnnxRuntime(lively_network())
-    _, before = engine.logits(clip(1, 1, 64, 64), None, "DHF1K", False)
+    _, before = engine.logits(sequences(clip(1, 1, 64, 64)), None, "DHF1K", False)
     kept = before.clone()
-    engine.logits(clip(1, 2, 64, 64), before, "DHF1K", False)
+    engine.logits(sequences(clip(1, 2, 64, 64)), before, "DHF1K", False)
     assert torch.equal(before, kept)
 
 
 def test_a_network_for_images_alone_has_no_video():
     engine = OnnxRuntime(lively_network(sources=("SALICON",)))
     with pytest.raises(ValueError, match="GRU"):
-        engine.logits(clip(1, 1, 64, 64), None, "SALICON", False)
+        engine.logits(sequences(clip(1, 1, 64, 64)), None, "SALICON", False)
 
 
 def change_one(model):
@@ -140,11 +144,11 @@ def test_changed_weights_make_another_graph(change, monkeypatch):
     made = []
     export = graph.export_graph
     monkeypatch.setattr(graph, "export_graph", lambda *given: made.append(given) or export(*given))
-    old, _ = engine.logits(x, None, "SALICON", True)
-    engine.logits(x, None, "SALICON", True)
+    old, _ = engine.logits(sequences(x), None, "SALICON", True)
+    engine.logits(sequences(x), None, "SALICON", True)
     assert len(made) == 1
     change(model)
-    new, _ = engine.logits(x, None, "SALICON", True)
+    new, _ = engine.logits(sequences(x), None, "SALICON", True)
     expected, _ = plain(model, x, "SALICON", True)
     assert_same(new, expected)
     assert (densities(old) - expected).abs().max() > 100 * TOLERANCE
@@ -156,7 +160,7 @@ def test_domains_do_not_mix():
     engine = OnnxRuntime(model)
     for source in (*SOURCES, *SOURCES):
         expected, _ = plain(model, x, source, True)
-        assert_same(engine.logits(x, None, source, True)[0], expected)
+        assert_same(engine.logits(sequences(x), None, source, True)[0], expected)
 
 
 def test_the_graph_is_one_of_plain_operations():
@@ -278,7 +282,7 @@ def test_bfloat16_is_near(shipped, monkeypatch):
     engine = pick_runtime("auto", shipped, CPU, "bf16")
     expected, _ = plain(shipped, x, "DHF1K", False)
     with torch.inference_mode():
-        maps, state = engine.logits(x, None, "DHF1K", False)
+        maps, state = engine.logits(sequences(x), None, "DHF1K", False)
     assert maps.dtype == state.dtype == torch.float32
     for ours, theirs in zip(densities(maps)[0], expected[0], strict=True):
         assert np.corrcoef(ours.exp().numpy(), theirs.exp().numpy())[0, 1] > 0.99

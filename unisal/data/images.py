@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unisal.data.base import Item, SaliencyDataset
 from unisal.data.listing import Picture
-from unisal.data.pictures import displayed_size, read_rgb
+from unisal.data.pictures import displayed_size, read_rgb, read_rgb_image
 from unisal.data.transforms import normalise, resize_rgb, to_density
 
 
@@ -48,7 +48,7 @@ class ImageDataset(SaliencyDataset):
         return displayed_size(self.images[index])
 
     def read_input(self, index: int, number: int = 1) -> Tensor:
-        return normalise(resize_rgb(read_rgb(self.images[index]), self.input_size(index)))
+        return normalise(resize_rgb(read_rgb_image(self.images[index]), self.input_size(index)))
 
     def item_with_maps(
         self,

@@ -37,9 +37,14 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         UserError: the file is no picture, is damaged or cut off, or is of a kind (32-bit float,
             Lab, ...) that has no single right conversion.
     """
+    return np.array(read_rgb_image(path))
+
+
+def read_rgb_image(path: Path) -> Image.Image:
+    """As `read_rgb`, as a PIL image: to make a smaller one of it takes no further copies."""
     with _open(path) as image:
         try:
-            return to_rgb(image)
+            return _to_rgb_image(image)
         except UserError as error:
             raise UserError(f"{path} {error}") from None
         except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -48,13 +53,19 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """A PIL image -> `[H, W, 3] uint8`, see `read_rgb`."""
-    image = ImageOps.exif_transpose(image)
+    return np.array(_to_rgb_image(image))
+
+
+def _to_rgb_image(image: Image.Image) -> Image.Image:
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN_BIT_MODES:
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > MAX_16_BIT:
             raise UserError("holds 32-bit integers; only 8 and 16 bits per channel can be read")
         eight_bit = np.rint(grey / (MAX_16_BIT / 255)).astype(np.uint8)
-        return np.repeat(eight_bit[:, :, None], 3, axis=2)
+        return Image.fromarray(eight_bit).convert("RGB")
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr"):
         raise UserError(
             f"is of mode {image.mode!r}, which cannot be converted to RGB unambiguously"
@@ -63,7 +74,7 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_grey(path: Path) -> NDArray[np.float32]:

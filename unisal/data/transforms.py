@@ -51,13 +51,14 @@ def optimal_input_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def resize_rgb(
-    rgb: NDArray[np.uint8], size: tuple[int, int], box: Box | None = None
+    rgb: NDArray[np.uint8] | Image.Image, size: tuple[int, int], box: Box | None = None
 ) -> NDArray[np.uint8]:
-    """Antialiased Lanczos resize of `[H, W, 3] uint8`, or of the box in it, to `size` (h, w)."""
-    if box is None and rgb.shape[:2] == tuple(size):
-        return rgb
-    lanczos = Image.Resampling.LANCZOS
-    return np.asarray(Image.fromarray(rgb).resize((size[1], size[0]), lanczos, box))
+    """Antialiased Lanczos resize of a picture `[H, W, 3] uint8` or a PIL image of mode RGB, or of
+    the box in it, to `size` (h, w)."""
+    image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
+    if box is None and (image.height, image.width) == tuple(size):
+        return np.asarray(rgb)
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.LANCZOS, box))
 
 
 def resize_map(

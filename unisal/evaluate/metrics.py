@@ -65,8 +65,9 @@ def nss(density: Map, fixations: FixationMap) -> float:
     fixated = _fixated(fixations)
     if low == high or not fixated.any():
         return UNDEFINED
-    p = density.astype(np.float64)
-    return float((p[fixated].mean() - p.mean()) / p.std(ddof=1))
+    above_mean = _from_mean(density)
+    std = math.sqrt(_dot(above_mean, above_mean) / (density.size - 1))
+    return float(above_mean[fixated].mean() / std) if std else UNDEFINED
 
 
 def cc(density: Map, target: Map) -> float:
@@ -75,10 +76,9 @@ def cc(density: Map, target: Map) -> float:
     ranges = _range("density", density), _range("target", target)
     if any(low == high for low, high in ranges):
         return UNDEFINED
-    p = density.astype(np.float64) - density.mean(dtype=np.float64)
-    t = target.astype(np.float64) - target.mean(dtype=np.float64)
-    norm = np.sqrt((p * p).sum() * (t * t).sum())
-    return float((p * t).sum() / norm)
+    p, t = _from_mean(density), _from_mean(target)
+    norm = math.sqrt(_dot(p, p)) * math.sqrt(_dot(t, t))
+    return _dot(p, t) / norm if norm else UNDEFINED
 
 
 def sim(density: Map, target: Map) -> float:
@@ -89,12 +89,12 @@ def sim(density: Map, target: Map) -> float:
     _check_shapes(density=density, target=target)
     _range("density", density)
     _range("target", target)
-    p = density.astype(np.float64)
-    t = target.astype(np.float64)
-    total_p, total_t = p.sum(), t.sum()
+    total_p, total_t = (x.sum(dtype=np.float64) for x in (density, target))
     if total_p == 0 or total_t == 0:
         return UNDEFINED
-    return float(np.minimum(p / total_p, t / total_t).sum())
+    p = np.divide(density, total_p, dtype=np.float64)
+    t = np.divide(target, total_t, dtype=np.float64)
+    return float(np.minimum(p, t, out=p).sum())
 
 
 def information_gain(log_density: Map, baseline_log_density: Map, fixations: FixationMap) -> float:
@@ -206,6 +206,16 @@ def auc_shuffled(
         return _expected_shuffled_auc(fixated, others, steps.size)
     rng = np.random.RandomState(0) if rng is None else rng
     return _mean_shuffled_auc(fixated, others, steps.size, n_splits, rng)
+
+
+def _from_mean(values: Map) -> NDArray[np.float64]:
+    """-> by how much each value is above the mean."""
+    return np.subtract(values, values.mean(dtype=np.float64), dtype=np.float64)
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """-> the sum of the products. Not BLAS, whose threads would get in the way of ours."""
+    return float(np.einsum("...i,...i->...", a, b).sum())  # row by row: less rounding
 
 
 def is_constant(density: Map) -> bool:

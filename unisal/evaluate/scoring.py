@@ -175,10 +175,15 @@ def network_predictions(
     lengths = dataset.lengths()
     chosen = range(len(lengths)) if chosen is None else chosen
     if not isinstance(dataset, VideoDataset):
-        inputs = in_threads(dataset.read_input, chosen, ahead=READ_AHEAD)
-        for index, frame in zip(chosen, inputs, strict=True):
-            y = engine.images(frame[None], dataset.target_size(index), domain)[0]
-            yield index, 1, _finite(y, dataset.title(index))
+
+        def predict(index: int) -> LogDensity:
+            frame = dataset.read_input(index)
+            size = dataset.target_size(index)
+            y = engine.images(frame[None], size, domain, side_by_side=True)[0]
+            return _finite(y, dataset.title(index))
+
+        predicted_images = in_threads(predict, chosen, engine.workers)
+        yield from ((i, 1, y) for i, y in zip(chosen, predicted_images, strict=True))
         return
     step = dataset.frame_modulo
     for index in chosen:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +65,13 @@ class Engine:
         on_cpu = self.device.type == "cpu"
         return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
+    @property
+    def helpers(self) -> int:
+        """How many threads to read a video's frames in while the network runs, and as many to
+        write maps in. On the CPU the network needs most of the time, and each thread memory."""
+        on_cpu = self.device.type == "cpu"
+        return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
+
     def domain(self, name: str) -> str:
         """-> the network's domain of that name, or its first one with a warning."""
         if name in self.model.sources:
@@ -73,24 +81,33 @@ class Engine:
         return first
 
     @torch.inference_mode()
-    def images(self, frames: Tensor, target_size: tuple[int, int], domain: str) -> Tensor:
+    def images(
+        self,
+        frames: Tensor,
+        target_size: tuple[int, int],
+        domain: str,
+        side_by_side: bool = False,
+    ) -> Tensor:
         """Predict unrelated images.
 
         Args:
             frames: `[n, 3, H, W] float32`, ImageNet-normalised, H and W multiples of 32.
             target_size: (h, w) of the predictions.
             domain: whose modules to use, one of the network's sources.
+            side_by_side: `workers` threads call this at the same time.
 
         Returns:
             Log-densities `[n, h, w] float32` on the CPU; exp sums to 1 per image.
         """
-        maps = self.image_maps(frames, domain)
+        maps = self.image_maps(frames, domain, side_by_side)
+        if self.device.type == "cpu":
+            return torch.from_numpy(np.stack([log_density(y.numpy(), target_size) for y in maps]))
         return torch.stack([self._log_density(y, target_size) for y in maps])
 
     @torch.inference_mode()
-    def image_maps(self, frames: Tensor, domain: str) -> Tensor:
+    def image_maps(self, frames: Tensor, domain: str, side_by_side: bool = False) -> Tensor:
         """As `images`, but -> the maps before resize and softmax `[n, H, W]`, where they are."""
-        maps, _ = self._runtime.logits(frames.unsqueeze(1), None, domain, static=True)
+        maps, _ = self._runtime.logits([[x] for x in frames], None, domain, True, side_by_side)
         return maps[:, 0]
 
     def video(
@@ -127,9 +144,16 @@ class Engine:
         self, frames: Iterable[Tensor], domain: str, step: int, chunk: int = CHUNK
     ) -> Iterator[Tensor]:
         """As `video`, but yields the maps before resize and softmax `[H, W]`, where they are."""
-        chunk = max(1, min(chunk, self.max_frames // step))
         remaining = iter(frames)
         states: list[Tensor | None] = [None] * step
+        if not self._runtime.gains_by_batches:
+            for position, frame in enumerate(remaining):
+                row = position % step
+                state = states[row : row + 1]
+                yield from self._advance([frame], state, domain)
+                states[row : row + 1] = state
+            return
+        chunk = max(1, min(chunk, self.max_frames // step))
         while taken := list(islice(remaining, step * chunk)):
             yield from self._advance(taken, states, domain)
 
@@ -186,18 +210,17 @@ class Engine:
     @torch.inference_mode()
     def _advance(
         self, frames: Sequence[Tensor], states: list[Tensor | None], domain: str
-    ) -> Tensor:
-        """-> the maps `[n, H, W]` of the next n frames, in their order; `states` go on in place."""
+    ) -> list[Tensor]:
+        """-> the maps `[H, W]` of the next frames, in their order; `states` go on in place."""
         step = len(states)
-        maps = torch.empty(len(frames), *frames[0].shape[1:], device=self.device)
+        maps: list[Tensor] = [torch.empty(0)] * len(frames)
         static = domain in STATIC_DOMAINS
         for rows in self._calls(len(frames), step):
-            sequences = [torch.stack(list(frames[row::step])) for row in rows]
-            x = torch.stack(sequences)  # [rows, T, 3, H, W]
+            sequences = [frames[row::step] for row in rows]
             before = _joined([states[row] for row in rows])
-            y, after = self._runtime.logits(x, before, domain, static)
+            y, after = self._runtime.logits(sequences, before, domain, static)
             for i, row in enumerate(rows):
-                maps[row::step] = y[i]
+                maps[row::step] = y[i].unbind()
                 states[row] = None if after is None else after[i : i + 1]
         return maps
 

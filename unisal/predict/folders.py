@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from unisal.config import examples_dir
-from unisal.data.pictures import list_pictures, picture_size, read_rgb
+from unisal.data.pictures import displayed_size, list_pictures, read_rgb, read_rgb_image
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
 from unisal.predict.maps import relative_density
@@ -30,8 +29,6 @@ EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
 READ_AHEAD = 4
 """Frames of a video that are read before the network wants them, and maps that wait for writing."""
-EXIF_ORIENTATION, TURNED = 0x0112, range(5, 9)
-"""Where a picture file says how it is to be turned, and what means by a right angle."""
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +164,8 @@ def predict_video(
     """
     kind, window, engine = find_source(source), smoothing_window(smooth_method), predictor.engine
     domain = engine.domain(domain or kind.domain)
-    size = shown_size(frames[0])
-    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.workers)
+    size = displayed_size(frames[0])
+    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.helpers)
     found: Iterator[NDArray[np.float32]]
     if window == 1:  # of a picture's size only when it is written: that saves time and memory
         found = (y.cpu().numpy() for y in engine.video_maps(inputs, domain, kind.frame_step))
@@ -185,7 +182,7 @@ def predict_video(
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
 
     with tqdm(total=len(frames), desc=folder.name, unit="frame", disable=None) as bar:
-        for _ in in_threads(write, zip(frames, found, strict=True), engine.workers, READ_AHEAD):
+        for _ in in_threads(write, zip(frames, found, strict=True), engine.helpers, READ_AHEAD):
             bar.update()
     _say_done(folder, len(frames), overlay)
 
@@ -196,10 +193,10 @@ def _read_inputs(
     """Read a video's frames for the network, a few in advance in threads of their own."""
 
     def read(path: Path) -> Tensor:
-        rgb = read_rgb(path)
-        if rgb.shape[:2] != size:
+        image = read_rgb_image(path)
+        if (image.height, image.width) != size:
             raise UserError(f"{path} has another size than its header says")
-        return prepare(rgb, input_size)
+        return prepare(image, input_size)
 
     return in_threads(read, frames, workers, READ_AHEAD)
 
@@ -215,26 +212,13 @@ def check_frames(frames: Sequence[Path]) -> None:
     Raises:
         UserError: one is no picture, or has another size than the first one; names it.
     """
-    first = shown_size(frames[0])
+    first = displayed_size(frames[0])
     for path in frames[1:]:
-        if (size := shown_size(path)) != first:
+        if (size := displayed_size(path)) != first:
             raise UserError(
                 f"{path} is {size[0]} x {size[1]} pixels, the first frame {frames[0].name} "
                 f"{first[0]} x {first[1]} (height x width); all of a video have to be alike"
             )
-
-
-def shown_size(path: Path) -> tuple[int, int]:
-    """-> (height, width) that `read_rgb` will give, from the file's header alone."""
-    height, width = picture_size(path)
-    with Image.open(path) as image:
-        if "exif" not in image.info:  # of a PNG file, PIL would decode all pixels to look further
-            return height, width
-        try:
-            turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise UserError(f"{path} is damaged or cut off: {error}") from None
-    return (width, height) if turned else (height, width)
 
 
 def predict_pictures(
@@ -247,17 +231,18 @@ def predict_pictures(
 
     def predict(path: Path) -> UserError | None:
         try:
-            rgb = read_rgb(path)
+            image = read_rgb_image(path)
         except UserError as error:
             return error
-        size = rgb.shape[0], rgb.shape[1]
-        x = prepare(rgb, optimal_input_size(size))
-        y = engine.image_maps(x[None], domain)[0].cpu().numpy()
+        size = image.height, image.width
+        x = prepare(image, optimal_input_size(size))
+        y = engine.image_maps(x[None], domain, side_by_side=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
         density = relative_density(y, size)
         write_map(folder / MAPS / path.name, density)
         if overlay:
-            write_overlay(folder / OVERLAYS / path.name, draw_overlay(rgb, density))
+            overlaid = draw_overlay(np.asarray(image), density)
+            write_overlay(folder / OVERLAYS / path.name, overlaid)
         return None
 
     failed = []

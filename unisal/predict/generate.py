@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from unisal.config import load_json, pred_dir, run_dir, save_json, train_dir
@@ -275,24 +274,25 @@ def _predict_videos(
 def _predict_images(
     job: Job, engine: Engine, domain: str, images: Sequence[int], bar: tqdm[NoReturn]
 ) -> list[int]:
-    """Predict images one by one -> those that are faulty."""
+    """Predict images in threads of their own -> those that are faulty."""
     dataset = job.dataset
     failed = []
 
-    def read(index: int) -> tuple[Tensor, Size] | UserError:
+    def predict(index: int) -> LogDensity | UserError:
         try:
-            return dataset.read_input(index), dataset.frame_size(index)
+            frame, size = dataset.read_input(index), dataset.frame_size(index)
         except UserError as error:
             return error
+        return engine.images(frame[None], size, domain, side_by_side=True)[0].numpy()
 
     def predictions() -> Iterator[tuple[Path, LogDensity]]:
-        for index, given in zip(images, in_threads(read, images, ahead=READ_AHEAD), strict=True):
-            if isinstance(given, UserError):
+        results = in_threads(predict, images, engine.workers)
+        for index, result in zip(images, results, strict=True):
+            if isinstance(result, UserError):
                 failed.append(index)
-                log.error("%s", given)
+                log.error("%s", result)
             else:
-                frame, size = given
-                yield job.maps(index)[0], engine.images(frame[None], size, domain)[0].numpy()
+                yield job.maps(index)[0], result
 
     _write_all(job, predictions(), bar)
     return failed

@@ -19,7 +19,7 @@ import onnx
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -33,7 +33,7 @@ MAP, NEXT_STATE = "map", "next_state"
 """Names of the inputs `[1, 3, H, W]`, `[1, n, H/32, W/32]`, `[1, C, H/32, W/32]` and of the outputs
 `[1, 1, H, W]` and `[1, C, H/32, W/32]`. There are no priors and no states where the network has
 none."""
-EXAMPLE_SIDES = 2, 3
+EXAMPLE_SIDES = 1, 2
 """Height and width of the example frame, in units of `STRIDE`; the graph does not depend on it."""
 
 
@@ -115,21 +115,30 @@ class Recorder(TorchFunctionMode):
         return output
 
     def graph(self, outputs: Mapping[str, Tensor]) -> onnx.ModelProto:
-        """-> the model that computes `outputs`, tensors by name, and nothing else."""
+        """-> the model that computes `outputs`, tensors by name, and nothing else. The recorder's
+        constants are given up on the way, so that they are not in memory twice."""
         results = {name: self._names[id(tensor)] for name, tensor in outputs.items()}
         nodes = needed(self.nodes, results.values())
         merge_convolutions(nodes, self.constants, keep=set(results.values()))
         nodes += [Node("Identity", [value], name) for name, value in results.items()]
         used = {name for node in nodes for name in node.inputs}
-        graph = helper.make_graph(
-            [helper.make_node(n.op, n.inputs, [n.output], n.output, **n.attributes) for n in nodes],
-            "UNISAL",
-            [_describe(name, x) for name, x in self.inputs.items() if name in used],
-            [_describe(name, x) for name, x in outputs.items()],
-            [numpy_helper.from_array(v, k) for k, v in self.constants.items() if k in used],
+        opset = helper.make_opsetid("", OPSET)
+        model = onnx.ModelProto(ir_version=IR_VERSION, opset_import=[opset])
+        graph = model.graph
+        graph.name = "UNISAL"
+        graph.node.extend(
+            helper.make_node(n.op, n.inputs, [n.output], n.output, **n.attributes) for n in nodes
         )
-        opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        graph.input.extend(_describe(name, x) for name, x in self.inputs.items() if name in used)
+        graph.output.extend(_describe(name, x) for name, x in outputs.items())
+        for name in list(self.constants):
+            value = self.constants.pop(name)
+            if name in used:
+                kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+                graph.initializer.add(
+                    name=name, dims=value.shape, data_type=kind, raw_data=value.tobytes()
+                )
+        return model
 
     def _call(self, tensor: Tensor, name: str) -> None:
         self._names[id(tensor)] = name
@@ -139,8 +148,8 @@ class Recorder(TorchFunctionMode):
         if operand is None or isinstance(operand, str):
             return operand or ""
         if id(operand) not in self._names:
-            value = operand.detach().numpy() if isinstance(operand, Tensor) else operand
-            array = np.array(value, np.float32 if np.asarray(value).dtype.kind == "f" else np.int64)
+            value = np.asarray(operand.detach() if isinstance(operand, Tensor) else operand)
+            array = value.astype(np.float32 if value.dtype.kind == "f" else np.int64, copy=False)
             name = f"constant_{len(self.constants)}"
             self.constants[name] = array
             return name

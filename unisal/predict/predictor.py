@@ -272,8 +272,9 @@ class Predictor:
             yield self.engine.features(x, domain, states[position % step], target_size)
 
 
-def prepare(rgb: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
-    """A picture `[H, W, 3] uint8` -> what the network takes, `[3, *input_size] float32`."""
+def prepare(rgb: NDArray[np.uint8] | Image.Image, input_size: tuple[int, int]) -> Tensor:
+    """A picture `[H, W, 3] uint8` or a PIL image of mode RGB -> what the network takes,
+    `[3, *input_size] float32`."""
     return normalise(resize_rgb(rgb, input_size))
 
 

@@ -20,7 +20,8 @@ def to_grey_levels(density: NDArray[np.float32]) -> NDArray[np.uint8]:
     """`uint8(p / max(p) * 255)`: a density `[H, W]` as a grey picture, its peak white."""
     peak = density.max()
     relative = density if peak == 1 else density / peak
-    return (relative * 255).astype(np.uint8)
+    levels = np.empty(density.shape, np.uint8)
+    return np.multiply(relative, np.float32(255), out=levels, casting="unsafe")
 
 
 def to_16_bit_grey_levels(density: NDArray[np.float32]) -> NDArray[np.uint16]:
