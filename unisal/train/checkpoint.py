@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
     """Write a plain state dict."""
-    write_atomically(path, lambda temporary: torch.save(model.state_dict(), temporary))
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
 def save_best(folder: Path, model: torch.nn.Module, epoch: int, val_loss: float) -> None:

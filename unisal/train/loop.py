@@ -12,13 +12,14 @@ from tqdm import tqdm
 from unisal.data import DATASETS, Batch
 from unisal.data.samplers import interleave, skip_batches
 from unisal.device import pick_device
+from unisal.memory import keep_freed_memory
 from unisal.model import UNISAL
 from unisal.train import epoch as passes
 from unisal.train.averaging import WeightAverage
 from unisal.train.config import TrainerConfig
 from unisal.train.interrupt import DeferredInterrupt
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
-from unisal.train.setup import domains, make_datasets, make_loaders, make_model
+from unisal.train.setup import domains, make_datasets, make_loaders, make_model, place_model
 from unisal.train.tracking import Scalars
 
 
@@ -38,9 +39,11 @@ class EpochLoop:
         """`goes_on`: the state of a checkpoint will be loaded; no other weights are read."""
         self.cfg, self.folder = cfg, folder
         self.device = pick_device(cfg.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.datasets = {phase: make_datasets(cfg, phase) for phase in ("train", "valid")}
         torch.manual_seed(cfg.seed)
-        self.model = make_model(cfg, goes_on).to(self.device)
+        self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
         self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
         self.epoch, self.step = 0, 0

@@ -1,0 +1,152 @@
+"""The benchmarks run, and their two sides compute the same. Their times are not tested."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import PROJECT
+
+from benchmarks import all as whole_table
+from benchmarks import folders, limits, network, scoring, startup, training
+from benchmarks.case import Case, measure, print_rows
+from benchmarks.limits import Machine, Work, count_calls, count_graph
+from unisal.evaluate.frames import METRICS
+from unisal.predict.graph import export_graph
+
+MACHINE = Machine(1e9, 1e9)
+SMALL = 64, 96
+
+
+@pytest.mark.parametrize(
+    "case", [network.VideoClip(SMALL, 3), network.OneImage(SMALL)], ids=lambda c: c.what
+)
+def test_the_networks_agree(case):
+    plain, ours = case.plain(), torch.stack(case.ours())
+    assert plain.shape == ours.shape == (case.items, *SMALL)
+    torch.testing.assert_close(ours, plain, atol=1e-4, rtol=0)
+
+
+def test_the_folders_agree():
+    case = folders.FolderCase((70, 120), 7)
+    plain, ours = case.plain(), case.ours()
+    names = sorted(path.name for path in plain.iterdir())
+    assert names == sorted(path.name for path in ours.iterdir()) and len(names) == 7
+    for name in names:
+        one, other = (np.asarray(Image.open(f / name)).astype(int) for f in (plain, ours))
+        assert one.shape == (70, 120) and np.abs(one - other).max() <= 3
+        assert np.mean(one != other) < 0.05
+    root = case.root
+    case.close()
+    assert not root.exists()
+
+
+def test_the_scores_agree(monkeypatch):
+    monkeypatch.setenv("SALICON_DATA_DIR", "nowhere")  # set back afterwards
+    case = scoring.Scoring(12, (48, 64))
+    plain, ours = case.plain(), case.ours()
+    case.close()
+    assert plain.shape == ours.shape == (12, len(METRICS))
+    np.testing.assert_allclose(ours, plain, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [training.ImageStep, training.VideoStep])
+def test_the_gradients_agree(kind):
+    case = kind(size=SMALL, target_size=SMALL, batch=2, time=1 if kind.domain == "SALICON" else 2)
+    case.to_float64()
+    plain, ours = case.plain(), case.ours()
+    assert set(plain) == set(ours) and len(plain) > 150
+    assert training.distance(ours, plain) < 1e-9
+    off = {name: 1.01 * gradient for name, gradient in plain.items()}
+    assert training.distance(off, plain) == pytest.approx(0.01)
+
+
+class Sum(Case):
+    """A case that takes no time: what is printed of one."""
+
+    what, wanted, items, rounds = "a sum", "1 times", 2, 1
+
+    def __init__(self):
+        self.turns = []
+
+    def plain(self):
+        self.turns.append("plain")
+        return 3
+
+    def ours(self):
+        self.turns.append("ours")
+        return 5
+
+    def difference(self, plain, ours):
+        return f"{ours - plain} more"
+
+
+def test_a_row_says_what_was_measured(capsys):
+    now = iter(np.arange(0, 100, 0.5))
+    case = Sum()
+    row = measure(case, MACHINE, memory=False, clock=lambda: next(now))
+    assert case.turns[:4] == ["plain", "ours", "plain", "ours"]
+    print_rows([row])
+    head, line, cells = (
+        [cell.strip() for cell in text.strip("|").split("|")]
+        for text in capsys.readouterr().out.splitlines()
+    )
+    assert set(line) == {"---"} and len(head) == len(line) == len(cells)
+    assert cells[:6] == ["a sum", "1 times", "1.0 times", *["250.0 ms/frame"] * 2, "2 more"]
+
+
+def test_memory_is_that_of_a_process_which_does_one_side():
+    few = network.OneImage(SMALL).peak_memory()
+    plain, ours = (float(n) for n in re.fullmatch(r"(\d+) MB plain, (\d+) MB ours", few).groups())
+    assert 100 < plain < 2000 and 100 < ours < 2000
+
+
+def test_the_work_is_counted():
+    x, weight = torch.ones(2, 6, 10, 8), torch.ones(8, 3, 3, 3)
+    work = count_calls(lambda: torch.nn.functional.conv2d(x, weight, padding=1, groups=2))
+    assert work == Work(2 * 8 * 80 * 27, 4 * (2 * 6 * 80 + 8 * 27 + 2 * 8 * 80))
+    assert MACHINE.share(Work(5e8, 1e8), 1.0) == "50% of multiply-adds, 10% of copying"
+    assert all(rate > 1e7 for rate in limits.measure_machine())
+
+
+def test_the_networks_work_is_that_of_the_plain_calls():
+    case = network.OneImage(SMALL)
+    sides = {"frame_height": 64, "frame_width": 96, "priors_height": 2, "priors_width": 3}
+    graph = count_graph(export_graph(case.model, "SALICON", True), sides)
+    calls = count_calls(lambda: case.model.logits(case.frames[None], source="SALICON", static=True))
+    # In the graph the last two convolutions are one.
+    assert 0.9 * calls.multiply_adds < graph.multiply_adds < calls.multiply_adds
+
+
+def test_the_whole_table_has_every_program(capsys, monkeypatch):
+    modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
+    helpers = {"__init__", "all", "case", "timing", "limits", "metrics", "stream_latency"}
+    assert modules - helpers == {"network", "folders", "scoring", "training", "startup"}
+    for module in (network, folders, scoring, training):
+        monkeypatch.setattr(module, "cases", lambda: [Sum()])
+    monkeypatch.setattr(
+        whole_table, "measure", lambda case, machine: measure(case, machine, 1, False)
+    )
+    monkeypatch.setattr(startup, "main", lambda: print("startup"))
+    whole_table.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| a sum |") for line in lines) == 4
+    assert lines[-1] == "startup" and "copied per second" in lines[0]
+
+
+def test_starting_loads_no_torch(capsys):
+    startup.main(rounds=1)
+    assert capsys.readouterr().out.count("without torch (") == 2
+    assert startup.loads_torch([*startup.COMMANDS["`import unisal`"][:2], "import torch"])
+
+
+def test_a_benchmark_runs_as_a_program():
+    command = [sys.executable, "-m", "benchmarks.startup"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "without torch" in done.stdout, done.stderr
