@@ -84,7 +84,8 @@ class TrainingCase(Case):
     def plain(self) -> Gradients:
         trained = dict(self.model.named_parameters())
         state = {
-            k: v.detach().clone().requires_grad_(k in trained)
+            # Laid out as usual: our layout would make the plain computation slower.
+            k: v.detach().clone(memory_format=torch.contiguous_format).requires_grad_(k in trained)
             for k, v in self.model.state_dict().items()
         }
         plain = plain_module("plain_network")

@@ -15,6 +15,7 @@ from PIL import Image
 from plain_network import PlainNetwork
 from support import PROJECT, lively_network, run_command, write_photo, write_run
 
+import unisal
 from unisal.errors import UserError
 from unisal.model import SOURCES, UNISAL
 from unisal.predict import graph, runtime
@@ -22,6 +23,7 @@ from unisal.predict.engine import Engine
 from unisal.predict.predictor import Predictor, load_model
 from unisal.predict.runtime import OnnxRuntime, TorchRuntime, pick_runtime
 from unisal.predict.writer import to_grey_levels
+from unisal.threads import in_threads
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -269,11 +271,21 @@ def test_onnx_runtime_takes_float32_on_the_cpu_alone():
         pick_runtime("onnx", lively_network().double(), CPU)
 
 
+def test_a_predictor_can_be_told_which():
+    model = lively_network()
+    assert isinstance(Predictor(model, "cpu", runtime="torch").engine._runtime, TorchRuntime)
+    assert isinstance(unisal.load(device="cpu", runtime="torch").engine._runtime, TorchRuntime)
+    with pytest.raises(UserError, match="runtime is 'tensorrt'"):
+        unisal.load(device="cpu", runtime="tensorrt")
+
+
 # ---- bfloat16 -----------------------------------------------------------------------------
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
     monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx2", "avx512f"})
     with pytest.raises(UserError, match="no instructions for bfloat16"):
         Engine(lively_network(), "cpu", precision="bf16")
+    with pytest.raises(UserError, match="no instructions for bfloat16"):
+        unisal.load(device="cpu", precision="bf16")
 
 
 def test_bfloat16_is_near(shipped, monkeypatch):
@@ -290,6 +302,18 @@ def test_bfloat16_is_near(shipped, monkeypatch):
 
 
 # ---- threads ------------------------------------------------------------------------------
+def test_calls_side_by_side_give_the_same():
+    model = lively_network()
+    engine, frames = Engine(model, "cpu"), clip(1, 6, 64, 96)[0]
+    expected = engine.images(frames, (64, 96), "SALICON")
+    predict = lambda x: engine.images(x[None], (64, 96), "SALICON", side_by_side=True)[0]  # noqa: E731
+    for _ in range(3):
+        ours = list(in_threads(predict, frames, workers=4, ahead=6))
+        torch.testing.assert_close(torch.stack(ours), expected, atol=TOLERANCE, rtol=0)
+    threads = [kind[-1] for kind in engine._runtime._sessions]
+    assert sorted(threads) == sorted({1, torch.get_num_threads()})
+
+
 THREADS = """
 import os, sys, torch
 sys.path[:0] = sys.argv[1:3]

@@ -42,7 +42,11 @@ STREAM_RATE = 30
 
 
 def load(
-    train_id: str | None = PRETRAINED, device: str = "auto", fine_tuned: bool = False
+    train_id: str | None = PRETRAINED,
+    device: str = "auto",
+    fine_tuned: bool = False,
+    precision: str = "fp32",
+    runtime: str = "auto",
 ) -> Predictor:
     """Load the network of a run.
 
@@ -50,11 +54,13 @@ def load(
         train_id: name of the run's folder in `training_runs/` or `$TRAIN_DIR`.
         device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", ...
         fine_tuned: prefer the weights fine-tuned on MIT1003, where the run has them.
+        precision, runtime: see `Predictor`.
 
     Raises:
-        UserError: no such run (lists those there are), no or broken weights, no such device.
+        UserError: no such run (lists those there are), no or broken weights, no such device or
+            runtime, a precision that it cannot compute in.
     """
-    return Predictor(load_model(train_id, fine_tuned), device)
+    return Predictor(load_model(train_id, fine_tuned), device, precision, runtime)
 
 
 def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> UNISAL:
@@ -73,10 +79,15 @@ class Predictor:
     Args:
         model: a network with its weights, see `load`.
         device: where to run it.
+        precision: "fp32", or "bf16": PyTorch computes in bfloat16 where its autocast thinks that
+            safe. Faster on processors that have instructions for it; other ones refuse it.
+        runtime: "auto", the fastest one that gives the same numbers; "torch" or "onnx".
     """
 
-    def __init__(self, model: UNISAL, device: str = "auto") -> None:
-        self.engine = Engine(model, device)
+    def __init__(
+        self, model: UNISAL, device: str = "auto", precision: str = "fp32", runtime: str = "auto"
+    ) -> None:
+        self.engine = Engine(model, device, precision=precision, runtime=runtime)
 
     def image(
         self, picture: Picture, log: bool = False, domain: str = IMAGE_DOMAIN
