@@ -208,6 +208,11 @@ def auc_shuffled(
     return _mean_shuffled_auc(fixated, others, steps.size, n_splits, rng)
 
 
+def is_constant(density: Map) -> bool:
+    """Whether all values are the same. Its standard deviation need not be 0: rounding."""
+    return bool(density.min() == density.max())
+
+
 def _from_mean(values: Map) -> NDArray[np.float64]:
     """-> by how much each value is above the mean."""
     return np.subtract(values, values.mean(dtype=np.float64), dtype=np.float64)
@@ -216,11 +221,6 @@ def _from_mean(values: Map) -> NDArray[np.float64]:
 def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """-> the sum of the products. Not BLAS, whose threads would get in the way of ours."""
     return float(np.einsum("...i,...i->...", a, b).sum())  # row by row: less rounding
-
-
-def is_constant(density: Map) -> bool:
-    """Whether all values are the same. Its standard deviation need not be 0: rounding."""
-    return bool(density.min() == density.max())
 
 
 def _mean_shuffled_auc(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from itertools import islice
 
 import numpy as np
@@ -66,7 +67,7 @@ class Engine:
         return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
-    def helpers(self) -> int:
+    def video_workers(self) -> int:
         """How many threads to read a video's frames in while the network runs, and as many to
         write maps in. On the CPU the network needs most of the time, and each thread memory."""
         on_cpu = self.device.type == "cpu"
@@ -100,14 +101,16 @@ class Engine:
             Log-densities `[n, h, w] float32` on the CPU; exp sums to 1 per image.
         """
         maps = self.image_maps(frames, domain, side_by_side)
-        if self.device.type == "cpu":
-            return torch.from_numpy(np.stack([log_density(y.numpy(), target_size) for y in maps]))
-        return torch.stack([self._log_density(y, target_size) for y in maps])
+        # Not with PyTorch: its threads would spin for a while beside those of other calls.
+        stacked = np.stack([self._log_density(y, target_size).numpy() for y in maps])
+        return torch.from_numpy(stacked)
 
     @torch.inference_mode()
     def image_maps(self, frames: Tensor, domain: str, side_by_side: bool = False) -> Tensor:
         """As `images`, but -> the maps before resize and softmax `[n, H, W]`, where they are."""
-        maps, _ = self._runtime.logits([[x] for x in frames], None, domain, True, side_by_side)
+        maps, _ = self._runtime.logits(
+            [[x] for x in frames], None, domain, static=True, side_by_side=side_by_side
+        )
         return maps[:, 0]
 
     def video(
@@ -144,18 +147,14 @@ class Engine:
         self, frames: Iterable[Tensor], domain: str, step: int, chunk: int = CHUNK
     ) -> Iterator[Tensor]:
         """As `video`, but yields the maps before resize and softmax `[H, W]`, where they are."""
-        remaining = iter(frames)
-        states: list[Tensor | None] = [None] * step
+        at_once = step * max(1, min(chunk, self.max_frames // step))
         if not self._runtime.gains_by_batches:
-            for position, frame in enumerate(remaining):
-                row = position % step
-                state = states[row : row + 1]
-                yield from self._advance([frame], state, domain)
-                states[row : row + 1] = state
-            return
-        chunk = max(1, min(chunk, self.max_frames // step))
-        while taken := list(islice(remaining, step * chunk)):
+            at_once = 1
+        remaining = iter(frames)
+        states: deque[Tensor | None] = deque([None] * step)
+        while taken := list(islice(remaining, at_once)):
             yield from self._advance(taken, states, domain)
+            states.rotate(-len(taken))  # the first one is that of the next frame
 
     def step(
         self,
@@ -209,7 +208,7 @@ class Engine:
 
     @torch.inference_mode()
     def _advance(
-        self, frames: Sequence[Tensor], states: list[Tensor | None], domain: str
+        self, frames: Sequence[Tensor], states: MutableSequence[Tensor | None], domain: str
     ) -> list[Tensor]:
         """-> the maps `[H, W]` of the next frames, in their order; `states` go on in place."""
         step = len(states)

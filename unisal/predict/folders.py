@@ -165,7 +165,7 @@ def predict_video(
     kind, window, engine = find_source(source), smoothing_window(smooth_method), predictor.engine
     domain = engine.domain(domain or kind.domain)
     size = displayed_size(frames[0])
-    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.helpers)
+    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.video_workers)
     found: Iterator[NDArray[np.float32]]
     if window == 1:  # of a picture's size only when it is written: that saves time and memory
         found = (y.cpu().numpy() for y in engine.video_maps(inputs, domain, kind.frame_step))
@@ -182,7 +182,9 @@ def predict_video(
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
 
     with tqdm(total=len(frames), desc=folder.name, unit="frame", disable=None) as bar:
-        for _ in in_threads(write, zip(frames, found, strict=True), engine.helpers, READ_AHEAD):
+        for _ in in_threads(
+            write, zip(frames, found, strict=True), engine.video_workers, READ_AHEAD
+        ):
             bar.update()
     _say_done(folder, len(frames), overlay)
 

@@ -36,8 +36,6 @@ WRITERS = 2
 
 LogDensity = NDArray[np.float32]
 """`[H, W]`."""
-Size = tuple[int, int]
-"""(height, width)."""
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What runs the network: PyTorch, or on the CPU ONNX Runtime, which needs about half the time.
+"""What runs the network: PyTorch, or on the CPU ONNX Runtime, in less than 60 % of the time.
 
 Both give the same numbers but for rounding. ONNX Runtime gets the graph of `unisal.predict.graph`,
 which is made when a domain is first used (in well under a second) and made anew
