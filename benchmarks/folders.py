@@ -23,11 +23,11 @@ from benchmarks.limits import Machine, measure_machine
 from benchmarks.network import VideoClip
 from benchmarks.stream_latency import make_frames
 from benchmarks.timing import plain_network
+from unisal.commands.folders import predict_video
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
-from unisal.predict.folders import predict_video
 from unisal.predict.predictor import Predictor, load_model
-from unisal.predict.sources import SOURCES
+from unisal.predict.presets import SOURCES
 
 SOURCE = SOURCES["DHF1K"]
 FEW = 20

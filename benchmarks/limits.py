@@ -53,7 +53,7 @@ def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
     """-> the work of a frame.
 
     Args:
-        graph: as `unisal.predict.graph.export_graph` makes it.
+        graph: as `unisal.inference.graph.export_graph` makes it.
         sides: values of its symbolic sizes, `frame_height` and so on.
     """
     model = onnx.load_from_string(graph)

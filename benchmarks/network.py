@@ -18,11 +18,11 @@ from benchmarks.stream_latency import make_frames
 from benchmarks.timing import plain_network
 from unisal.data.transforms import normalise
 from unisal.errors import UserError
+from unisal.inference.engine import Engine
+from unisal.inference.graph import export_graph
+from unisal.inference.runtime import check_bf16
 from unisal.model import UNISAL
-from unisal.predict.engine import Engine
-from unisal.predict.graph import export_graph
 from unisal.predict.predictor import load_model
-from unisal.predict.runtime import check_bf16
 
 
 class NetworkCase(Case):

@@ -28,8 +28,8 @@ from unisal.data import SaliencyDataset, find_dataset
 from unisal.data.pictures import list_pictures, read_rgb
 from unisal.evaluate.frames import METRICS, SPLITS_STREAM, OtherFixations, ScoringOptions
 from unisal.evaluate.scoring import score_dataset
+from unisal.inference.engine import Engine
 from unisal.model import UNISAL
-from unisal.predict.engine import Engine
 from unisal.predict.predictor import load_model, prepare
 
 SIZE = 480, 640

@@ -17,7 +17,7 @@ from benchmarks import folders, limits, network, scoring, startup, training
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
 from unisal.evaluate.frames import METRICS
-from unisal.predict.graph import export_graph
+from unisal.inference.graph import export_graph
 
 MACHINE = Machine(1e9, 1e9)
 SMALL = 64, 96

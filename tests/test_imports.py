@@ -105,13 +105,18 @@ def test_no_import_has_a_side_effect(tmp_path):
 
 
 def test_the_walk_finds_the_modules():
-    assert {"unisal", "unisal.cli", "unisal.predict.engine", "unisal.model.unisal"} <= set(MODULES)
+    assert {
+        "unisal",
+        "unisal.commands.cli",
+        "unisal.inference.engine",
+        "unisal.model.unisal",
+    } <= set(MODULES)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-c", "import unisal, unisal.cli, unisal.config, unisal.train.config"],
+        ["-c", "import unisal, unisal.commands.cli, unisal.config, unisal.train.config"],
         [str(PROJECT / "run.py")],
         [str(PROJECT / "run.py"), "--help"],
         [str(PROJECT / "run.py"), "train", "--help"],

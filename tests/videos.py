@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from support import PROJECT, photo
 
-from unisal.cli import main
+from unisal.commands.cli import main
 
 BITS = 8
 BAR = 8

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unisal.commands.video_files import VideoOptions, predict_videos
 from unisal.data.pictures import list_pictures, read_rgb
 from unisal.data.video_file import VideoFile
-from unisal.predict.video_files import VideoOptions, predict_videos
-from unisal.visualize.video_writer import VideoWriter
+from unisal.writing.video_writer import VideoWriter
 
 FRAMES = Path(__file__).resolve().parents[2] / "examples" / "DHF1K" / "otters" / "images"
 FPS, SIZE, GAP, QUALITY = 12, (162, 288), 6, 45

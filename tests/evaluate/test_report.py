@@ -26,7 +26,7 @@ from unisal.evaluate.scoring import (
     predict_frame,
     score_model,
 )
-from unisal.predict.engine import Engine
+from unisal.inference.engine import Engine
 from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH
 
 RUN = """mine<b onclick='x'>&amp;"quoted\""""

@@ -13,7 +13,7 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.predict import Predictor
-from unisal.predict.sources import Source
+from unisal.predict.presets import Source
 
 SIZE, INPUT_SIZE = (40, 70), (64, 96)
 SHARES = {

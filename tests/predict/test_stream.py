@@ -18,11 +18,11 @@ from support import PROJECT, lively_network, photo, run_command, write_run
 from torchvision.transforms import functional as tv
 from videos import call, decode, number_of, numbered, write_clip
 
+from unisal.commands.camera import Camera, Newest, open_camera
 from unisal.data.video_file import Frame
 from unisal.errors import UserError
 from unisal.predict import Predictor
-from unisal.predict.camera import Camera, Newest, open_camera
-from unisal.predict.sources import SOURCES, Source
+from unisal.predict.presets import SOURCES, Source
 from unisal.predict.stream import ShotCuts
 
 SIZE, INPUT_SIZE = (40, 70), (64, 96)

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as tv
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
-from unisal.predict.sources import SOURCES, Source, find_source
+from unisal.predict.presets import SOURCES, Source, find_source
 
 SIZE = (40, 70)
 TOLERANCE = 5e-5
@@ -295,7 +295,7 @@ import torch
 from support import TINY
 from unisal.model import UNISAL
 from unisal.predict import Predictor, predictor
-from unisal.predict.sources import Source
+from unisal.predict.presets import Source
 
 torch.set_num_threads(1)
 Source.input_size_for = lambda *_: (64, 96)

@@ -37,7 +37,7 @@ from unisal.evaluate.frames import (
 )
 from unisal.evaluate.report import REPORT, Predict, write_report
 from unisal.evaluate.scores import Result, Scores, table
-from unisal.predict.engine import Engine
+from unisal.inference.engine import Engine
 from unisal.predict.predictor import load_model, to_probabilities
 from unisal.threads import in_threads
 

@@ -18,18 +18,18 @@ from unisal.config import PRETRAINED, build, load_json, run_dir
 from unisal.data.pictures import read_rgb, to_rgb
 from unisal.data.transforms import normalise, optimal_input_size, resize_rgb
 from unisal.errors import UserError
+from unisal.inference.engine import Engine
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.model.weights import find_weights, load_state, read_state
-from unisal.predict.engine import Engine
-from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.predict.sources import (
+from unisal.predict.presets import (
     IMAGE_DOMAIN,
     IMAGE_SOURCE,
     VIDEO_SOURCE,
     Source,
     find_source,
 )
+from unisal.predict.smooth import median_over_time, smoothing_window
 
 if TYPE_CHECKING:
     from unisal.predict.stream import Stream

@@ -23,7 +23,7 @@ from unisal.predict.predictor import (
     prepare,
     to_probabilities,
 )
-from unisal.predict.sources import VIDEO_SOURCE, find_source
+from unisal.predict.presets import VIDEO_SOURCE, find_source
 
 BINS = 8
 """Of each colour channel in the histograms that tell shots apart."""

@@ -28,10 +28,10 @@ from support import (
 )
 from torchvision.transforms import functional as tv
 
+from unisal.commands.generate import generate_predictions
 from unisal.config import save_json
 from unisal.data import DATASETS
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.generate import generate_predictions
 
 SIZE = (24, 40)
 VIDEOS = ("DHF1K", "Hollywood", "UCFSports")

@@ -10,8 +10,8 @@ import torch
 from plain_network import PlainNetwork
 from support import lively_network
 
+from unisal.inference.engine import Engine
 from unisal.model import UNISAL
-from unisal.predict.engine import Engine
 
 SIZE = (40, 70)
 N_FRAMES = 26

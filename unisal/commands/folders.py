@@ -17,13 +17,13 @@ from unisal.config import examples_dir
 from unisal.data.pictures import displayed_size, list_pictures, read_rgb, read_rgb_image
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.maps import relative_density
+from unisal.inference.densities import relative_density
 from unisal.predict.predictor import Predictor, check_finite, load, prepare, to_probabilities
+from unisal.predict.presets import IMAGE_SOURCE, SOURCES, VIDEO_SOURCE, find_source
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.predict.sources import IMAGE_SOURCE, SOURCES, VIDEO_SOURCE, find_source
-from unisal.predict.writer import write_map, write_overlay
 from unisal.threads import in_threads
 from unisal.visualize.overlay import draw_overlay
+from unisal.writing.maps import write_map, write_overlay
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
@@ -48,7 +48,7 @@ def predict_folder(
     Args:
         folder: holds pictures, or with `is_video` the frames of one video, in sorted order.
         is_video: the pictures are one video.
-        source: what the pictures are most like, see `unisal.predict.sources`.
+        source: what the pictures are most like, see `unisal.predict.presets`.
         train_id: the run whose weights to use.
         model_domain: whose modules of the network to use, by default those for the source.
         overlay: also write the pictures with their maps over them.

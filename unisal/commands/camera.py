@@ -19,12 +19,12 @@ from tqdm import tqdm
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
 from unisal.predict.predictor import STREAM_RATE, Predictor, load
-from unisal.predict.sources import VIDEO_SOURCE, find_source
+from unisal.predict.presets import VIDEO_SOURCE, find_source
 from unisal.predict.stream import Stream, check_number
 from unisal.threads import Behind
 from unisal.visualize.overlay import draw_overlay
-from unisal.visualize.video_writer import VideoWriter, as_rate
 from unisal.visualize.window import Window
+from unisal.writing.video_writer import VideoWriter, as_rate
 
 HURRIED = ("http:", "https:")
 """URLs whose frames may come sooner than they are to be shown; others come when they are filmed."""

@@ -17,13 +17,13 @@ from support import PROJECT, lively_network, run_command, write_photo, write_run
 
 import unisal
 from unisal.errors import UserError
+from unisal.inference import graph, runtime
+from unisal.inference.engine import Engine
+from unisal.inference.runtime import OnnxRuntime, TorchRuntime, pick_runtime
 from unisal.model import SOURCES, UNISAL
-from unisal.predict import graph, runtime
-from unisal.predict.engine import Engine
 from unisal.predict.predictor import Predictor, load_model
-from unisal.predict.runtime import OnnxRuntime, TorchRuntime, pick_runtime
-from unisal.predict.writer import to_grey_levels
 from unisal.threads import in_threads
+from unisal.writing.maps import to_grey_levels
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -318,7 +318,7 @@ THREADS = """
 import os, sys, torch
 sys.path[:0] = sys.argv[1:3]
 from support import lively_network
-from unisal.predict.engine import Engine
+from unisal.inference.engine import Engine
 def running():
     return len(os.listdir("/proc/self/task"))
 model, x = lively_network(), torch.randn(1, 3, 64, 64)

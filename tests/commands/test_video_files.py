@@ -28,12 +28,12 @@ from videos import (
     write_clip,
 )
 
+from unisal.commands.video_files import VideoOptions, predict_file
 from unisal.data import video_file
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.predict import Predictor, video_files, video_outputs
-from unisal.predict.sources import Source
-from unisal.predict.video_files import VideoOptions, predict_file
+from unisal.predict.presets import Source
 from unisal.visualize.overlay import draw_overlay
 
 N = 13
@@ -524,7 +524,7 @@ import torch
 from support import TINY
 from unisal.model import UNISAL
 from unisal.predict import Predictor, video_files
-from unisal.predict.sources import Source
+from unisal.predict.presets import Source
 
 torch.set_num_threads(1)
 Source.input_size_for = lambda *_: (64, 96)

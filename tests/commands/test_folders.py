@@ -15,12 +15,12 @@ from PIL import Image
 from support import PROJECT, lively_network, photo, write_photo
 
 import unisal
+from unisal.commands import folders
 from unisal.config import save_json
 from unisal.errors import SomeFailed, UserError
-from unisal.predict import folders
-from unisal.predict.sources import Source
-from unisal.predict.writer import to_grey_levels
+from unisal.predict.presets import Source
 from unisal.visualize.overlay import draw_overlay
+from unisal.writing.maps import to_grey_levels
 
 COLOURS = 8
 """How far apart the colours of one grey level and the next may be."""

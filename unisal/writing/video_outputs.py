@@ -25,10 +25,10 @@ from PIL import Image
 from unisal.data.video_file import Frame, VideoFile, open_media, start_time
 from unisal.files import whole_file, whole_folder
 from unisal.predict.predictor import FeatureArrays
-from unisal.predict.writer import to_16_bit_grey_levels, to_grey_levels
 from unisal.visualize.overlay import draw_overlay
-from unisal.visualize.sound import Soundtrack
-from unisal.visualize.video_writer import VideoWriter
+from unisal.writing.maps import to_16_bit_grey_levels, to_grey_levels
+from unisal.writing.sound import Soundtrack
+from unisal.writing.video_writer import VideoWriter
 
 FINEST_UNIT = Fraction(1, 1_000_000)
 COARSE_UNIT = Fraction(1, 90_000)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from support import PROJECT, run_command, write_photo, write_run, write_salicon
 
-from unisal.cli import as_names, main
+from unisal.commands.cli import as_names, main
 from unisal.errors import SomeFailed, UserError
 from unisal.train.config import TrainerConfig
 

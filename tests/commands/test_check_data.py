@@ -20,10 +20,10 @@ from support import (
     write_ucfsports,
 )
 
-from unisal.cli import main
+from unisal.commands import check_data as checks
+from unisal.commands.check_data import check_data, check_source, quick_check
+from unisal.commands.cli import main
 from unisal.data import DATASETS, DHF1KDataset, SALICONDataset
-from unisal.data import check as checks
-from unisal.data.check import check_data, check_source, quick_check
 from unisal.data.listing import Picture
 from unisal.errors import SomeFailed, UserError
 

@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from unisal.commands.check_data import quick_check
 from unisal.config import load_json, pred_dir, run_dir, save_json, train_dir
 from unisal.data import DATASETS, SaliencyDataset, VideoDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
-from unisal.data.check import quick_check
 from unisal.device import pick_device
 from unisal.errors import SomeFailed, UserError
+from unisal.inference.engine import Engine
 from unisal.model.weights import FINE_TUNED, find_weights
-from unisal.predict.engine import Engine
 from unisal.predict.predictor import check_finite, load_model, to_probabilities
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.predict.writer import write_density, write_map
 from unisal.threads import in_threads
+from unisal.writing.maps import write_density, write_map
 
 READ_AHEAD = 12
 """Frames that are read before the network wants them."""

@@ -10,8 +10,8 @@ import pytest
 from support import photo
 
 from unisal.errors import UserError
-from unisal.visualize import video_writer
-from unisal.visualize.video_writer import VideoWriter, as_rate
+from unisal.writing import video_writer
+from unisal.writing.video_writer import VideoWriter, as_rate
 
 SIZE = (64, 96)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from support import write_mit1003, write_photo
 
+from unisal.commands import after_training, generate
+from unisal.commands.after_training import evaluate, sources_to_evaluate
 from unisal.data import MIT1003Dataset
 from unisal.errors import UserError
-from unisal.evaluate import after_training
-from unisal.evaluate.after_training import evaluate, sources_to_evaluate
-from unisal.predict import generate
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from support import PROJECT, photo, run_command
 
+from unisal.commands.prepare_dhf1k import find_videos, prepare_dhf1k
 from unisal.data import DHF1KDataset
-from unisal.data.prepare_dhf1k import find_videos, prepare_dhf1k
 from unisal.errors import SomeFailed, UserError
 
 SIZE = (36, 64)

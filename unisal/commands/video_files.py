@@ -27,9 +27,10 @@ from unisal.predict.predictor import (
     prepare,
     to_probabilities,
 )
+from unisal.predict.presets import VIDEO_SOURCE, Source, find_source
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.predict.sources import VIDEO_SOURCE, Source, find_source
-from unisal.predict.video_outputs import (
+from unisal.threads import Behind, drawn_ahead
+from unisal.writing.video_outputs import (
     Output,
     Prediction,
     densities_h5,
@@ -38,7 +39,6 @@ from unisal.predict.video_outputs import (
     map_pictures,
     overlay_video,
 )
-from unisal.threads import Behind, drawn_ahead
 
 OUT_FOLDER = "saliency"
 """Beside the videos, where no other folder is named."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from unisal.device import pick_device
+from unisal.inference.densities import log_density
+from unisal.inference.runtime import pick_runtime
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
-from unisal.predict.maps import log_density
-from unisal.predict.runtime import pick_runtime
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
 """Domains whose modules have seen single images only: a video's frames are images to them."""
@@ -41,7 +41,7 @@ class Engine:
         device: see `unisal.device.pick_device`.
         max_frames: of a video, per call of the network. More need more memory and are hardly
             faster; no number depends on it.
-        precision, runtime: see `unisal.predict.runtime.pick_runtime`.
+        precision, runtime: see `unisal.inference.runtime.pick_runtime`.
 
     Raises:
         UserError: an option is wrong, or not possible here.

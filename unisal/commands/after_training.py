@@ -51,7 +51,7 @@ def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> Non
     if scored:
         score_model(train_id, scored, device)
     if predicted:
-        from unisal.predict.generate import generate_predictions
+        from unisal.commands.generate import generate_predictions
 
         for source in predicted:
             print(

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from unisal.commands.folders import check_frames, read_ahead
 from unisal.config import PRETRAINED, run_dir, train_dir
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.folders import check_frames, read_ahead
 from unisal.predict.predictor import Predictor, load
-from unisal.predict.sources import IMAGE_SOURCE, VIDEO_SOURCE, find_source
-from unisal.predict.writer import write_overlay
+from unisal.predict.presets import IMAGE_SOURCE, VIDEO_SOURCE, find_source
 from unisal.visualize.panels import Panel, Size, compare, contact_sheet, side_by_side, thumbnails
-from unisal.visualize.video_writer import VideoWriter, as_rate
+from unisal.writing.maps import write_overlay
+from unisal.writing.video_writer import VideoWriter, as_rate
 
 N_PICTURES, OUT_DIRNAME, ALPHA, FPS = 12, "viz_out", 0.55, 30
 PICTURE_ROOM, VIDEO_ROOM = (1024, 1024), (640, 640)
@@ -89,7 +89,7 @@ def visualize_examples(
         out_dirname: name of the folder to write to.
         alpha: opacity of the heat maps at their maxima, 0 to 1.
         show_labels: write above the panels what they are.
-        source: what the pictures are most like, see `unisal.predict.sources`. With a source of
+        source: what the pictures are most like, see `unisal.predict.presets`. With a source of
             videos they are the frames of one.
         sheet: also write the panels of all drawn pictures in one, `contact_sheet_viz.jpg`.
         video: also write `<folder's name>_viz.mp4`: the panels of every picture, as frames.

@@ -16,9 +16,9 @@ import pytest
 import torch
 from support import run_command, write_run
 
+from unisal.commands import download
+from unisal.commands.download import BLOB_IDS, download_weights, git_blob_id
 from unisal.errors import UserError
-from unisal.model import download
-from unisal.model.download import BLOB_IDS, download_weights, git_blob_id
 from unisal.model.weights import find_weights
 from unisal.predict.predictor import load_model
 

@@ -1,8 +1,8 @@
 """What runs the network: PyTorch, or on the CPU ONNX Runtime, in less than 60 % of the time.
 
-Both give the same numbers but for rounding. ONNX Runtime gets the graph of `unisal.predict.graph`,
-which is made when a domain is first used (in well under a second) and made anew
-when the weights have changed.
+Both give the same numbers but for rounding. ONNX Runtime gets the graph of
+`unisal.inference.graph`, which is made when a domain is first used (in well under a second) and
+made anew when the weights have changed.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class OnnxRuntime:
         static: bool,
         side_by_side: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        from unisal.predict.graph import FRAME, MAP, NEXT_STATE, PRIORS, STATE
+        from unisal.inference.graph import FRAME, MAP, NEXT_STATE, PRIORS, STATE
 
         batch, steps, (_, height, width) = len(sequences), len(sequences[0]), sequences[0][0].shape
         size = height // STRIDE, width // STRIDE
@@ -228,7 +228,7 @@ class OnnxRuntime:
     def _make_session(
         self, domain: str, static: bool, threads: int
     ) -> onnxruntime.InferenceSession:
-        from unisal.predict.graph import export_graph
+        from unisal.inference.graph import export_graph
 
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -27,10 +27,10 @@ from support import (
 )
 
 import unisal
+from unisal.commands.visualize import choose, names_of, visualize_examples
 from unisal.config import save_json
 from unisal.data.pairs import Pair
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.visualize import choose, names_of, visualize_examples
 from unisal.visualize.overlay import draw_overlay
 from unisal.visualize.panels import GAP, draw_lines
 

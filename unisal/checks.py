@@ -1,0 +1,68 @@
+"""Checks of single values, with one sentence for each kind of mistake."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from numbers import Integral, Real
+from typing import Any
+
+from unisal.errors import UserError
+
+
+def check_count(value: Any, name: str, smallest: int = 1, largest: int | None = None) -> int:
+    """Check a whole number.
+
+    Args:
+        value: what was given; whole numbers of NumPy count as well, `True` and `False` do not.
+        name: of the option, for the message.
+        smallest: the smallest value allowed.
+        largest: the largest value allowed, None for no limit.
+
+    Returns:
+        The value as an `int`.
+
+    Raises:
+        UserError: it is no whole number, or out of range.
+    """
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if fits and smallest <= value and (largest is None or value <= largest):
+        return int(value)
+    limits = f"at least {smallest}" if largest is None else f"from {smallest} to {largest}"
+    raise UserError(f"{name} is {value!r}; it has to be a whole number, {limits}")
+
+
+def check_number(
+    value: Any,
+    name: str,
+    smallest: float = 0,
+    largest: float = math.inf,
+    above: bool = False,
+    below: bool = False,
+) -> Any:
+    """Check a finite number.
+
+    Args:
+        value: what was given; numbers of NumPy and fractions count as well.
+        name: of the option, for the message.
+        smallest: the smallest value allowed; with `above` the value has to be larger.
+        largest: the largest value allowed; with `below` the value has to be smaller.
+        above: whether `smallest` itself is refused.
+        below: whether `largest` itself is refused.
+
+    Returns:
+        The value as it was given.
+
+    Raises:
+        UserError: it is no number, not finite, or out of range.
+    """
+    is_number = isinstance(value, Real | Fraction) and not isinstance(value, bool)
+    if is_number and math.isfinite(value):
+        high_enough = value > smallest if above else value >= smallest
+        low_enough = value < largest if below else value <= largest
+        if high_enough and low_enough:
+            return value
+    limits = f"above {smallest}" if above else f"at least {smallest}"
+    if largest < math.inf:
+        limits += f" and {'below' if below else 'at most'} {largest}"
+    raise UserError(f"{name} is {value!r}; it has to be a number, {limits}")

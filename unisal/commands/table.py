@@ -1,0 +1,391 @@
+"""The commands as they are typed: names, options, defaults and help. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unisal.commands.cli import as_names, documented_by
+from unisal.train.config import TrainerConfig
+from unisal.train.finetune_config import FineTuneConfig
+
+
+@documented_by(TrainerConfig)
+def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
+    """Train the network on one or more data sets, then score it.
+
+    eval_sources: what to score afterwards, by default what was trained on.
+    resume: name of a run that was stopped, to go on with it from its newest checkpoint.
+    """
+    from unisal.commands.check_data import quick_check
+    from unisal.evaluate.scoring import dataset_to_score, score_model
+    from unisal.train import Trainer
+
+    trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
+    sources = as_names(eval_sources, "eval_sources") or trainer.cfg.data_sources
+    # What is missing or damaged is found before the training.
+    quick_check(dataset for part in trainer.datasets.values() for dataset in part.values())
+    quick_check(dataset_to_score(source) for source in sources)
+    trainer.fit()
+    score_model(trainer.train_id, sources, trainer.cfg.device)
+
+
+@documented_by(FineTuneConfig)
+def train_finetune_mit(
+    eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
+) -> None:
+    """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
+
+    eval_sources: what to evaluate afterwards (MIT300, where it is there). MIT300 is predicted,
+        since its gaze is not public; FINAL_TEST_MIT1003, the fold of MIT1003, is scored.
+    """
+    from unisal.commands.after_training import evaluate, sources_to_evaluate
+    from unisal.commands.check_data import quick_check
+    from unisal.train.finetune import FineTuner
+
+    tuner = FineTuner(pretrained_train_id=pretrained_train_id, **options)
+    named = as_names(eval_sources, "eval_sources")
+    sources = sources_to_evaluate(named, ("MIT300",), tuner.datasets["valid"])
+    quick_check(dataset for part in tuner.datasets.values() for dataset in part.values())
+    tuner.fit()
+    evaluate(tuner.train_id, sources, tuner.cfg.device)
+
+
+def score_model(
+    train_id: str | None = None,
+    sources: Any = None,
+    model_domain: str | None = None,
+    metrics: Any = None,
+    baselines: bool = False,
+    report: bool = False,
+    auc_portion: float = 0.5,
+    n_aucs_maps: int = 10,
+    random_seed: int = 27,
+    device: str = "auto",
+) -> None:
+    """Score a trained network on validation data; writes JSON files into the run's folder.
+
+    train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
+    sources: data sets, separated by commas (those of DHF1K, SALICON, UCFSports and Hollywood whose
+        folder is there).
+    model_domain: whose modules of the network to use, instead of the source's own.
+    metrics: which ones, in the order of the columns (kld,nss,cc,sim,aucj,aucs).
+    baselines: also score what a score can be read beside: chance, the centre bias of the
+        training part, and one half of the observers against the other where they are known.
+    report: also write report.html into the run's folder: one page with the scores, their
+        distributions, and the best and worst videos or images beside the ground truth.
+    auc_portion: share of a video's frames that the AUCs are computed on.
+    n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
+    random_seed: of everything that is drawn; the same seed gives the same files.
+    """
+    from unisal.commands.check_data import quick_check
+    from unisal.config import run_dir
+    from unisal.data import find_dataset
+    from unisal.evaluate.frames import METRICS, ScoringOptions
+    from unisal.evaluate.scoring import SCORED_BY_DEFAULT, dataset_to_score, score_model
+
+    names = as_names(metrics, "metrics") or tuple(METRICS)
+    options = ScoringOptions(names, auc_portion, n_aucs_maps, random_seed)
+    wanted = as_names(sources, "sources")
+    folder = run_dir(train_id)
+    there = wanted or [s for s in SCORED_BY_DEFAULT if find_dataset(s).is_there()]
+    quick_check(dataset_to_score(source, folder) for source in there)
+    score_model(train_id, wanted, device, model_domain, baselines, options, report)
+
+
+def predictions_from_folder(
+    folder_path: str,
+    is_video: bool = False,
+    source: str | None = None,
+    train_id: str | None = None,
+    model_domain: str | None = None,
+    overlay: bool = False,
+    smooth_method: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Write a saliency map for every picture in a folder, or every frame of a video.
+
+    Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
+
+    is_video: the pictures are the frames of one video, in the order of their names.
+    source: what they are most like. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also
+        DHF1K, Hollywood or UCFSports (DHF1K).
+    train_id: the run whose weights to use (pretrained_unisal).
+    model_domain: whose modules of the network to use (those for the source).
+    overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
+    smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
+    """
+    from unisal.commands.folders import predict_folder
+
+    predict_folder(
+        Path(folder_path),
+        is_video,
+        source,
+        train_id,
+        model_domain,
+        overlay,
+        smooth_method,
+        device,
+    )
+
+
+def predict_examples(
+    train_id: str | None = None,
+    overlay: bool = True,
+    examples_dir: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Write saliency maps and overlays for the pictures and videos in examples/.
+
+    train_id: the run whose weights to use (pretrained_unisal).
+    overlay: also write the pictures with their maps over them.
+    examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
+        <source>/<video>/images/ for videos.
+    """
+    from unisal.commands.folders import predict_examples
+
+    predict_examples(train_id, Path(examples_dir) if examples_dir else None, overlay, device)
+
+
+def predict_video(
+    video_path: str,
+    out_dir: str | None = None,
+    train_id: str | None = None,
+    overlay: bool = True,
+    maps: Any = False,
+    features: str | None = None,
+    source: str = "DHF1K",
+    model_domain: str | None = None,
+    frame_step: int | None = None,
+    smooth_method: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> None:
+    """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
+
+    Of clip.mp4 comes saliency/clip_overlay.mp4 beside it, an H.264 video with the times and the
+    sound of the original. What is there already is not made again. From Python:
+    unisal.load().video(frames) and unisal.load().features(frames).
+
+    video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
+    out_dir: the folder to write to (saliency/ beside each video).
+    train_id: the run whose weights to use (pretrained_unisal).
+    overlay: write the frames with their maps over them, <name>_overlay.mp4.
+    maps: also write the maps. True or png: grey pictures <name>_maps/000001.png, ...; png16: the
+        same in 16 bits, <name>_maps16/; npz or h5: all densities and the times of their frames
+        in one file, <name>_densities.npz or .h5.
+    features: also write the network's features of that name, <name>_features_<features>.h5:
+        encoder_8, encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
+    source: what the videos are most like: DHF1K, Hollywood or UCFSports; with SALICON each frame
+        is predicted by itself.
+    model_domain: whose modules of the network to use (those for the source).
+    frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
+        in time to the source's own: of DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
+    smooth_method: medK takes the median over K neighbouring frames, K odd.
+    overwrite: make anew what is there already.
+    """
+    from unisal.commands.video_files import VideoOptions, map_kind, predict_videos
+
+    options = VideoOptions(
+        None if out_dir is None else Path(out_dir),
+        source,
+        model_domain,
+        overlay,
+        map_kind(maps),
+        features,
+        frame_step,
+        smooth_method,
+        overwrite,
+    )
+    predict_videos(video_path, options, train_id, device)
+
+
+def predict_camera(
+    camera: str = "0",
+    out: str | None = None,
+    window: bool = False,
+    train_id: str | None = None,
+    source: str = "DHF1K",
+    model_domain: str | None = None,
+    fps: float | None = None,
+    frame_step: int | None = None,
+    reset_at_cuts: bool = False,
+    seconds: float | None = None,
+    device: str = "auto",
+) -> None:
+    """Predict what a camera or a stream shows, as it comes: into a window or a video file.
+
+    Takes the newest frame each time and drops what came in the meantime. Ends by Ctrl-C, with the
+    window (Escape, q), with the stream or after some seconds; then says how many frames per
+    second it was. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
+
+    camera: number of a camera, URL of a stream (rtsp://, http://, ...), or a video file, which is
+        played as if it were being filmed.
+    out: a .mp4 file to write to, the frames with their maps over them.
+    window: show them in a window, with the frames per second (it is shown where there is no out).
+    train_id: the run whose weights to use (pretrained_unisal).
+    source, model_domain: as in predict_video.
+    fps: frames per second of the camera, where it does not say.
+    frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
+        in time to the source's own, for the frames that the machine manages).
+    reset_at_cuts: start anew where a new shot begins.
+    seconds: end after this time.
+    """
+    from unisal.commands.camera import CameraOptions, predict_camera
+
+    options = CameraOptions(
+        None if out is None else Path(out),
+        window or out is None,
+        source,
+        model_domain,
+        fps,
+        frame_step,
+        reset_at_cuts,
+        seconds,
+    )
+    predict_camera(camera, options, train_id, device)
+
+
+def visualize_examples(
+    folder_path: str,
+    train_id: str | None = None,
+    n: int = 12,
+    seed: int = 0,
+    out_dirname: str = "viz_out",
+    alpha: float = 0.55,
+    show_labels: bool = True,
+    source: str | None = None,
+    contact_sheet: bool = False,
+    video: bool = False,
+    fps: float = 30,
+    device: str = "auto",
+) -> None:
+    """Write pictures with their ground truth and predictions side by side, to look at.
+
+    Reads <folder_path>/images/ and maps/, or ALLSTIMULI/ and ALLFIXATIONMAPS/; writes
+    <folder_path>/<out_dirname>/<picture's name>_viz.jpg: the picture; the ground truth over it; the
+    model's map over it, with lines around 50 and 80 % of the ground truth; the same of
+    pretrained_unisal where that is there and another model.
+
+    train_id: the run whose weights to use (pretrained_unisal).
+    n: how many pictures to draw.
+    seed: another one draws other pictures.
+    out_dirname: the folder to write to.
+    alpha: opacity of the heat maps at their maxima, 0 to 1.
+    show_labels: write above the panels what they are.
+    source: what the pictures are most like (SALICON; with --video: DHF1K). With a source of videos
+        they are predicted as the frames of one.
+    contact_sheet: also write the panels of all drawn pictures in one, contact_sheet_viz.jpg.
+    video: also write all pictures, in the order of their names, as the frames of a video,
+        <folder's name>_viz.mp4.
+    fps: frames per second of the video.
+    """
+    from unisal.commands.visualize import visualize_examples
+
+    visualize_examples(
+        Path(folder_path),
+        train_id,
+        n,
+        seed,
+        out_dirname,
+        alpha,
+        show_labels,
+        source,
+        contact_sheet,
+        video,
+        fps,
+        device,
+    )
+
+
+def generate_predictions(
+    train_id: str | None = None,
+    sources: Any = None,
+    phase: str | None = None,
+    model_domain: str | None = None,
+    smooth_method: str | None = None,
+    x_val_step: int | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> None:
+    """Write the saliency maps of whole data sets, to be handed in to a benchmark or compared.
+
+    Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. A run that was stopped is finished
+    by the same command.
+
+    train_id: the run whose weights to use (pretrained_unisal).
+    sources: data sets, separated by commas (DHF1K,Hollywood,UCFSports,SALICON,MIT1003,MIT300).
+    phase: test, or eval for the validation part (test; MIT1003's is one of its folds).
+    model_domain: whose modules of the network to use, instead of the source's own.
+    smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
+    x_val_step: the fold of MIT1003 (the one that the run was fine-tuned without, else 0).
+    overwrite: remove predictions that are there, made with other weights for instance.
+    """
+    from unisal.commands.generate import generate_predictions
+
+    generate_predictions(
+        train_id,
+        as_names(sources, "sources"),
+        phase,
+        device,
+        model_domain,
+        smooth_method,
+        x_val_step,
+        overwrite,
+    )
+
+
+def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
+    """Look through the data folders: what is there, and what is missing, damaged or odd.
+
+    source: data sets, separated by commas (all whose folder is there).
+    quick: read the headers of the files alone, not every pixel.
+    max_shown: how many problems of a data set to name.
+    """
+    from unisal.commands.check_data import check_data
+
+    check_data(as_names(source, "source"), quick, max_shown)
+
+
+def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
+    """Turn the videos of DHF1K's official download into frames, where they are read.
+
+    Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
+    maps and fixation of the download. A run that was stopped is finished by the same command.
+
+    dhf1k_dir: the download ($DHF1K_DATA_DIR, data/DHF1K).
+    tolerance: frames by which a video and its maps may differ in number. The first ones that have
+        both are kept, and the video is named.
+    """
+    from unisal.commands.prepare_dhf1k import prepare_dhf1k
+
+    prepare_dhf1k(Path(dhf1k_dir) if dhf1k_dir else None, tolerance)
+
+
+def download_weights(base_url: str | None = None) -> None:
+    """Fetch and verify the official weights of 2020 into training_runs/official_unisal/.
+
+    base_url: a mirror that holds the files.
+    """
+    from unisal.commands.download import BASE_URL, download_weights
+
+    print(f"official weights are in {download_weights(base_url or BASE_URL)}")
+
+
+COMMANDS = {
+    command.__name__: command
+    for command in (
+        predict_examples,
+        predictions_from_folder,
+        predict_video,
+        predict_camera,
+        visualize_examples,
+        train,
+        train_finetune_mit,
+        score_model,
+        generate_predictions,
+        check_data,
+        prepare_dhf1k,
+        download_weights,
+    )
+}

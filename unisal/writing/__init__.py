@@ -1,0 +1,1 @@
+"""Maps, overlays, features and videos as files."""
