@@ -7,17 +7,19 @@ arguments alone, keeps them in `config` and is saved as `<ClassName>.json` in th
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from unisal.errors import UserError
 from unisal.files import write_atomically
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 """The folder of `run.py`."""
@@ -64,6 +66,35 @@ def run_dir(train_id: str | None) -> Path:
 def own_arguments(local_variables: Mapping[str, Any]) -> dict[str, Any]:
     """`own_arguments(locals())` on a constructor's first line -> its arguments, to be kept."""
     return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
+
+
+def keeps_arguments(
+    constructor: Callable[Concatenate[Any, P], None],
+) -> Callable[Concatenate[Any, P], None]:
+    """Record what a constructor was called with.
+
+    Decorates `__init__`: the arguments by name, with the defaults of those that were not given,
+    become `self.config`, before the constructor runs. If a base class is decorated as well, the
+    arguments of the class that was called are kept.
+
+    Args:
+        constructor: the `__init__` to decorate.
+
+    Returns:
+        The decorated `__init__`, with the same signature.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def construct(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *given = bound.arguments.items()
+        if "config" not in vars(self):  # a class derived from this one has set it
+            self.config = dict(given)
+        constructor(self, *args, **kwargs)
+
+    return construct
 
 
 def accept(
