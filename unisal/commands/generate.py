@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from unisal.commands.check_data import quick_check
-from unisal.config import load_json, pred_dir, run_dir, save_json, train_dir
+from unisal.config import load_json, pred_dir, run_dir, run_name, save_json
 from unisal.data import DATASETS, SaliencyDataset, VideoDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.device import pick_device
@@ -167,7 +167,7 @@ def _plan(
 ) -> Job:
     phase = phase or dataset_class.predicted_phases[0]
     dataset = dataset_class.as_in_run(run, phase=phase, **dataset_class.fold_options(fold))
-    train_id = str(run.relative_to(train_dir()))
+    train_id = run_name(run)
     weights = find_weights(train_id, dataset.fine_tuned)
     if dataset.fine_tuned and weights.name not in FINE_TUNED:
         log.warning(

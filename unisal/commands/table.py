@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, documented_by
+from unisal.commands.cli import as_names, with_options_of
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
 
-@documented_by(TrainerConfig)
+@with_options_of(TrainerConfig)
 def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
@@ -30,7 +30,7 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     score_model(trainer.train_id, sources, trainer.cfg.device)
 
 
-@documented_by(FineTuneConfig)
+@with_options_of(FineTuneConfig)
 def train_finetune_mit(
     eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:

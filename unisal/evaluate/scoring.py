@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from unisal.config import run_dir, save_json
+from unisal.config import run_dir, save_json, writable_run_dir
 from unisal.data import SaliencyDataset, VideoDataset, find_dataset
 from unisal.errors import UserError
 from unisal.evaluate.baselines import (
@@ -75,6 +75,7 @@ def score_model(
     options = options or ScoringOptions()
     folder = run_dir(train_id)
     datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
+    folder = writable_run_dir(train_id)
     engines: dict[bool, Engine] = {}
     results = []
     for dataset in datasets:
