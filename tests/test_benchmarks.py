@@ -16,7 +16,7 @@ from benchmarks import all as whole_table
 from benchmarks import folders, limits, network, scoring, startup, training
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
-from unisal.evaluate.frames import METRICS
+from unisal.evaluate.options import ScoringOptions
 from unisal.inference.graph import export_graph
 
 MACHINE = Machine(1e9, 1e9)
@@ -51,7 +51,7 @@ def test_the_scores_agree(monkeypatch):
     case = scoring.Scoring(12, (48, 64))
     plain, ours = case.plain(), case.ours()
     case.close()
-    assert plain.shape == ours.shape == (12, len(METRICS))
+    assert plain.shape == ours.shape == (12, len(ScoringOptions.metrics))
     np.testing.assert_allclose(ours, plain, atol=2e-4)
 
 
