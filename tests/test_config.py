@@ -21,8 +21,67 @@ class Example:
         self.seen = dict(self.config)
 
 
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """Return the folder of the package as it is when installed: with the shipped run in it. The
+    working directory is `here` beside it."""
+    shipped = tmp_path / "site-packages" / "unisal" / "pretrained_unisal"
+    shipped.mkdir(parents=True)
+    for name in ("weights_best.pth", "UNISAL.json"):
+        (shipped / name).write_text(f"shipped {name}")
+    (shipped.parent.parent / "run.py").touch()  # of another package
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(config, "PACKAGE_DIR", shipped.parent)
+    return shipped.parent
+
+
+@pytest.mark.usefixtures("package")
+def test_folders_lie_in_the_working_directory_of_an_installed_package(tmp_path):
+    here = tmp_path / "here"
+    assert config.checkout_dir() is None
+    assert config.train_dir() == here / "training_runs"
+    assert config.pred_dir() == here / "predictions"
+    assert config.data_dir("SALICON_DATA_DIR", "SALICON") == here / "data" / "SALICON"
+    with pytest.raises(UserError, match=r"come with a checkout.*--examples_dir"):
+        config.examples_dir()
+
+
+def test_the_shipped_run_is_found_in_the_package_unless_there_is_another(package, tmp_path):
+    for train_id in (None, "", "pretrained_unisal"):
+        assert config.run_dir(train_id) == package / "pretrained_unisal"
+    with pytest.raises(UserError, match=r"'mine'.*there are: pretrained_unisal$"):
+        config.run_dir("mine")
+    own = tmp_path / "here" / "training_runs" / "pretrained_unisal"
+    own.mkdir(parents=True)
+    assert config.run_dir(None) == own
+    assert config.run_name(own) == config.run_name(package / "pretrained_unisal") == own.name
+
+
+@pytest.mark.usefixtures("package")
+def test_only_a_copy_of_the_shipped_run_is_written_to(tmp_path):
+    copy = config.writable_run_dir(None)
+    assert copy == tmp_path / "here" / "training_runs" / "pretrained_unisal"
+    assert sorted(p.name for p in copy.iterdir()) == ["UNISAL.json", "weights_best.pth"]
+    (copy / "scores.json").touch()
+    assert config.writable_run_dir(None) == config.run_dir(None) == copy
+    assert (copy / "scores.json").exists()
+    assert [p.name for p in copy.parent.iterdir()] == ["pretrained_unisal"]
+    (copy.parent / "mine").mkdir()
+    assert config.writable_run_dir("mine") == copy.parent / "mine"
+
+
+@pytest.mark.usefixtures("package")
+def test_a_copy_that_cannot_be_made_is_an_error_with_advice(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "file" / "runs"))
+    with pytest.raises(UserError, match=r"cannot be copied.*TRAIN_DIR"):
+        config.writable_run_dir(None)
+
+
 def test_folders_lie_beside_run_py_by_default():
-    assert (config.PROJECT_DIR / "run.py").is_file()
+    assert config.checkout_dir() == PROJECT
+    assert config.pred_dir() == PROJECT / "predictions"
     assert config.train_dir() == PROJECT / "training_runs"
     assert config.examples_dir() == PROJECT / "examples"
     assert config.data_dir("SALICON_DATA_DIR", "SALICON") == PROJECT / "data" / "SALICON"

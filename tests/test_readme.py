@@ -9,13 +9,13 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
-from importlib import util
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
+from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
@@ -149,14 +149,6 @@ def typed_commands():
     return list(dict.fromkeys(started))
 
 
-@pytest.fixture(scope="module")
-def commands():
-    spec = util.spec_from_file_location("run", PROJECT / "run.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.COMMANDS
-
-
 # ---- commands and code --------------------------------------------------------------------
 
 
@@ -253,13 +245,13 @@ def test_the_python_examples_run(reader):
 # ---- names --------------------------------------------------------------------------------
 
 
-def test_all_commands_are_described_and_none_that_is_not_there(commands):
-    assert [name for name in commands if name not in TEXT] == []
-    assert set(re.findall(r"python run\.py (\w+)", TEXT)) <= set(commands)
+def test_all_commands_are_described_and_none_that_is_not_there():
+    assert [name for name in COMMANDS if name not in TEXT] == []
+    assert set(re.findall(r"python run\.py (\w+)", TEXT)) <= set(COMMANDS)
 
 
-def test_all_options_exist(commands):
-    known = {name for c in commands.values() for name in inspect.signature(c).parameters}
+def test_all_options_exist():
+    known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))} | {"help"}
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from importlib import util
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from support import PROJECT, photo
-
-from unisal.commands.cli import main
+from support import photo
 
 BITS = 8
 BAR = 8
@@ -22,14 +19,6 @@ BAR = 8
 SOUND_RATE, TONE = 48000, 440
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 UNIT = Fraction(1, 1000)
-
-
-def call(*arguments: str) -> int:
-    """Run a command line of `run.py` in this process -> the exit code."""
-    spec = util.spec_from_file_location("run", PROJECT / "run.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return main(module.COMMANDS, arguments, "run.py")
 
 
 def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:

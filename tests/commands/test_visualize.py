@@ -3,7 +3,6 @@ panels."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import shutil
@@ -16,7 +15,6 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 from support import (
-    PROJECT,
     lively_network,
     photo,
     run_command,
@@ -27,6 +25,7 @@ from support import (
 )
 
 import unisal
+from unisal.commands.table import COMMANDS
 from unisal.commands.visualize import choose, names_of, visualize_examples
 from unisal.config import save_json
 from unisal.data.pairs import Pair
@@ -180,10 +179,7 @@ def test_the_command_writes_a_video(tmp_path):
 
 
 def test_the_options_have_their_published_defaults():
-    spec = importlib.util.spec_from_file_location("run", PROJECT / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    options = inspect.signature(module.COMMANDS["visualize_examples"]).parameters
+    options = inspect.signature(COMMANDS["visualize_examples"]).parameters
     assert {name: option.default for name, option in list(options.items())[:7]} == {
         "folder_path": inspect.Parameter.empty,
         "train_id": None,

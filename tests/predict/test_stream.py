@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import PROJECT, lively_network, photo, run_command, write_run
+from support import PROJECT, call_command, lively_network, photo, run_command, write_run
 from torchvision.transforms import functional as tv
-from videos import call, decode, number_of, numbered, write_clip
+from videos import decode, number_of, numbered, write_clip
 
 from unisal.commands.camera import Camera, Newest, open_camera
 from unisal.data.video_file import Frame
@@ -366,7 +366,7 @@ def test_a_mistake_with_a_camera_is_one_line(tmp_path, monkeypatch, capfd, argum
     film = write_clip(tmp_path / "film.mp4", numbered(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISPLAY", "")
-    code = call("predict_camera", *(str(film) if a == "FILM" else a for a in arguments))
+    code = call_command("predict_camera", *(str(film) if a == "FILM" else a for a in arguments))
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
