@@ -305,7 +305,7 @@ def test_a_network_without_a_graph_runs_in_pytorch_with_one_warning(caplog):
     assert "no ONNX graph can be made" in warning.getMessage()
     assert "rfft" in warning.getMessage()
     with torch.no_grad():
-        expected, _ = model.logits(x, source="SALICON", static=True)
+        expected, _ = model.logits(x, domain="SALICON", static=True)
     torch.testing.assert_close(maps, expected[0, :, 0], atol=1e-4, rtol=0)
 
 

@@ -200,7 +200,7 @@ value, which would make the number 202405 of the folder `2024_05`."""
 def _readers(command: Command) -> dict[str, Callable[[str], Any]]:
     """Return how a command's options are read; those that are read as Python values are absent."""
     types = typing.get_type_hints(command)
-    readers = {}
+    readers: dict[str, Callable[[str], Any]] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         reader = _reader(types.get(name, parameter.annotation))
         if reader is not None:
