@@ -177,7 +177,7 @@ def _plan(
             weights.name,
         )
     domain = model_domain or dataset.domain
-    smooth_method = smooth_method if dataset.dynamic else None
+    smooth_method = smooth_method if dataset.is_video else None
     made_with = {
         "train_id": train_id,
         "weights": weights.name,
@@ -226,7 +226,7 @@ def _predict(job: Job, make_engine: Callable[[], Engine]) -> list[str]:
     """Predict what is not finished -> the names of what could not be predicted."""
     dataset, left = job.dataset, job.unfinished()
     n_frames, n_left = sum(job.lengths), sum(job.lengths[index] for index in left)
-    unit = "frame" if dataset.dynamic else "image"
+    unit = "frame" if dataset.is_video else "image"
     before = f", {n_frames - n_left} of them done before" if n_left < n_frames else ""
     print(
         f"{dataset.source}, phase {dataset.phase}: {n_frames} {unit}s{before}; "
@@ -264,7 +264,7 @@ def _predict_videos(
             return number, dataset.read_input(index, number)
 
         frames = in_threads(read, numbers, ahead=READ_AHEAD)
-        size, step = dataset.frame_size(index), dataset.frame_modulo
+        size, step = dataset.frame_size(index), dataset.frame_step
         log_densities = ((n, y.numpy()) for n, y in engine.video(frames, size, domain, step))
         smoothed = (y for _, y in median_over_time(log_densities, window))
         try:

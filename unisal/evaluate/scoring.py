@@ -185,7 +185,7 @@ def network_predictions(
         predicted_images = in_threads(predict, chosen, engine.workers)
         yield from ((i, 1, y) for i, y in zip(chosen, predicted_images, strict=True))
         return
-    step = dataset.frame_modulo
+    step = dataset.frame_step
     for index in chosen:
         numbers = range(1, lengths[index] + 1)
 
@@ -224,7 +224,7 @@ def score_predictions(
     options = options or ScoringOptions()
     lengths = dataset.lengths()
     others = OtherFixations(dataset, options)
-    wanted = [wanted_metrics(i, n, dataset.dynamic, options) for i, n in enumerate(lengths)]
+    wanted = [wanted_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
     frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
 
     def score(prediction: tuple[int, int, LogDensity]) -> tuple[int, int, list[float]]:
@@ -250,7 +250,7 @@ def score_predictions(
     with tqdm(
         total=sum(lengths),
         desc=f"score {name}",
-        unit="frame" if dataset.dynamic else "image",
+        unit="frame" if dataset.is_video else "image",
         disable=None,
     ) as bar:
         for index, number, row in in_threads(score, predictions, workers, ahead=2 * workers):
