@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from unisal.commands.cli import as_names, documented_by
+from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
+
+METRICS = ",".join(ScoringOptions.metrics)
+"""What a run is scored with by default, as it is typed."""
 
 
 @documented_by(TrainerConfig)
@@ -18,7 +22,8 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     resume: name of a run that was stopped, to go on with it from its newest checkpoint.
     """
     from unisal.commands.check_data import quick_check
-    from unisal.evaluate.scoring import dataset_to_score, score_model
+    from unisal.commands.scoring import score_model
+    from unisal.evaluate.scoring import dataset_to_score
     from unisal.train import Trainer
 
     trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
@@ -27,7 +32,15 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     quick_check(dataset for part in trainer.datasets.values() for dataset in part.values())
     quick_check(dataset_to_score(source) for source in sources)
     trainer.fit()
-    score_model(trainer.train_id, sources, trainer.cfg.device)
+    score_model(
+        train_id=trainer.train_id,
+        sources=sources,
+        model_domain=None,
+        baselines=False,
+        report=False,
+        device=trainer.cfg.device,
+        options=ScoringOptions(),
+    )
 
 
 @documented_by(FineTuneConfig)
@@ -55,42 +68,42 @@ def score_model(
     train_id: str | None = None,
     sources: Any = None,
     model_domain: str | None = None,
-    metrics: Any = None,
+    metrics: Any = METRICS,
     baselines: bool = False,
     report: bool = False,
-    auc_portion: float = 0.5,
-    n_aucs_maps: int = 10,
-    random_seed: int = 27,
+    auc_portion: float = ScoringOptions.auc_portion,
+    n_aucs_maps: int = ScoringOptions.n_aucs_maps,
+    random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas (those of DHF1K, SALICON, UCFSports and Hollywood whose
-        folder is there).
+        folder exists).
     model_domain: whose modules of the network to use, instead of the source's own.
-    metrics: which ones, in the order of the columns (kld,nss,cc,sim,aucj,aucs).
-    baselines: also score what a score can be read beside: chance, the centre bias of the
-        training part, and one half of the observers against the other where they are known.
+    metrics: which ones, in the order of the columns. There is also ig, the information gain over
+        the centre bias of the training part, in bits per fixation; it needs that part.
+    baselines: also score reference baselines: chance, the centre bias of the training part, and
+        one half of the observers against the other where the data tells them apart.
     report: also write report.html into the run's folder: one page with the scores, their
         distributions, and the best and worst videos or images beside the ground truth.
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: of everything that is drawn; the same seed gives the same files.
     """
-    from unisal.commands.check_data import quick_check
-    from unisal.config import run_dir
-    from unisal.data import find_dataset
-    from unisal.evaluate.frames import METRICS, ScoringOptions
-    from unisal.evaluate.scoring import SCORED_BY_DEFAULT, dataset_to_score, score_model
+    from unisal.commands.scoring import score_model
 
-    names = as_names(metrics, "metrics") or tuple(METRICS)
-    options = ScoringOptions(names, auc_portion, n_aucs_maps, random_seed)
-    wanted = as_names(sources, "sources")
-    folder = run_dir(train_id)
-    there = wanted or [s for s in SCORED_BY_DEFAULT if find_dataset(s).is_there()]
-    quick_check(dataset_to_score(source, folder) for source in there)
-    score_model(train_id, wanted, device, model_domain, baselines, options, report)
+    names = as_names(metrics, "metrics") or ScoringOptions.metrics
+    score_model(
+        train_id=train_id,
+        sources=as_names(sources, "sources"),
+        model_domain=model_domain,
+        baselines=baselines,
+        report=report,
+        device=device,
+        options=ScoringOptions(names, auc_portion, n_aucs_maps, random_seed),
+    )
 
 
 def predictions_from_folder(
@@ -310,8 +323,8 @@ def generate_predictions(
 ) -> None:
     """Write the saliency maps of whole data sets, to be handed in to a benchmark or compared.
 
-    Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. A run that was stopped is finished
-    by the same command.
+    Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. The same command finishes a run
+    that was stopped.
 
     train_id: the run whose weights to use (pretrained_unisal).
     sources: data sets, separated by commas (DHF1K,Hollywood,UCFSports,SALICON,MIT1003,MIT300).
@@ -319,19 +332,19 @@ def generate_predictions(
     model_domain: whose modules of the network to use, instead of the source's own.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     x_val_step: the fold of MIT1003 (the one that the run was fine-tuned without, else 0).
-    overwrite: remove predictions that are there, made with other weights for instance.
+    overwrite: first remove existing predictions, made with other weights for instance.
     """
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
-        train_id,
-        as_names(sources, "sources"),
-        phase,
-        device,
-        model_domain,
-        smooth_method,
-        x_val_step,
-        overwrite,
+        train_id=train_id,
+        sources=as_names(sources, "sources"),
+        phase=phase,
+        model_domain=model_domain,
+        smooth_method=smooth_method,
+        x_val_step=x_val_step,
+        overwrite=overwrite,
+        device=device,
     )
 
 
