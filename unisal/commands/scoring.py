@@ -9,7 +9,7 @@ from typing import Any
 
 from unisal.commands.check_data import quick_check
 from unisal.commands.progress import TERMINAL
-from unisal.config import run_dir, save_json
+from unisal.config import run_dir, save_json, writable_run_dir
 from unisal.data import DATASETS
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
@@ -57,6 +57,7 @@ def score_model(
     datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
     quick_check(datasets)
     centre_biases = [make_needed_centre_bias(dataset, options) for dataset in datasets]
+    folder = writable_run_dir(train_id)
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
