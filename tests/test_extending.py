@@ -12,15 +12,18 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support import PROJECT, TINY, photo, write_photo, write_run, write_salicon
+from videos import numbered, write_clip
+from unisal.evaluate.metric_table import METRICS
 
 import unisal
 from unisal.commands.cli import main
 from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
 from unisal.data.base import Batch
-from unisal.evaluate.metric_table import METRICS
 from unisal.model.unisal import UNISAL
+from unisal.writing.formats import MAP_FORMATS
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -44,14 +47,12 @@ def run_section(monkeypatch, tmp_path):
 
     The tables of the package are as before after the test.
     """
-    for table in (DATASETS, METRICS, COMMANDS):
-        for name in ("Paintings", "peak", "most_salient"):
-            monkeypatch.delitem(table, name, raising=False)
-            monkeypatch.setitem(table, name, None)
-            del table[name]
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PRED_DIR", str(tmp_path / "predictions"))
     write_run(tmp_path / "runs" / "pretrained_unisal")
+
+    tables = DATASETS, METRICS, MAP_FORMATS, COMMANDS
+    before = [dict(table) for table in tables]
 
     def run(section):
         module = types.ModuleType("extension")
@@ -60,7 +61,10 @@ def run_section(monkeypatch, tmp_path):
             exec(compile(code, f"docs/extending.md: {section}", "exec"), vars(module))
         return module
 
-    return run
+    yield run
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
 
 
 def test_the_sections_are_what_can_be_added():
@@ -155,7 +159,7 @@ def test_a_backbone_predicts_and_trains(run_section, caplog):
     batch = Batch(
         source="SALICON",
         domain="SALICON",
-        static=True,
+        is_video=False,
         names=["a", "b"],
         frames=frames,
         maps=maps / maps.sum(dim=(-2, -1), keepdim=True),
@@ -167,6 +171,25 @@ def test_a_backbone_predicts_and_trains(run_section, caplog):
     assert torch.isfinite(module.train_on(batch).total)
     assert not torch.equal(before, encoder.to_8[0].weight)
     torch.testing.assert_close(statistics, encoder.to_8[1].running_mean, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_an_output_format_is_written_of_folders_and_videos(run_section, tmp_path):
+    run_section("An output format")
+    for i in range(2):
+        write_photo(tmp_path / "pictures" / "images" / f"{i}.png", (60, 80), seed=i)
+    write_clip(tmp_path / "clip.mp4", numbered(3))
+    folder, clip = str(tmp_path / "pictures"), str(tmp_path / "clip.mp4")
+    assert main(COMMANDS, ["predictions_from_folder", folder, "--maps=tiff"], "run.py") == 0
+    assert main(COMMANDS, ["predict_video", clip, "--maps=tiff", "--overlay=False"], "run.py") == 0
+    of_folder = sorted((tmp_path / "pictures" / "saliency").iterdir())
+    of_video = sorted((tmp_path / "saliency" / "clip_tiff").iterdir())
+    assert [path.name for path in of_folder] == ["0.tif", "1.tif"]
+    assert [path.name for path in of_video] == ["000001.tif", "000002.tif", "000003.tif"]
+    for path in of_folder + of_video:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+        assert values.dtype == np.float32 and values.max() == 1 and values.min() >= 0
 
 
 @pytest.mark.slow
