@@ -26,10 +26,11 @@ from benchmarks.timing import plain_network
 from unisal.commands.folders import predict_video
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
-from unisal.predict.predictor import Predictor, load_model
-from unisal.predict.presets import SOURCES
+from unisal.predict import Predictor
+from unisal.predict.loading import load_model
+from unisal.predict.presets import PRESETS
 
-SOURCE = SOURCES["DHF1K"]
+SOURCE = PRESETS["DHF1K"]
 FEW = 20
 """Frames with which the peak of memory is compared with that of all of them."""
 

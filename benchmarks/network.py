@@ -22,7 +22,7 @@ from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
 from unisal.inference.runtime import check_bf16
 from unisal.model import UNISAL
-from unisal.predict.predictor import load_model
+from unisal.predict.loading import load_model
 
 
 class NetworkCase(Case):
@@ -64,7 +64,8 @@ class NetworkCase(Case):
     def ours(self) -> list[Tensor]:
         if self.static:
             return list(self.engine.images(self.frames, self.size, self.domain))
-        return list(self.engine.video(self.frames, self.size, self.domain, step=1))
+        keyed = enumerate(self.frames)
+        return [y for _, y in self.engine.video(keyed, self.size, self.domain, frame_step=1)]
 
     def difference(self, plain: Tensor, ours: list[Tensor]) -> str:
         error = (plain - torch.stack(ours)).abs().max() / (plain.max() - plain.min())

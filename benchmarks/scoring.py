@@ -30,7 +30,8 @@ from unisal.evaluate.frames import METRICS, SPLITS_STREAM, OtherFixations, Scori
 from unisal.evaluate.scoring import score_dataset
 from unisal.inference.engine import Engine
 from unisal.model import UNISAL
-from unisal.predict.predictor import load_model, prepare
+from unisal.predict.inputs import prepare
+from unisal.predict.loading import load_model
 
 SIZE = 480, 640
 N_FIXATIONS = 60

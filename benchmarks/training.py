@@ -18,7 +18,7 @@ from benchmarks.stream_latency import make_frames
 from benchmarks.timing import plain_module
 from unisal.data.transforms import normalise
 from unisal.model import UNISAL
-from unisal.predict.predictor import load_model
+from unisal.predict.loading import load_model
 from unisal.train.epoch import set_training_mode
 from unisal.train.losses import batch_loss
 from unisal.train.setup import place_model

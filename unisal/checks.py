@@ -28,8 +28,8 @@ def check_count(value: Any, name: str, smallest: int = 1, largest: int | None = 
     fits = isinstance(value, Integral) and not isinstance(value, bool)
     if fits and smallest <= value and (largest is None or value <= largest):
         return int(value)
-    limits = f"at least {smallest}" if largest is None else f"from {smallest} to {largest}"
-    raise UserError(f"{name} is {value!r}; it has to be a whole number, {limits}")
+    limits = f"of at least {smallest}" if largest is None else f"from {smallest} to {largest}"
+    raise UserError(f"{name} is {value!r}; it has to be a whole number {limits}")
 
 
 def check_number(
@@ -62,7 +62,7 @@ def check_number(
         low_enough = value < largest if below else value <= largest
         if high_enough and low_enough:
             return value
-    limits = f"above {smallest}" if above else f"at least {smallest}"
+    limits = f"above {smallest}" if above else f"of at least {smallest}"
     if largest < math.inf:
         limits += f" and {'below' if below else 'at most'} {largest}"
-    raise UserError(f"{name} is {value!r}; it has to be a number, {limits}")
+    raise UserError(f"{name} is {value!r}; it has to be a number {limits}")

@@ -10,5 +10,9 @@ class UserError(ValueError):
     """A mistake in what the program was given; its message is all that a user needs."""
 
 
+class GraphError(UserError):
+    """No graph can be made of a network for ONNX Runtime."""
+
+
 class SomeFailed(Exception):
     """Some of many inputs failed and have been named; the others are done."""

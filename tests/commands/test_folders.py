@@ -18,7 +18,7 @@ import unisal
 from unisal.commands import folders
 from unisal.config import save_json
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.presets import Source
+from unisal.predict.presets import Preset
 from unisal.visualize.overlay import draw_overlay
 from unisal.writing.maps import to_grey_levels
 
@@ -299,7 +299,7 @@ def test_an_unknown_domain_falls_back_with_one_warning(
 @pytest.fixture
 def small_input(monkeypatch):
     """The network sees 64 x 96 pixels of a video, to save time; test_video.py tests the sizes."""
-    monkeypatch.setattr(Source, "input_size_for", lambda *_: (64, 96))
+    monkeypatch.setattr(Preset, "input_size_for", lambda *_: (64, 96))
 
 
 def write_video(folder, n=7, suffix="png", size=(60, 80)):

@@ -33,7 +33,7 @@ from unisal.data import video_file
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.predict import Predictor, video_files, video_outputs
-from unisal.predict.presets import Source
+from unisal.predict.presets import Preset
 from unisal.visualize.overlay import draw_overlay
 
 N = 13
@@ -43,7 +43,7 @@ SIZE = (64, 96)
 @pytest.fixture(autouse=True)
 def small_input(monkeypatch):
     """The network sees 64 x 96 pixels."""
-    monkeypatch.setattr(Source, "input_size_for", lambda *_: SIZE)
+    monkeypatch.setattr(Preset, "input_size_for", lambda *_: SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -487,13 +487,13 @@ def test_decoding_network_and_encoding_have_threads_of_their_own(
 
     watch(video_file, "turned")
     watch(video_files, "prepare")
-    watch(video_files, "to_probabilities")
+    watch(video_files, "to_density")
     watch(video_outputs, "draw_overlay")
     watch(video_outputs, "to_grey_levels")
     predict(predictor, clip, tmp_path, maps="png")
     here = {threading.get_ident()}
     assert seen["turned"] - here == seen["prepare"]  # the first one is to see what the file holds
-    assert seen["to_probabilities"] == here
+    assert seen["to_density"] == here
     assert len(seen["prepare"]) == len(seen["draw_overlay"]) == len(seen["to_grey_levels"]) == 1
     threads = [*seen["prepare"], *seen["draw_overlay"], *seen["to_grey_levels"], *here]
     assert len(set(threads)) == 4
@@ -524,10 +524,10 @@ import torch
 from support import TINY
 from unisal.model import UNISAL
 from unisal.predict import Predictor, video_files
-from unisal.predict.presets import Source
+from unisal.predict.presets import Preset
 
 torch.set_num_threads(1)
-Source.input_size_for = lambda *_: (64, 96)
+Preset.input_size_for = lambda *_: (64, 96)
 prepare = video_files.prepare
 video_files.prepare = lambda rgb, size: prepare(rgb[::3, ::3][:64, :96], size)
 predictor = Predictor(UNISAL(**TINY), "cpu")

@@ -57,7 +57,9 @@ def predict(model, frames, step, domain="DHF1K", max_frames=1000, **options):
     found = []
     for runtime in ("torch", "onnx"):
         engine = Engine(model, "cpu", max_frames, runtime=runtime)
-        maps = list(engine.video(iter(frames), SIZE, domain, step, **options))
+        keyed = list(engine.video(enumerate(frames), SIZE, domain, step, **options))
+        assert [key for key, _ in keyed] == list(range(len(frames)))
+        maps = [y for _, y in keyed]
         assert all(y.shape == SIZE and y.dtype == torch.float32 for y in maps)
         found.append(torch.stack(maps))
     assert_same(*found)
@@ -154,7 +156,7 @@ def test_no_more_than_a_chunk_is_taken_ahead(model, frames, step, chunk, max_fra
     def endless():
         for i in count():
             taken.append(i)
-            yield frames[i % N_FRAMES]
+            yield i, frames[i % N_FRAMES]
 
     engine = Engine(model, "cpu", max_frames, runtime="torch")
     maps = engine.video(endless(), SIZE, "DHF1K", step, chunk)
@@ -177,10 +179,10 @@ def test_the_network_sees_few_frames_at_a_time(model, frames, monkeypatch):
 
     monkeypatch.setattr(UNISAL, "logits", watched)
     engine = Engine(model, "cpu", max_frames=12, runtime="torch")
-    list(engine.video(frames, SIZE, "DHF1K", 5, chunk=24))
+    list(engine.video(enumerate(frames), SIZE, "DHF1K", 5, chunk=24))
     assert sizes == [10, 10, 2, 4]  # two of each sequence; at the end two of the first alone
     sizes.clear()
-    list(engine.video(frames, SIZE, "DHF1K", 30))
+    list(engine.video(enumerate(frames), SIZE, "DHF1K", 30))
     assert sizes == [12, 12, 2]
 
 
@@ -189,13 +191,13 @@ def test_two_videos_at_a_time_do_not_mix(model, frames, expected):
     other = list(reversed(frames))
     pairs = list(
         zip(
-            engine.video(frames, SIZE, "DHF1K", 5),
-            engine.video(other, SIZE, "DHF1K", 4, chunk=3),
+            engine.video(enumerate(frames), SIZE, "DHF1K", 5),
+            engine.video(enumerate(other), SIZE, "DHF1K", 4, chunk=3),
             strict=True,
         )
     )
-    assert_same(torch.stack([one for one, _ in pairs]), expected[5])
-    assert_same(torch.stack([y for _, y in pairs]), plain_video(model, other, "DHF1K", 4))
+    assert_same(torch.stack([y for (_, y), _ in pairs]), expected[5])
+    assert_same(torch.stack([y for _, (_, y) in pairs]), plain_video(model, other, "DHF1K", 4))
 
 
 def test_gradients_stay_as_they_were_between_frames(model, frames):
@@ -205,7 +207,7 @@ def test_gradients_stay_as_they_were_between_frames(model, frames):
 
 def test_a_failing_video_tells_its_own_error(model, frames):
     def failing():
-        yield from frames[:12]
+        yield from enumerate(frames[:12])
         raise OSError("the camera was unplugged")
 
     maps = Engine(model, "cpu").video(failing(), SIZE, "DHF1K", 5)

@@ -21,7 +21,8 @@ from unisal.inference import graph, runtime
 from unisal.inference.engine import Engine
 from unisal.inference.runtime import OnnxRuntime, TorchRuntime, pick_runtime
 from unisal.model import SOURCES, UNISAL
-from unisal.predict.predictor import Predictor, load_model
+from unisal.predict import Predictor
+from unisal.predict.loading import load_model
 from unisal.threads import in_threads
 from unisal.writing.maps import to_grey_levels
 
@@ -247,7 +248,7 @@ def test_without_the_packages_the_maps_are_the_same(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     predictor = Predictor(model, "cpu")
-    assert isinstance(predictor.engine._runtime, OnnxRuntime)
+    assert predictor.engine.runtime.name == "onnx"
     expected = to_grey_levels(predictor.image(tmp_path / "images" / "a.png"))
     written = np.asarray(Image.open(tmp_path / "saliency" / "a.png"))
     assert np.abs(written.astype(int) - expected).max() <= 1
@@ -273,10 +274,59 @@ def test_onnx_runtime_takes_float32_on_the_cpu_alone():
 
 def test_a_predictor_can_be_told_which():
     model = lively_network()
-    assert isinstance(Predictor(model, "cpu", runtime="torch").engine._runtime, TorchRuntime)
-    assert isinstance(unisal.load(device="cpu", runtime="torch").engine._runtime, TorchRuntime)
+    assert isinstance(Predictor(model, "cpu", runtime="torch").engine.runtime, TorchRuntime)
+    assert isinstance(unisal.load(device="cpu", runtime="torch").engine.runtime, TorchRuntime)
     with pytest.raises(UserError, match="runtime is 'tensorrt'"):
         unisal.load(device="cpu", runtime="tensorrt")
+
+
+# ---- a network that no graph can be made of -------------------------------------------------
+class Changed(UNISAL):
+    """Computes something that `unisal.inference.graph` has no translation for."""
+
+    def logits_from(self, decoded, source):
+        return super().logits_from(decoded + torch.fft.rfft(decoded).abs().mean(), source)
+
+
+def changed_network():
+    model = lively_network()
+    model.__class__ = Changed
+    return model
+
+
+def test_a_network_without_a_graph_runs_in_pytorch_with_one_warning(caplog):
+    model, x = changed_network(), clip(1, 2, 64, 96)
+    engine = Engine(model, "cpu")
+    assert engine.runtime.name == "onnx"
+    for _ in range(2):
+        maps = engine.image_logits(x[0], "SALICON")
+    assert engine.runtime.name == "torch"
+    (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert "no ONNX graph can be made" in warning.getMessage()
+    assert "rfft" in warning.getMessage()
+    with torch.no_grad():
+        expected, _ = model.logits(x, source="SALICON", static=True)
+    torch.testing.assert_close(maps, expected[0, :, 0], atol=1e-4, rtol=0)
+
+
+def test_several_threads_that_find_no_graph_warn_once(caplog):
+    engine, x = Engine(changed_network(), "cpu"), clip(1, 4, 64, 96)[0]
+    maps = list(in_threads(lambda f: engine.image_logits(f[None], "SALICON", True), x, 4, 4))
+    assert len(maps) == 4
+    assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
+
+
+def test_onnx_runtime_that_was_asked_for_is_not_replaced():
+    engine = Engine(changed_network(), "cpu", runtime="onnx")
+    with pytest.raises(UserError, match="no ONNX graph can be made.*rfft"):
+        engine.image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+
+
+def test_making_a_graph_leaves_the_callers_random_numbers_alone():
+    engine = Engine(lively_network(), "cpu")
+    before = torch.random.get_rng_state()
+    engine.image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 # ---- bfloat16 -----------------------------------------------------------------------------
@@ -304,13 +354,13 @@ def test_bfloat16_is_near(shipped, monkeypatch):
 # ---- threads ------------------------------------------------------------------------------
 def test_calls_side_by_side_give_the_same():
     model = lively_network()
-    engine, frames = Engine(model, "cpu"), clip(1, 6, 64, 96)[0]
+    engine, frames = Engine(model, "cpu", runtime="onnx"), clip(1, 6, 64, 96)[0]
     expected = engine.images(frames, (64, 96), "SALICON")
-    predict = lambda x: engine.images(x[None], (64, 96), "SALICON", side_by_side=True)[0]  # noqa: E731
+    predict = lambda x: engine.images(x[None], (64, 96), "SALICON", concurrent=True)[0]  # noqa: E731
     for _ in range(3):
         ours = list(in_threads(predict, frames, workers=4, ahead=6))
         torch.testing.assert_close(torch.stack(ours), expected, atol=TOLERANCE, rtol=0)
-    threads = [kind[-1] for kind in engine._runtime._sessions]
+    threads = [kind[-1] for kind in engine.runtime._sessions]
     assert sorted(threads) == sorted({1, torch.get_num_threads()})
 
 
@@ -326,7 +376,7 @@ for n in (1, 3):
     torch.set_num_threads(n)
     model(x[:, None])  # starts PyTorch's own threads
     engine, before = Engine(model, "cpu"), running()
-    engine.image_maps(x, "SALICON")
+    engine.image_logits(x, "SALICON")
     print(torch.get_num_threads(), running() - before)
 """
 

@@ -26,7 +26,7 @@ from unisal.model.weights import (
     load_state,
     read_state,
 )
-from unisal.predict.predictor import load_model
+from unisal.predict.loading import load_model
 
 
 def network(seed=0, width=4):

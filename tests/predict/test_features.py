@@ -13,7 +13,7 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.predict import Predictor
-from unisal.predict.presets import Source
+from unisal.predict.presets import Preset
 
 SIZE, INPUT_SIZE = (40, 70), (64, 96)
 SHARES = {
@@ -37,7 +37,7 @@ CHANNELS = {
 
 @pytest.fixture(autouse=True)
 def small_input(monkeypatch):
-    monkeypatch.setattr(Source, "input_size_for", lambda *_: INPUT_SIZE)
+    monkeypatch.setattr(Preset, "input_size_for", lambda *_: INPUT_SIZE)
 
 
 @pytest.fixture(scope="module")

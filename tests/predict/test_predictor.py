@@ -13,7 +13,7 @@ from torchvision.transforms import functional as tv
 
 import unisal
 from unisal.errors import UserError
-from unisal.predict.predictor import to_probabilities
+from unisal.inference.densities import to_density
 
 TOLERANCE = 1e-4
 """Of ONNX Runtime, which adds up in another order than PyTorch."""
@@ -109,7 +109,7 @@ def test_the_log_density_is_the_networks_own(predictor, runs):
 
 def test_probabilities_sum_to_one_even_where_the_logarithms_do_not():
     log_density = np.full((30, 40), -3.0, np.float32)
-    density = to_probabilities(log_density)
+    density = to_density(log_density)
     assert density == pytest.approx(np.full((30, 40), 1 / 1200))
     assert (log_density == -3).all()
 

@@ -17,24 +17,24 @@ from torchvision.transforms import functional as tv
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
-from unisal.predict.presets import SOURCES, Source, find_source
+from unisal.predict.presets import PRESETS, Preset, find_preset
 
 SIZE = (40, 70)
 TOLERANCE = 5e-5
 
 
-INPUT_SIZE = Source.input_size_for
+INPUT_SIZE = Preset.input_size_for
 
 
 @pytest.fixture(autouse=True)
 def small_input(monkeypatch):
     """The network sees 64 x 96 pixels instead of ten times as many."""
-    monkeypatch.setattr(Source, "input_size_for", lambda *_: (64, 96))
+    monkeypatch.setattr(Preset, "input_size_for", lambda *_: (64, 96))
 
 
 @pytest.fixture
 def real_input(monkeypatch):
-    monkeypatch.setattr(Source, "input_size_for", INPUT_SIZE)
+    monkeypatch.setattr(Preset, "input_size_for", INPUT_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +177,14 @@ def test_the_median_over_frames(predictor, frames, window):
     ],
 )
 def test_the_input_size_depends_on_source_and_frames(source, frame_size, input_size):
-    assert find_source(source).input_size_for(frame_size) == input_size
+    assert find_preset(source).input_size_for(frame_size) == input_size
 
 
 @pytest.mark.usefixtures("real_input")
 @pytest.mark.parametrize(("source", "step"), [("DHF1K", 5), ("UCFSports", 4)])
 def test_the_network_sees_the_frames_at_that_size(predictor, source, step):
     frames = [photo((360, 640), seed) for seed in range(6)]
-    size = SOURCES[source].input_size_for((360, 640))
+    size = PRESETS[source].input_size_for((360, 640))
     expected = plain_video(predictor.engine.model, frames, source, step, False, size)
     assert_same(list(predictor.video(frames, source, log=True)), expected)
 
@@ -295,10 +295,10 @@ import torch
 from support import TINY
 from unisal.model import UNISAL
 from unisal.predict import Predictor, predictor
-from unisal.predict.presets import Source
+from unisal.predict.presets import Preset
 
 torch.set_num_threads(1)
-Source.input_size_for = lambda *_: (64, 96)
+Preset.input_size_for = lambda *_: (64, 96)
 predictor.resize_rgb = lambda rgb, size: rgb[::11, ::13][:64, :96]
 rgb = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
 frames = (rgb.copy() for _ in range(2000))

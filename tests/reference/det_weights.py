@@ -1,6 +1,7 @@
 """Deterministic weights and inputs: the same numbers on any machine, from the key names alone."""
 
 import hashlib
+
 import numpy as np
 import torch
 
@@ -51,7 +52,7 @@ def targets(seed, b, t, h, w, n_fix=20):
             fix[i, j, 0, ys, xs] = True
             m = sum(
                 np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / (2 * (h / 12) ** 2))
-                for y, x in zip(ys, xs)
+                for y, x in zip(ys, xs, strict=True)
             )
             sal[i, j, 0] = m / m.sum()
     return torch.from_numpy(sal), torch.from_numpy(fix)

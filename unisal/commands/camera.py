@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from unisal.checks import check_number
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
-from unisal.predict.predictor import STREAM_RATE, Predictor, load
-from unisal.predict.presets import VIDEO_SOURCE, find_source
-from unisal.predict.stream import Stream, check_number
+from unisal.predict import Predictor, load
+from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
+from unisal.predict.stream import Stream
 from unisal.threads import Behind
 from unisal.visualize.overlay import draw_overlay
 from unisal.visualize.window import Window
@@ -45,7 +46,7 @@ class CameraOptions:
 
     out: Path | None = None
     window: bool = False
-    source: str = VIDEO_SOURCE
+    source: str = VIDEO_PRESET
     model_domain: str | None = None
     fps: float | None = None
     frame_step: int | None = None
@@ -53,12 +54,12 @@ class CameraOptions:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        find_source(self.source)
+        find_preset(self.source)
         if self.out is not None and self.out.suffix.lower() != ".mp4":
             raise UserError(f"out is {str(self.out)!r}; it has to end in .mp4")
         for name in ("fps", "seconds"):
             if getattr(self, name) is not None:
-                check_number(getattr(self, name), name)
+                check_number(getattr(self, name), name, above=True)
 
 
 def predict_camera(
@@ -85,7 +86,7 @@ def predict_camera(
         newest = stack.enter_context(Newest(opened))
         if opened.live:
             newest.start()  # what comes while the weights are read is dropped
-        predictor = load(train_id, device, find_source(options.source).fine_tuned)
+        predictor = load(train_id, device, find_preset(options.source).fine_tuned)
         stream, rate = _fitting_stream(predictor, opened, options)
         newest.start()
         recording = None
@@ -270,7 +271,7 @@ def _fitting_stream(
 
     def new_stream(fps: float) -> Stream:
         return Stream(
-            predictor,
+            predictor.engine,
             fps,
             options.source,
             options.model_domain,

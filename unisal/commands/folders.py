@@ -17,9 +17,10 @@ from unisal.config import examples_dir
 from unisal.data.pictures import displayed_size, list_pictures, read_rgb, read_rgb_image
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
-from unisal.inference.densities import relative_density
-from unisal.predict.predictor import Predictor, check_finite, load, prepare, to_probabilities
-from unisal.predict.presets import IMAGE_SOURCE, SOURCES, VIDEO_SOURCE, find_source
+from unisal.inference.densities import check_finite, saliency_map, to_density
+from unisal.predict import Predictor, load
+from unisal.predict.inputs import prepare
+from unisal.predict.presets import IMAGE_PRESET, PRESETS, VIDEO_PRESET, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
 from unisal.visualize.overlay import draw_overlay
@@ -61,8 +62,8 @@ def predict_folder(
             its turn has come ends a video there.
         SomeFailed: some images could not be read; all others are done.
     """
-    source = source or (VIDEO_SOURCE if is_video else IMAGE_SOURCE)
-    kind = find_source(source, for_images=not is_video)
+    source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
+    kind = find_preset(source, for_images=not is_video)
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos alone; it needs is_video=True")
@@ -103,11 +104,11 @@ def predict_examples(
     if not examples:
         names = " or ".join(f"{name}/{IMAGES}" for name in EXAMPLE_IMAGE_FOLDERS)
         raise UserError(
-            f"{folder} holds no pictures; expected {names}, or {VIDEO_SOURCE}/VIDEO/{IMAGES}"
+            f"{folder} holds no pictures; expected {names}, or {VIDEO_PRESET}/VIDEO/{IMAGES}"
         )
     failed = []
     for example in examples:
-        predictor = load(train_id, device, SOURCES[example.source].fine_tuned)
+        predictor = load(train_id, device, PRESETS[example.source].fine_tuned)
         try:
             predict_example(predictor, example, overlay)
         except SomeFailed as error:
@@ -124,8 +125,8 @@ def find_examples(folder: Path) -> list[Example]:
         if inside.name in EXAMPLE_IMAGE_FOLDERS:
             found.append(Example(inside, inside.name, is_video=False))
         else:
-            known = inside.name in SOURCES and SOURCES[inside.name].is_video
-            source = inside.name if known else VIDEO_SOURCE
+            known = inside.name in PRESETS and PRESETS[inside.name].is_video
+            source = inside.name if known else VIDEO_PRESET
             found += [Example(v, source, is_video=True) for v in _visible_folders(inside)]
     return [example for example in found if has_pictures(example.folder)]
 
@@ -139,7 +140,7 @@ def predict_example(predictor: Predictor, example: Example, overlay: bool) -> No
     folder, source, is_video = example
     pictures = find_pictures(folder)
     if not is_video:
-        predict_pictures(predictor, pictures, folder, SOURCES[source].domain, overlay)
+        predict_pictures(predictor, pictures, folder, PRESETS[source].domain, overlay)
         return
     try:
         check_frames(pictures)
@@ -162,43 +163,42 @@ def predict_video(
     Raises:
         UserError: a frame is damaged or of another size; those before it may be done.
     """
-    kind, window, engine = find_source(source), smoothing_window(smooth_method), predictor.engine
+    kind, window, engine = find_preset(source), smoothing_window(smooth_method), predictor.engine
     domain = engine.domain(domain or kind.domain)
     size = displayed_size(frames[0])
     inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.video_workers)
-    found: Iterator[NDArray[np.float32]]
+    found: Iterator[tuple[Path, NDArray[np.float32]]]
     if window == 1:  # of a picture's size only when it is written: that saves time and memory
-        found = (y.cpu().numpy() for y in engine.video_maps(inputs, domain, kind.frame_step))
+        logits = engine.video_logits(inputs, domain, kind.frame_step)
+        found = ((path, y.cpu().numpy()) for path, y in logits)
     else:
-        log_densities = predictor.log_densities(inputs, size, domain, kind.frame_step)
-        found = median_over_time(log_densities, window)
+        predictions = predictor.log_densities(inputs, size, domain, kind.frame_step)
+        found = median_over_time(((p.key, p.log_density) for p in predictions), window)
 
     def write(result: tuple[Path, NDArray[np.float32]]) -> None:
         path, y = result
         check_finite(y, f"the prediction for {path}")
-        density = relative_density(y, size) if window == 1 else to_probabilities(y)
+        density = saliency_map(y, size) if window == 1 else to_density(y)
         write_map(folder / MAPS / path.name, density)
         if overlay:  # read again: to keep the frames until now might take much memory
             write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
 
     with tqdm(total=len(frames), desc=folder.name, unit="frame", disable=None) as bar:
-        for _ in in_threads(
-            write, zip(frames, found, strict=True), engine.video_workers, READ_AHEAD
-        ):
+        for _ in in_threads(write, found, engine.video_workers, READ_AHEAD):
             bar.update()
     _say_done(folder, len(frames), overlay)
 
 
 def _read_inputs(
     frames: Sequence[Path], size: tuple[int, int], input_size: tuple[int, int], workers: int
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Path, Tensor]]:
     """Read a video's frames for the network, a few in advance in threads of their own."""
 
-    def read(path: Path) -> Tensor:
+    def read(path: Path) -> tuple[Path, Tensor]:
         image = read_rgb_image(path)
         if (image.height, image.width) != size:
             raise UserError(f"{path} has another size than its header says")
-        return prepare(image, input_size)
+        return path, prepare(image, input_size)
 
     return in_threads(read, frames, workers, READ_AHEAD)
 
@@ -238,9 +238,9 @@ def predict_pictures(
             return error
         size = image.height, image.width
         x = prepare(image, optimal_input_size(size))
-        y = engine.image_maps(x[None], domain, side_by_side=True)[0].cpu().numpy()
+        y = engine.image_logits(x[None], domain, concurrent=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
-        density = relative_density(y, size)
+        density = saliency_map(y, size)
         write_map(folder / MAPS / path.name, density)
         if overlay:
             overlaid = draw_overlay(np.asarray(image), density)

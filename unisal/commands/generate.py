@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from unisal.commands.check_data import quick_check
@@ -22,9 +23,10 @@ from unisal.data import DATASETS, SaliencyDataset, VideoDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.device import pick_device
 from unisal.errors import SomeFailed, UserError
+from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
 from unisal.model.weights import FINE_TUNED, find_weights
-from unisal.predict.predictor import check_finite, load_model, to_probabilities
+from unisal.predict.loading import load_model
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
 from unisal.writing.maps import write_density, write_map
@@ -257,10 +259,14 @@ def _predict_videos(
     for index in videos:
         maps = job.maps(index)
         numbers = range(1, len(maps) + 1)
-        frames = in_threads(partial(dataset.read_input, index), numbers, ahead=READ_AHEAD)
+
+        def read(number: int, index: int = index) -> tuple[int, Tensor]:
+            return number, dataset.read_input(index, number)
+
+        frames = in_threads(read, numbers, ahead=READ_AHEAD)
         size, step = dataset.frame_size(index), dataset.frame_modulo
-        log_densities = (y.numpy() for y in engine.video(frames, size, domain, step))
-        smoothed = median_over_time(log_densities, window)
+        log_densities = ((n, y.numpy()) for n, y in engine.video(frames, size, domain, step))
+        smoothed = (y for _, y in median_over_time(log_densities, window))
         try:
             _write_all(job, zip(maps, smoothed, strict=True), bar)
         except UserError as error:
@@ -281,7 +287,7 @@ def _predict_images(
             frame, size = dataset.read_input(index), dataset.frame_size(index)
         except UserError as error:
             return error
-        return engine.images(frame[None], size, domain, side_by_side=True)[0].numpy()
+        return engine.images(frame[None], size, domain, concurrent=True)[0].numpy()
 
     def predictions() -> Iterator[tuple[Path, LogDensity]]:
         results = in_threads(predict, images, engine.workers)
@@ -304,7 +310,7 @@ def _write_all(
     def write(prediction: tuple[Path, LogDensity]) -> None:
         path, log_density = prediction
         check_finite(log_density, f"the prediction for {path.relative_to(job.folder)}")
-        density = to_probabilities(log_density)
+        density = to_density(log_density)
         if job.dataset.raw_predictions:
             write_density(raw_file(path), density)
         write_map(path, density)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,21 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import av
-from torch import Tensor
 from tqdm import tqdm
 
-from unisal.data.video_file import VIDEO_SUFFIXES, Frame, VideoFile
+from unisal.checks import check_count
+from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import SomeFailed, UserError
+from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
-from unisal.predict.predictor import (
-    FeatureArrays,
-    Predictor,
-    check_step,
-    load,
-    prepare,
-    to_probabilities,
-)
-from unisal.predict.presets import VIDEO_SOURCE, Source, find_source
+from unisal.predict import Predictor, load
+from unisal.predict.inputs import prepare
+from unisal.predict.presets import VIDEO_PRESET, Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import Behind, drawn_ahead
 from unisal.writing.video_outputs import (
@@ -60,7 +54,7 @@ class VideoOptions:
     """How videos are predicted and what is written of them, see `predict_video` in `run.py`."""
 
     out_dir: Path | None = None
-    source: str = VIDEO_SOURCE
+    source: str = VIDEO_PRESET
     model_domain: str | None = None
     overlay: bool = True
     maps: str | None = None
@@ -71,10 +65,10 @@ class VideoOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        find_source(self.source)
+        find_preset(self.source)
         smoothing_window(self.smooth_method)
         if self.frame_step is not None:
-            check_step(self.frame_step)
+            check_count(self.frame_step, "frame_step")
         if self.features is not None and self.features not in Features._fields:
             names = ", ".join(Features._fields)
             raise UserError(f"features is {self.features!r}; there are {names}")
@@ -82,8 +76,8 @@ class VideoOptions:
             raise UserError("there is nothing to write: overlay, maps and features are all off")
 
     @property
-    def kind(self) -> Source:
-        return find_source(self.source)
+    def kind(self) -> Preset:
+        return find_preset(self.source)
 
     def outputs(self, path: Path) -> dict[Path, Output]:
         """-> what is written of a video: files and folders, and what writes each."""
@@ -185,21 +179,15 @@ def predict_frames(
     step = options.frame_step or kind.frame_step_for(video.rate)
     domain = predictor.engine.domain(options.model_domain or kind.domain)
     input_size = kind.input_size_for(video.size)
-    held: deque[Frame] = deque()  # those that the network has, until their maps come out
-    found: deque[FeatureArrays] = deque()
     prepared = ((frame, prepare(frame.rgb, input_size)) for frame in video)
-    with closing(drawn_ahead(prepared, READ_AHEAD)) as drawn:
-
-        def inputs() -> Iterator[Tensor]:
-            for frame, x in drawn:
-                held.append(frame)
-                yield x
-
-        report = found.append if options.features else None
-        maps = predictor.log_densities(inputs(), video.size, domain, step, report)
-        for log_density in median_over_time(maps, smoothing_window(options.smooth_method)):
-            features = found.popleft() if found else {}
-            yield Prediction(held.popleft(), to_probabilities(log_density), features)
+    with closing(drawn_ahead(prepared, READ_AHEAD)) as inputs:
+        predictions = predictor.log_densities(
+            inputs, video.size, domain, step, with_features=options.features is not None
+        )
+        keyed = (((p.key, p.features), p.log_density) for p in predictions)
+        window = smoothing_window(options.smooth_method)
+        for (frame, features), log_density in median_over_time(keyed, window):
+            yield Prediction(frame, to_density(log_density), features)
 
 
 def find_videos(video_path: str, options: VideoOptions) -> list[Path]:

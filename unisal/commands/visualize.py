@@ -20,8 +20,8 @@ from unisal.config import PRETRAINED, run_dir, train_dir
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
-from unisal.predict.predictor import Predictor, load
-from unisal.predict.presets import IMAGE_SOURCE, VIDEO_SOURCE, find_source
+from unisal.predict import Predictor, load
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset
 from unisal.visualize.panels import Panel, Size, compare, contact_sheet, side_by_side, thumbnails
 from unisal.writing.maps import write_overlay
 from unisal.writing.video_writer import VideoWriter, as_rate
@@ -104,14 +104,14 @@ def visualize_examples(
     check_options(n, seed, alpha)
     rate = as_rate(fps)
     out = out_folder(folder, out_dirname)
-    source = source or (VIDEO_SOURCE if video else IMAGE_SOURCE)
-    as_video = find_source(source).is_video or video
+    source = source or (VIDEO_PRESET if video else IMAGE_PRESET)
+    as_video = find_preset(source).is_video or video
     pairs = find_pairs(folder)
     chosen = choose(pairs, n, seed, as_video)
     frames = pairs if video else pairs[: pairs.index(chosen[-1]) + 1]
     if as_video:
         check_video(frames)
-    predictors = load_models(train_id, device, find_source(source).fine_tuned)
+    predictors = load_models(train_id, device, find_preset(source).fine_tuned)
     looks = Looks(alpha, show_labels)
     pictures = _Pictures(out, chosen, names_of(pairs), looks, sheet)
     if as_video:
@@ -197,7 +197,7 @@ def predict_pictures(
     predictors: Mapping[str, Predictor], pairs: Sequence[Pair], source: str, failed: list[str]
 ) -> Iterator[Shown]:
     """Predict pictures one by one; the names of those that cannot be read are added to `failed`."""
-    domain = find_source(source).domain
+    domain = find_preset(source).domain
     domains = {name: predictor.engine.domain(domain) for name, predictor in predictors.items()}
     for pair in tqdm(pairs, unit="image", disable=None):
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ from unisal.evaluate.frames import (
 )
 from unisal.evaluate.report import REPORT, Predict, write_report
 from unisal.evaluate.scores import Result, Scores, table
+from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
-from unisal.predict.predictor import load_model, to_probabilities
+from unisal.predict.loading import load_model
 from unisal.threads import in_threads
 
 SCORED_BY_DEFAULT = ("DHF1K", "SALICON", "UCFSports", "Hollywood")
@@ -179,7 +179,7 @@ def network_predictions(
         def predict(index: int) -> LogDensity:
             frame = dataset.read_input(index)
             size = dataset.target_size(index)
-            y = engine.images(frame[None], size, domain, side_by_side=True)[0]
+            y = engine.images(frame[None], size, domain, concurrent=True)[0]
             return _finite(y, dataset.title(index))
 
         predicted_images = in_threads(predict, chosen, engine.workers)
@@ -188,9 +188,13 @@ def network_predictions(
     step = dataset.frame_modulo
     for index in chosen:
         numbers = range(1, lengths[index] + 1)
-        frames = in_threads(partial(dataset.read_input, index), numbers, ahead=READ_AHEAD)
+
+        def read(number: int, index: int = index) -> tuple[int, torch.Tensor]:
+            return number, dataset.read_input(index, number)
+
+        frames = in_threads(read, numbers, ahead=READ_AHEAD)
         predicted = engine.video(frames, dataset.target_size(index), domain, step)
-        for number, y in zip(numbers, predicted, strict=True):
+        for number, y in predicted:
             yield index, number, _finite(y, f"frame {number} of {dataset.title(index)}")
 
 
@@ -234,7 +238,7 @@ def score_predictions(
             )
         frame = Frame(
             log_density,
-            to_probabilities(log_density),
+            to_density(log_density),
             target,
             fixations,
             others.of(index, fixations.shape),
@@ -268,7 +272,7 @@ def score_observers(dataset: SaliencyDataset, options: ScoringOptions) -> Scores
             score_frame(
                 Frame(
                     predicted,
-                    to_probabilities(predicted),
+                    to_density(predicted),
                     target,
                     fixations,
                     others.of(index, fixations.shape),

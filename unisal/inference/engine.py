@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,15 +18,19 @@ from unisal.inference.densities import log_density
 from unisal.inference.runtime import pick_runtime
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
+from unisal.types import Size
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
 """Domains whose modules have seen single images only: a video's frames are images to them."""
 CHUNK = 6
-"""Frames of one sequence per call of the network (spec 04)."""
+"""Frames of one sequence per call of the network (docs/behaviour.md, "Scoring and prediction")."""
 MAX_FRAMES = 12
 """Frames of all sequences together per call of the network."""
 MAX_WORKERS = 8
 """Threads that feed a GPU."""
+
+K = TypeVar("K")
+"""Whatever the caller knows a frame by. It travels with the frame and comes back with its map."""
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +38,24 @@ log = logging.getLogger(__name__)
 class Engine:
     """A network in evaluation mode on a device.
 
-    Everything that predicts goes through here: pictures and videos in memory, folders, datasets
-    that are scored.
+    Everything that predicts goes through here: pictures and videos in memory, folders, and data
+    sets that are scored.
 
     Args:
-        model: the network.
+        model: the network; it is moved to the device.
         device: see `unisal.device.pick_device`.
-        max_frames: of a video, per call of the network. More need more memory and are hardly
-            faster; no number depends on it.
-        precision, runtime: see `unisal.inference.runtime.pick_runtime`.
+        max_frames: frames of a video per call of the network. More frames need more memory and
+            are hardly faster; no number depends on it.
+        precision: see `unisal.inference.runtime.pick_runtime`.
+        runtime: see `unisal.inference.runtime.pick_runtime`.
+
+    Attributes:
+        device: where the network runs.
+        model: the network.
+        runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
-        UserError: an option is wrong, or not possible here.
+        UserError: an option is wrong, or is not possible on this machine.
     """
 
     def __init__(
@@ -58,23 +69,24 @@ class Engine:
         self.device = pick_device(device)
         self.max_frames = max_frames
         self.model = model.eval().to(self.device)
-        self._runtime = pick_runtime(runtime, self.model, self.device, precision)
+        self.runtime = pick_runtime(runtime, self.model, self.device, precision)
 
     @property
     def workers(self) -> int:
-        """How many threads to read, predict and write unrelated pictures in."""
+        """Number of threads to read, predict and write unrelated pictures in."""
         on_cpu = self.device.type == "cpu"
         return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def video_workers(self) -> int:
-        """How many threads to read a video's frames in while the network runs, and as many to
-        write maps in. On the CPU the network needs most of the time, and each thread memory."""
+        """Number of threads to read a video's frames in while the network runs, and number of
+        threads to write maps in. On the CPU the network needs most of the time, and every thread
+        needs memory."""
         on_cpu = self.device.type == "cpu"
         return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
 
     def domain(self, name: str) -> str:
-        """-> the network's domain of that name, or its first one with a warning."""
+        """Return the network's domain of that name, or its first one with a warning."""
         if name in self.model.sources:
             return name
         first = self.model.sources[0]
@@ -83,93 +95,110 @@ class Engine:
 
     @torch.inference_mode()
     def images(
-        self,
-        frames: Tensor,
-        target_size: tuple[int, int],
-        domain: str,
-        side_by_side: bool = False,
+        self, frames: Tensor, target_size: Size, domain: str, concurrent: bool = False
     ) -> Tensor:
         """Predict unrelated images.
 
         Args:
             frames: `[n, 3, H, W] float32`, ImageNet-normalised, H and W multiples of 32.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's sources.
-            side_by_side: `workers` threads call this at the same time.
+            domain: whose modules to use, one of the network's domains.
+            concurrent: whether `workers` threads call this at the same time.
 
         Returns:
             Log-densities `[n, h, w] float32` on the CPU; exp sums to 1 per image.
         """
-        maps = self.image_maps(frames, domain, side_by_side)
+        maps = self.image_logits(frames, domain, concurrent)
         # Not with PyTorch: its threads would spin for a while beside those of other calls.
         stacked = np.stack([self._log_density(y, target_size).numpy() for y in maps])
         return torch.from_numpy(stacked)
 
     @torch.inference_mode()
-    def image_maps(self, frames: Tensor, domain: str, side_by_side: bool = False) -> Tensor:
-        """As `images`, but -> the maps before resize and softmax `[n, H, W]`, where they are."""
-        maps, _ = self._runtime.logits(
-            [[x] for x in frames], None, domain, static=True, side_by_side=side_by_side
+    def image_logits(self, frames: Tensor, domain: str, concurrent: bool = False) -> Tensor:
+        """Predict unrelated images, but leave out the resize and the softmax.
+
+        Args:
+            frames: as in `images`.
+            domain: as in `images`.
+            concurrent: as in `images`.
+
+        Returns:
+            Logits `[n, H, W] float32`, on the device that computed them.
+        """
+        maps, _ = self.runtime.logits(
+            [[x] for x in frames], None, domain, static=True, concurrent=concurrent
         )
         return maps[:, 0]
 
     def video(
         self,
-        frames: Iterable[Tensor],
-        target_size: tuple[int, int],
+        frames: Iterable[tuple[K, Tensor]],
+        target_size: Size,
         domain: str,
-        step: int,
+        frame_step: int,
         chunk: int = CHUNK,
-    ) -> Iterator[Tensor]:
+    ) -> Iterator[tuple[K, Tensor]]:
         """Predict a video of any length in constant memory.
 
-        The frames are `step` interleaved sequences (0, step, 2 step, ...; 1, step + 1, ...). The
-        network sees a chunk of all of them at a time and carries the state of each one on to
-        the next chunk.
+        The frames are `frame_step` interleaved sequences (0, frame_step, 2 frame_step, ...; 1,
+        frame_step + 1, ...). The network sees a chunk of all of them at a time and carries the
+        state of each one on to the next chunk.
 
         Args:
-            frames: `[3, H, W] float32` each, as in `images`, in the order of the video. At most
-                a chunk of each sequence is taken ahead of what has been yielded.
+            frames: a key and the frame `[3, H, W] float32`, as in `images`, in the order of the
+                video. At most a chunk of each sequence is taken ahead of what has been yielded.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's sources.
-            step: number of sequences.
-            chunk: frames of a sequence per call of the network, fewer where `max_frames` wants
-                it so. No number depends on it, but for rounding.
+            domain: whose modules to use, one of the network's domains.
+            frame_step: number of sequences.
+            chunk: frames of a sequence per call of the network; fewer where `max_frames` says so.
+                No number depends on it, but for rounding.
 
         Yields:
-            Log-densities `[h, w] float32` on the CPU, in the order of the frames.
+            Each key with its log-density `[h, w] float32` on the CPU, in the order of the frames.
         """
-        # Maps are held at the network's size: resized one by one, when it is their turn.
-        for y in self.video_maps(frames, domain, step, chunk):
-            yield self._log_density(y, target_size)
+        # Maps are held at the network's size and resized one by one, when it is their turn.
+        for key, y in self.video_logits(frames, domain, frame_step, chunk):
+            yield key, self._log_density(y, target_size)
 
-    def video_maps(
-        self, frames: Iterable[Tensor], domain: str, step: int, chunk: int = CHUNK
-    ) -> Iterator[Tensor]:
-        """As `video`, but yields the maps before resize and softmax `[H, W]`, where they are."""
-        at_once = step * max(1, min(chunk, self.max_frames // step))
-        if not self._runtime.gains_by_batches:
+    def video_logits(
+        self,
+        frames: Iterable[tuple[K, Tensor]],
+        domain: str,
+        frame_step: int,
+        chunk: int = CHUNK,
+    ) -> Iterator[tuple[K, Tensor]]:
+        """Predict a video as `video` does, but leave out the resize and the softmax.
+
+        Args:
+            frames: as in `video`.
+            domain: as in `video`.
+            frame_step: as in `video`.
+            chunk: as in `video`.
+
+        Yields:
+            Each key with its logits `[H, W] float32`, on the device that computed them.
+        """
+        at_once = frame_step * max(1, min(chunk, self.max_frames // frame_step))
+        if not self.runtime.gains_by_batches:
             at_once = 1
         remaining = iter(frames)
-        states: deque[Tensor | None] = deque([None] * step)
+        states: deque[Tensor | None] = deque([None] * frame_step)
         while taken := list(islice(remaining, at_once)):
-            yield from self._advance(taken, states, domain)
+            maps = self._advance([x for _, x in taken], states, domain)
+            for (key, _), y in zip(taken, maps, strict=True):
+                yield key, y
             states.rotate(-len(taken))  # the first one is that of the next frame
 
     def step(
-        self,
-        frame: Tensor,
-        states: list[Tensor | None],
-        target_size: tuple[int, int],
-        domain: str,
+        self, frame: Tensor, states: list[Tensor | None], target_size: Size, domain: str
     ) -> Tensor:
-        """Predict the next frame of a sequence, from it and those before it.
+        """Predict the next frame of a sequence from it and the frames before it.
 
         Args:
             frame: `[3, H, W] float32`, as in `images`.
-            states: one entry, the state of the sequence, None at its start; goes on in place.
+            states: one entry, the state of the sequence, None at its start; updated in place.
             target_size: (h, w) of the prediction.
-            domain: whose modules to use, one of the network's sources.
+            domain: whose modules to use, one of the network's domains.
 
         Returns:
             Log-density `[h, w] float32` on the CPU.
@@ -183,17 +212,18 @@ class Engine:
         frame: Tensor,
         domain: str,
         states: list[Tensor | None] | None = None,
-        target_size: tuple[int, int] | None = None,
+        target_size: Size | None = None,
     ) -> tuple[Features, Tensor | None]:
-        """The network's features of an image, or of the next frame of a sequence.
+        """Compute the network's features of an image, or of the next frame of a sequence.
 
         Args:
-            frame, domain: as in `step`.
+            frame: as in `step`.
+            domain: as in `step`.
             states: as in `step`; None for an image by itself.
             target_size: (h, w) of the prediction, None if it is not wanted.
 
         Returns:
-            The features `[C, h, w] float32` on the CPU, and the log-density as of `step`.
+            The features `[C, h, w] float32` on the CPU, and the log-density as `step` returns it.
         """
         static = states is None or domain in STATIC_DOMAINS
         x = frame.to(self.device)[None, None]
@@ -210,22 +240,22 @@ class Engine:
     def _advance(
         self, frames: Sequence[Tensor], states: MutableSequence[Tensor | None], domain: str
     ) -> list[Tensor]:
-        """-> the maps `[H, W]` of the next frames, in their order; `states` go on in place."""
+        """Return the logits `[H, W]` of the next frames, in order; update `states` in place."""
         step = len(states)
         maps: list[Tensor] = [torch.empty(0)] * len(frames)
         static = domain in STATIC_DOMAINS
         for rows in self._calls(len(frames), step):
             sequences = [frames[row::step] for row in rows]
             before = _joined([states[row] for row in rows])
-            y, after = self._runtime.logits(sequences, before, domain, static)
+            y, after = self.runtime.logits(sequences, before, domain, static)
             for i, row in enumerate(rows):
                 maps[row::step] = y[i].unbind()
                 states[row] = None if after is None else after[i : i + 1]
         return maps
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
-        """-> which sequences go through the network together: such as have equally many of the
-        `n_frames` frames, and not too many of them."""
+        """Yield which sequences go through the network together: those with equally many of the
+        `n_frames` frames, at most `max_frames` of them."""
         whole, n_longer = divmod(n_frames, step)
         for rows, length in ((range(n_longer), whole + 1), (range(n_longer, step), whole)):
             if length:
@@ -233,7 +263,7 @@ class Engine:
                 yield from (rows[i : i + at_once] for i in range(0, len(rows), at_once))
 
     @torch.inference_mode()
-    def _log_density(self, logits: Tensor, target_size: tuple[int, int]) -> Tensor:
+    def _log_density(self, logits: Tensor, target_size: Size) -> Tensor:
         if logits.device.type == "cpu":
             return torch.from_numpy(log_density(logits.numpy(), target_size))
         y = self.model.log_density(logits[None, None, None], target_size)
@@ -241,6 +271,6 @@ class Engine:
 
 
 def _joined(states: Sequence[Tensor | None]) -> Tensor | None:
-    """The states of several sequences -> one for the batch of them; None at the start."""
+    """Return one state for a batch of sequences; None at the start."""
     present = [state for state in states if state is not None]
     return torch.cat(present) if present else None

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from unisal.errors import GraphError
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
 
@@ -38,31 +39,42 @@ EXAMPLE_SIDES = 1, 2
 
 
 def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
-    """-> the network as a serialised ONNX model.
+    """Return the network as a serialised ONNX model.
 
     Args:
-        model: in evaluation mode, on the CPU, in float32.
+        model: the network in evaluation mode, on the CPU, in float32.
         domain: whose modules to use.
-        static: frames are unrelated images.
+        static: whether frames are unrelated images.
+
+    Raises:
+        GraphError: the network computes something that has no translation here.
     """
     height, width = EXAMPLE_SIDES
-    frame = torch.randn(1, 1, 3, height * STRIDE, width * STRIDE)
+    noise = torch.Generator().manual_seed(0)  # the caller's own generator is not touched
+    frame = torch.randn(1, 1, 3, height * STRIDE, width * STRIDE, generator=noise)
     inputs = {FRAME: frame}
     priors = model.prior_maps((height, width), domain)
     if priors is not None:
         inputs[PRIORS] = priors
     if model.has_rnn and uses_state(model, static):
         cell: Any = model.rnn.cell_list[0]
-        inputs[STATE] = torch.randn(1, cell.hidden_channels, height, width)
-    with Recorder(inputs) as recorder:
-        states = [inputs[STATE]] if STATE in inputs else None
-        y, hidden = model.logits(frame, states, domain, static, priors)
-    outputs = {MAP: y} | ({} if hidden is None else {NEXT_STATE: hidden[0]})
-    return recorder.graph(outputs).SerializeToString()
+        inputs[STATE] = torch.randn(1, cell.hidden_channels, height, width, generator=noise)
+    try:
+        with Recorder(inputs) as recorder:
+            states = [inputs[STATE]] if STATE in inputs else None
+            y, hidden = model.logits(frame, states, domain, static, priors)
+        outputs = {MAP: y} | ({} if hidden is None else {NEXT_STATE: hidden[0]})
+        return recorder.graph(outputs).SerializeToString()
+    except (NotImplementedError, AssertionError, TypeError, KeyError) as error:
+        # A function without a translation, or a known one that is called in an unknown way.
+        raise GraphError(
+            f"no ONNX graph can be made of this network ({error or type(error).__name__}); "
+            "runtime='torch' runs it as it is"
+        ) from error
 
 
 def uses_state(model: UNISAL, static: bool) -> bool:
-    """Whether frames depend on those before them."""
+    """Return whether frames depend on the frames before them."""
     return not (static and model.bypass_rnn)
 
 
@@ -77,7 +89,7 @@ class Node:
 
 
 class Recorder(TorchFunctionMode):
-    """While it is active, records what is computed from the `inputs`, tensors by name."""
+    """Records, while it is active, what is computed from the `inputs`, tensors by name."""
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -107,16 +119,20 @@ class Recorder(TorchFunctionMode):
         return result
 
     def add(self, op: str, *operands: Any, **attributes: Any) -> str:
-        """Add a node; operands are names, tensors, numbers or None for one left out.
-        -> the name of its output."""
+        """Add a node and return the name of its output.
+
+        Operands are names, tensors, numbers, or None for one that is left out.
+        """
         names = [self._name(operand) for operand in operands]
         output = f"{op}_{len(self.nodes)}"
         self.nodes.append(Node(op, names, output, attributes))
         return output
 
     def graph(self, outputs: Mapping[str, Tensor]) -> onnx.ModelProto:
-        """-> the model that computes `outputs`, tensors by name, and nothing else. The recorder's
-        constants are given up on the way, so that they are not in memory twice."""
+        """Return the model that computes `outputs`, tensors by name, and nothing else.
+
+        The recorder's constants are released on the way, so that they are never in memory twice.
+        """
         results = {name: self._names[id(tensor)] for name, tensor in outputs.items()}
         nodes = needed(self.nodes, results.values())
         merge_convolutions(nodes, self.constants, keep=set(results.values()))
@@ -157,7 +173,7 @@ class Recorder(TorchFunctionMode):
 
 
 def needed(nodes: Sequence[Node], results: Any) -> list[Node]:
-    """-> the nodes on which the results depend, in their order."""
+    """Return the nodes on which the results depend, in their order."""
     wanted, kept = set(results), []
     for node in reversed(nodes):
         if node.output in wanted:
@@ -169,9 +185,10 @@ def needed(nodes: Sequence[Node], results: Any) -> list[Node]:
 def merge_convolutions(
     nodes: list[Node], constants: dict[str, NDArray[Any]], keep: set[str]
 ) -> None:
-    """Make one convolution of two in a row where that takes fewer multiplications, in place.
+    """Merge two successive convolutions into one where that takes fewer multiplications, in place.
 
-    So is the network's end: 384 channels to 64 and these to one, with nothing between the two.
+    The end of the network is such a pair: 384 channels to 64, and those to one, with nothing in
+    between.
     """
     makers = {node.output: node for node in nodes}
     uses = [name for node in nodes for name in node.inputs]
@@ -223,7 +240,7 @@ def _clip(to: Recorder, x: Tensor, min_val: float, max_val: float, **_: Any) -> 
 
 
 def _pick(to: Recorder, x: Tensor, index: Any) -> str:
-    """`x[:, t]` of the one time step there is, or `x[..., ::s, ::s]`."""
+    """Translate `x[:, 0]`, the one time step there is, or `x[..., ::s, ::s]`."""
     if index == (slice(None), 0):
         return to.add("Identity", x)
     assert index[0] is Ellipsis and all(i.start is None and i.stop is None for i in index[1:])

@@ -1,4 +1,4 @@
-"""What runs the network: PyTorch, or on the CPU ONNX Runtime, in less than 60 % of the time.
+"""What runs the network: PyTorch, or on the CPU ONNX Runtime in less than 60 % of the time.
 
 Both give the same numbers but for rounding. ONNX Runtime gets the graph of
 `unisal.inference.graph`, which is made when a domain is first used (in well under a second) and
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unisal.errors import UserError
+from unisal.errors import GraphError, UserError
 from unisal.memory import give_back_freed_memory
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
@@ -39,8 +39,15 @@ log = logging.getLogger(__name__)
 class Runtime(Protocol):
     """Runs the network in evaluation mode."""
 
-    gains_by_batches: bool
-    """Whether several frames in one call take less time than one after the other."""
+    @property
+    def name(self) -> str:
+        """Which one it is: "torch" or "onnx"."""
+        ...
+
+    @property
+    def gains_by_batches(self) -> bool:
+        """Whether several frames in one call take less time than one after the other."""
+        ...
 
     def logits(
         self,
@@ -48,17 +55,17 @@ class Runtime(Protocol):
         state: Tensor | None,
         domain: str,
         static: bool,
-        side_by_side: bool = False,
+        concurrent: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """`UNISAL.logits` for evaluation.
+        """Compute `UNISAL.logits` for evaluation.
 
         Args:
-            sequences: each the same number of frames `[3, H, W] float32` on the CPU.
+            sequences: equally many frames `[3, H, W] float32` on the CPU for each sequence.
             state: `[sequences, C, H/32, W/32]`, what the last call returned; None at the start.
             domain: whose modules to use.
-            static: the frames are unrelated images.
-            side_by_side: other threads call this at the same time, enough to keep all of the
-                processor busy.
+            static: whether the frames are unrelated images.
+            concurrent: whether other threads call this at the same time, enough of them to keep
+                all cores busy.
 
         Returns:
             The maps `[sequences, time, H, W] float32`, and the state after the last frame or None
@@ -70,18 +77,18 @@ class Runtime(Protocol):
 def pick_runtime(
     name: str, model: UNISAL, device: torch.device, precision: str = "fp32"
 ) -> Runtime:
-    """-> the runtime of that name; "auto": the fastest there is.
+    """Return the runtime of that name.
 
     Args:
-        name: one of `RUNTIMES`.
-        model: in evaluation mode.
+        name: "torch"; "onnx"; or "auto", the fastest one that gives the same numbers.
+        model: the network in evaluation mode.
         device: where to run.
         precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 where its autocast
-            thinks that safe. Faster where the processor has instructions for it.
+            considers that safe. Faster where the processor has instructions for it.
 
     Raises:
         UserError: an unknown name, a runtime that is not installed or cannot do what is asked, or
-            bfloat16 where the processor has none.
+            bfloat16 where the processor has no instructions for it.
     """
     for value, known, what in ((name, RUNTIMES, "runtime"), (precision, PRECISIONS, "precision")):
         if value not in known:
@@ -97,7 +104,7 @@ def pick_runtime(
     if name == "torch" or not suits:
         return TorchRuntime(model, device)
     try:
-        return OnnxRuntime(model)
+        runtime = OnnxRuntime(model)
     except ImportError as error:
         if name == "onnx":
             raise UserError(
@@ -105,10 +112,11 @@ def pick_runtime(
             ) from None
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
         return TorchRuntime(model, device)
+    return runtime if name == "onnx" else FallbackRuntime(runtime, TorchRuntime(model, device))
 
 
 class TorchRuntime:
-    """The network as it is.
+    """Runs the network as it is.
 
     Args:
         model: the network; moved to the device.
@@ -116,6 +124,7 @@ class TorchRuntime:
         autocast: the type to compute in where PyTorch's autocast thinks it safe.
     """
 
+    name = "torch"
     gains_by_batches = True
 
     def __init__(
@@ -134,7 +143,7 @@ class TorchRuntime:
         state: Tensor | None,
         domain: str,
         static: bool,
-        side_by_side: bool = False,
+        concurrent: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         x = torch.stack([torch.stack(tuple(frames)) for frames in sequences])
         autocast = torch.autocast(self.device.type, self.autocast, enabled=bool(self.autocast))
@@ -143,20 +152,65 @@ class TorchRuntime:
         return y[:, :, 0].float(), None if hidden is None else hidden[0].float()
 
 
+class FallbackRuntime:
+    """ONNX Runtime, or PyTorch from the moment on when no graph can be made of the network.
+
+    That happens to a network that was changed to do something `unisal.inference.graph` has no
+    translation for. A warning says so once.
+
+    Args:
+        fast: ONNX Runtime.
+        plain: PyTorch, with the same network.
+    """
+
+    def __init__(self, fast: OnnxRuntime, plain: TorchRuntime) -> None:
+        self._runtime: Runtime = fast
+        self._plain = plain
+
+    @property
+    def name(self) -> str:
+        """Which one runs the network now: "torch" or "onnx"."""
+        return self._runtime.name
+
+    @property
+    def gains_by_batches(self) -> bool:
+        """Whether several frames in one call take less time than one after the other."""
+        return self._runtime.gains_by_batches
+
+    def logits(
+        self,
+        sequences: Sequences,
+        state: Tensor | None,
+        domain: str,
+        static: bool,
+        concurrent: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute `UNISAL.logits`; see `Runtime.logits`."""
+        runtime = self._runtime
+        try:
+            return runtime.logits(sequences, state, domain, static, concurrent)
+        except GraphError as error:
+            if self._runtime is runtime:  # several threads may come here
+                self._runtime = self._plain
+                log.warning("PyTorch runs the network, more slowly than ONNX Runtime: %s", error)
+        return self._plain.logits(sequences, state, domain, static, concurrent)
+
+
 class OnnxRuntime:
     """ONNX Runtime on the CPU, with as many threads as PyTorch has when a domain is first used.
 
-    The graph takes one frame: more at a time are not faster (measured), and need more memory.
+    The graph takes one frame: several at a time are not faster (measured) and need more memory.
     May be called from several threads.
 
     Args:
-        model: the network, in float32. It is looked at again in every call: where its weights
+        model: the network, in float32. It is inspected again in every call: where its weights
             were changed in place, the graph is made anew.
 
     Raises:
         ImportError: a package is missing.
     """
 
+    name = "onnx"
     gains_by_batches = False
 
     def __init__(self, model: UNISAL) -> None:
@@ -179,13 +233,13 @@ class OnnxRuntime:
         state: Tensor | None,
         domain: str,
         static: bool,
-        side_by_side: bool = False,
+        concurrent: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         from unisal.inference.graph import FRAME, MAP, NEXT_STATE, PRIORS, STATE
 
         batch, steps, (_, height, width) = len(sequences), len(sequences[0]), sequences[0][0].shape
         size = height // STRIDE, width // STRIDE
-        session, priors = self._session(domain, static, size, side_by_side)
+        session, priors = self._session(domain, static, size, concurrent)
         given = {} if priors is None else {PRIORS: priors}
         maps = np.empty((batch, steps, height, width), np.float32)
         states: NDArray[np.float32] | None = None
@@ -206,9 +260,9 @@ class OnnxRuntime:
         return torch.from_numpy(maps), None if states is None else torch.from_numpy(states)
 
     def _session(
-        self, domain: str, static: bool, size: tuple[int, int], side_by_side: bool
+        self, domain: str, static: bool, size: tuple[int, int], concurrent: bool
     ) -> tuple[onnxruntime.InferenceSession, NDArray[np.float32] | None]:
-        """-> what to run, and the prior maps of `size`; both are kept while the weights stay."""
+        """Return what to run and the prior maps of `size`; both are kept while the weights stay."""
         with self._making:
             weights = weights_version(self._tables)
             if weights != self._weights:
@@ -216,7 +270,7 @@ class OnnxRuntime:
                 self._priors.clear()
                 self._weights = weights
             # Calls side by side need 5 % less time if none divides its work (measured).
-            kind = domain, static, 1 if side_by_side else torch.get_num_threads()
+            kind = domain, static, 1 if concurrent else torch.get_num_threads()
             if kind not in self._sessions:
                 self._sessions[kind] = self._make_session(*kind)
             place = (domain, *size)
@@ -245,8 +299,10 @@ class OnnxRuntime:
 
 
 def weights_version(tables: Sequence[Mapping[str, Tensor | None]]) -> list[tuple[int, int]]:
-    """-> something that is another when weights have been changed in place or replaced. Takes
-    little time, compared with the network."""
+    """Return a value that changes when weights are changed in place or replaced.
+
+    It takes little time compared with the network.
+    """
     weights = [x for table in tables for x in table.values() if x is not None]
     try:
         return [(id(x), x._version) for x in weights]
@@ -255,9 +311,10 @@ def weights_version(tables: Sequence[Mapping[str, Tensor | None]]) -> list[tuple
 
 
 def check_bf16(device: torch.device) -> None:
-    """
+    """Check that a device computes in bfloat16 faster than in float32.
+
     Raises:
-        UserError: the device computes no bfloat16, or not faster than float32.
+        UserError: it has no instructions for it.
     """
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported()
@@ -271,7 +328,7 @@ def check_bf16(device: torch.device) -> None:
 
 
 def _cpu_flags() -> set[str]:
-    """-> what Linux says that the processor can do; nothing where it cannot be asked."""
+    """Return the processor's flags as Linux names them; none where it cannot be asked."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

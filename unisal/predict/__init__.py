@@ -1,5 +1,6 @@
 """From pictures to saliency maps."""
 
-from unisal.predict.predictor import Predictor, load
+from unisal.predict.loading import load
+from unisal.predict.predictor import Predictor
 
 __all__ = ["Predictor", "load"]

@@ -1,4 +1,5 @@
-"""What the name of a source means for somebody's own pictures and videos (spec 02, 05)."""
+"""Presets: how somebody's own pictures and videos are predicted, named after the source that they
+resemble most (docs/behaviour.md, "Commands and files")."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import NamedTuple
 
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
+from unisal.types import Size
 
-Size = tuple[int, int]
-"""(height, width)."""
+STREAM_RATE = 30
+"""Frames per second of a stream, where nothing else is said."""
 
 
-class Source(NamedTuple):
+class Preset(NamedTuple):
     """How pictures or videos like those of a source are predicted."""
 
     domain: str
@@ -31,41 +33,48 @@ class Source(NamedTuple):
     """Whether to use the fine-tuned weights, where the run has them."""
 
     def input_size_for(self, frame_size: Size) -> Size:
-        """-> the network's input for a video with frames of that size."""
+        """Return the network's input size for a video whose frames have that size."""
         if self.input_size and self.frame_size in (None, frame_size):
             return self.input_size
         return optimal_input_size(frame_size)
 
     def frame_step_for(self, rate: Fraction | float) -> int:
-        """-> the step that is nearest to `frame_step` in time in a video of `rate` frames per
-        second: 5 for DHF1K at 30, 4 at 25, 10 at 60."""
+        """Return the step that is nearest to `frame_step` in time.
+
+        Args:
+            rate: frames per second of the video: for DHF1K 30 gives 5, 25 gives 4, 60 gives 10.
+        """
         return max(1, floor(self.frame_step * rate / self.frame_rate + 0.5))
 
 
-SOURCES = {
-    "DHF1K": Source(
+PRESETS = {
+    "DHF1K": Preset(
         "DHF1K", frame_step=5, frame_rate=30, input_size=(224, 384), frame_size=(360, 640)
     ),
-    "Hollywood": Source("Hollywood", input_size=(224, 416)),
-    "UCFSports": Source("UCFSports", input_size=(256, 384)),
-    "SALICON": Source("SALICON", is_video=False),
-    "MIT1003": Source("SALICON", is_video=False, fine_tuned=True),
-    "MIT300": Source("SALICON", is_video=False, fine_tuned=True),
+    "Hollywood": Preset("Hollywood", input_size=(224, 416)),
+    "UCFSports": Preset("UCFSports", input_size=(256, 384)),
+    "SALICON": Preset("SALICON", is_video=False),
+    "MIT1003": Preset("SALICON", is_video=False, fine_tuned=True),
+    "MIT300": Preset("SALICON", is_video=False, fine_tuned=True),
 }
-IMAGE_SOURCE, VIDEO_SOURCE = "SALICON", "DHF1K"
-"""What is taken for images and for videos where no source is named."""
-IMAGE_DOMAIN = SOURCES[IMAGE_SOURCE].domain
+IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
+"""Taken for images and for videos where no preset is named."""
+IMAGE_DOMAIN = PRESETS[IMAGE_PRESET].domain
 
 
-def find_source(name: str, for_images: bool = False) -> Source:
-    """-> the source of that name. For videos an image source will do too: its modules then
-    predict the frames one by one.
+def find_preset(name: str, for_images: bool = False) -> Preset:
+    """Return the preset of that name.
+
+    Args:
+        name: of the source that the pictures or videos resemble most.
+        for_images: whether it has to be a preset for images. Videos take either kind: with one
+            for images the frames are predicted one by one.
 
     Raises:
-        UserError: there is none of that name, or it is none for images; lists those allowed.
+        UserError: there is no such preset, or it is not for images; lists those allowed.
     """
-    allowed = [n for n, source in SOURCES.items() if not (for_images and source.is_video)]
+    allowed = [n for n, preset in PRESETS.items() if not (for_images and preset.is_video)]
     if name not in allowed:
         kind = "images" if for_images else "videos"
         raise UserError(f"source is {name!r}; for {kind} allowed are {', '.join(allowed)}")
-    return SOURCES[name]
+    return PRESETS[name]

@@ -1,22 +1,28 @@
-"""Smoothing predictions over the frames of a video (spec 04, `smooth_method`)."""
+"""Smoothing predictions over the frames of a video (docs/behaviour.md, "Commands and files")."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unisal.errors import UserError
+from unisal.types import LogDensity
 
-LogDensity = NDArray[np.float32]
-"""`[H, W]`."""
+K = TypeVar("K")
 
 
 def smoothing_window(smooth_method: str | None) -> int:
-    """`medK` -> K, the number of frames to take the median of; None -> 1.
+    """Read the name of a smoothing method.
+
+    Args:
+        smooth_method: "medK", the median over K frames, K odd; None for no smoothing.
+
+    Returns:
+        K, or 1 for no smoothing.
 
     Raises:
         UserError: it is something else, or K is even.
@@ -33,35 +39,40 @@ def smoothing_window(smooth_method: str | None) -> int:
     return window
 
 
-def median_over_time(log_densities: Iterable[LogDensity], window: int) -> Iterator[LogDensity]:
-    """Replace each frame by the median of its neighbours, scaled to a density again.
+def median_over_time(
+    log_densities: Iterable[tuple[K, LogDensity]], window: int
+) -> Iterator[tuple[K, LogDensity]]:
+    """Replace each frame by the median of its neighbours, rescaled to a density.
 
     Args:
-        log_densities: of the frames in order; at most `window` are held at a time.
-        window: odd number of frames, the frame itself in their middle. At both ends of the
-            video it holds only those that there are.
+        log_densities: the frames in order, each with its key; at most `window` are held at a time.
+        window: odd number of frames, the frame itself in the middle. At both ends of the video
+            the window holds only the frames that exist.
+
+    Yields:
+        Each key with the log-density `[H, W] float32` of its frame, in the same order.
     """
     if window == 1:
         yield from log_densities
         return
     half = window // 2
-    held: deque[LogDensity] = deque(maxlen=window)
+    held: deque[tuple[K, LogDensity]] = deque(maxlen=window)
     n_frames = 0
-    for log_density in log_densities:
-        held.append(log_density)
+    for frame in log_densities:
+        held.append(frame)
         n_frames += 1
         if n_frames > half:
-            yield median_density(held)
-    for frame in range(max(0, n_frames - half), n_frames):
-        while len(held) > n_frames - max(0, frame - half):
+            yield held[-1 - half][0], median_density([y for _, y in held])
+    for n_after in range(min(half, n_frames) - 1, -1, -1):  # the last frames, which have fewer
+        while len(held) > min(n_frames, n_after + 1 + half):
             held.popleft()
-        yield median_density(held)
+        yield held[-1 - n_after][0], median_density([y for _, y in held])
 
 
 def median_density(log_densities: Sequence[LogDensity]) -> LogDensity:
-    """-> the logarithm of the densities' median at each pixel, scaled to sum 1.
+    """Return the logarithm of the densities' median at each pixel, rescaled to sum to 1.
 
-    The mean of the two middle ones where their number is even.
+    Where the number of densities is even, the mean of the two middle ones is taken.
     """
     ordered = sort_pixelwise(log_densities)
     middle = len(ordered) // 2
@@ -73,11 +84,11 @@ def median_density(log_densities: Sequence[LogDensity]) -> LogDensity:
 
 
 def sort_pixelwise(maps: Sequence[LogDensity]) -> list[LogDensity]:
-    """-> the maps with the values of each pixel in ascending order.
+    """Sort the values of each pixel in ascending order over the maps.
 
-    Odd-even transposition: neighbours are exchanged where they stand the wrong way round, in as
-    many rounds as there are maps. On whole maps that is 20 times faster for 3 of them, 3
-    times for 11, than numpy's median over the axis (measured).
+    Odd-even transposition: neighbours that are in the wrong order are exchanged, in as many rounds
+    as there are maps. On whole maps this is 20 times as fast as NumPy's median over the axis for
+    3 maps, and 3 times as fast for 11 (measured).
     """
     ordered = list(maps)
     for start in range(len(ordered)):

@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from itertools import product
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unisal.checks import check_count, check_number
 from unisal.errors import UserError
-from unisal.predict.predictor import (
-    STREAM_RATE,
-    Picture,
-    Predictor,
-    as_rgb,
-    check_finite,
-    check_step,
-    prepare,
-    to_probabilities,
-)
-from unisal.predict.presets import VIDEO_SOURCE, find_source
+from unisal.inference.densities import check_finite, to_density
+from unisal.inference.engine import Engine
+from unisal.predict.inputs import PictureLike, as_rgb, prepare
+from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
+from unisal.types import RGB, Density, Size
 
 BINS = 8
-"""Of each colour channel in the histograms that tell shots apart."""
-LOOK = 32
-"""Height and width of the small pictures that they are made of."""
+"""Bins per colour channel of the histograms that tell shots apart."""
+HISTOGRAM_SIDE_PIXELS = 32
+"""Height and width of the small pictures that the histograms are made of."""
 CUT_BELOW = 0.7
-"""A shot begins where the histograms of two frames have less than this share in common."""
+"""A shot begins where the histograms of two frames share less than this fraction."""
 
 
 class Stream:
-    """Predicts one frame at a time, from it and those before it, in constant time and memory.
+    """Predicts one frame at a time, from it and the frames before it, in constant time and memory.
 
     The frames are `frame_step` interleaved sequences with a state of the GRU each, as in
-    `Predictor.video` (spec 04): step by step gives the numbers of that.
+    `Predictor.video` (docs/behaviour.md, "Scoring and prediction"): going step by step gives the
+    same numbers.
 
     Args:
-        predictor: whose network to use.
+        engine: runs the network.
         fps: frames per second of the stream.
-        source, domain: as in `Predictor.video`.
+        source: the name of the preset, as in `Predictor.video`.
+        domain: as in `Predictor.video`.
         frame_step: how far apart the frames are that the network sees as neighbours. By default
-            what is nearest to the source's own step in time: of DHF1K every 5th frame of 30 per
-            second, so at 60 every 10th, at 25 every 4th.
-        reset_at_cuts: start anew where a new shot begins, see `ShotCuts`.
+            whatever is nearest in time to the preset's own step: of DHF1K every 5th frame at 30
+            frames per second, every 10th at 60, every 4th at 25.
+        reset_at_cuts: whether to start anew where a new shot begins, see `ShotCuts`.
 
     Raises:
         UserError: an option is wrong.
@@ -54,21 +49,21 @@ class Stream:
 
     def __init__(
         self,
-        predictor: Predictor,
+        engine: Engine,
         fps: Fraction | float = STREAM_RATE,
-        source: str = VIDEO_SOURCE,
+        source: str = VIDEO_PRESET,
         domain: str | None = None,
         frame_step: int | None = None,
         reset_at_cuts: bool = False,
     ) -> None:
-        check_number(fps, "fps")
-        self._source = find_source(source)
-        step = self._source.frame_step_for(fps) if frame_step is None else frame_step
-        self.frame_step = check_step(step)
-        self._engine = predictor.engine
-        self._domain = self._engine.domain(domain or self._source.domain)
+        check_number(fps, "fps", above=True)
+        self._preset = find_preset(source)
+        step = self._preset.frame_step_for(fps) if frame_step is None else frame_step
+        self.frame_step = check_count(step, "frame_step")
+        self._engine = engine
+        self._domain = engine.domain(domain or self._preset.domain)
         self._cuts = ShotCuts() if reset_at_cuts else None
-        self._size: tuple[int, int] | None = None
+        self._size: Size | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -78,25 +73,24 @@ class Stream:
         if self._cuts is not None:
             self._cuts.reset()
 
-    def step(self, picture: Picture, skipped: int = 0, log: bool = False) -> NDArray[np.float32]:
+    def step(self, picture: PictureLike, skipped: int = 0, log: bool = False) -> Density:
         """Predict the next frame.
 
         Args:
             picture: as in `Predictor.image`.
             skipped: how many frames were dropped since the last one. The frame then continues
-                the sequence that it would have belonged to, and those of the dropped ones
-                continue without them.
-            log: return the natural logarithm of the density.
+                the sequence that it would have belonged to, and the sequences of the dropped
+                frames continue without them.
+            log: whether to return the natural logarithm of the density.
 
         Returns:
             `[H, W] float32`: a density that sums to 1, or its logarithm.
 
         Raises:
             UserError: the picture cannot be read or has another size than those before it, or
-                `skipped` is no whole number from 0. The stream is as it was before.
+                `skipped` is not a whole number from 0. The stream is as it was before.
         """
-        if not isinstance(skipped, int) or skipped < 0:
-            raise UserError(f"skipped is {skipped!r}; it has to be a whole number from 0")
+        skipped = check_count(skipped, "skipped", smallest=0)
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
         if self._size is not None and self._size != size:
@@ -109,31 +103,24 @@ class Stream:
         if self._cuts is not None and self._cuts.starts_shot(rgb):
             self._forget()
         states = self._states.setdefault(self._position % self.frame_step, [None])
-        x = prepare(rgb, self._source.input_size_for(size))
+        x = prepare(rgb, self._preset.input_size_for(size))
         log_density = self._engine.step(x, states, size, self._domain).numpy()
         check_finite(log_density, "the prediction")
         self._position += 1
-        return log_density if log else to_probabilities(log_density)
+        return log_density if log else to_density(log_density)
 
     def _forget(self) -> None:
         self._position = 0
         self._states: dict[int, list[Tensor | None]] = {}
 
 
-def check_number(value: Any, name: str) -> None:
-    """`UserError` where an option of that name is no finite number above 0."""
-    is_number = isinstance(value, int | float | Fraction) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value) and value > 0):
-        raise UserError(f"{name} is {value!r}; it has to be a number above 0")
-
-
 class ShotCuts:
-    """Tells where a new shot begins: where the colours of a frame are not those of the last one.
+    """Tells where a new shot begins: where a frame's colours differ from those of the frame before.
 
-    Compares histograms of colours, which hardly change when the camera or what it looks at moves.
-    Measured on photographs of OSIE: 99 % of the changes from one to another are found, and
-    none of 120 pans by a fifth of the width in one frame is taken for one. Slow transitions are
-    not found, and a flash may be taken for a cut.
+    Compares colour histograms, which hardly change when the camera or its subject moves.
+    Measured on photographs of OSIE: 99 % of the changes from one photograph to another are found,
+    and none of 120 pans by a fifth of the width within one frame is mistaken for a cut. Slow
+    transitions are not found, and a flash may be mistaken for a cut.
     """
 
     def __init__(self) -> None:
@@ -143,16 +130,20 @@ class ShotCuts:
         """Forget the last frame."""
         self._last: NDArray[np.float64] | None = None
 
-    def starts_shot(self, rgb: NDArray[np.uint8]) -> bool:
-        """-> whether a frame `[H, W, 3]` looks unlike the one before; False for the first."""
+    def starts_shot(self, rgb: RGB) -> bool:
+        """Return whether a frame `[H, W, 3]` looks unlike the one before; False for the first."""
         last, self._last = self._last, colour_histogram(rgb)
         return last is not None and float(np.minimum(last, self._last).sum()) < CUT_BELOW
 
 
-def colour_histogram(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """-> `[BINS ** 3]`, sum 1. A colour between bins counts in part for each of them, so that
-    a slight change of the light never moves a whole wall to another bin."""
-    small = cv2.resize(rgb, (LOOK, LOOK), interpolation=cv2.INTER_AREA).reshape(-1, 3)
+def colour_histogram(rgb: RGB) -> NDArray[np.float64]:
+    """Return the colour histogram of a picture, `[BINS ** 3]` with sum 1.
+
+    A colour between bins counts in part for each of them, so that a slight change of the light
+    never moves a whole wall to another bin.
+    """
+    sides = HISTOGRAM_SIDE_PIXELS, HISTOGRAM_SIDE_PIXELS
+    small = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA).reshape(-1, 3)
     place = small * ((BINS - 1) / 255)
     lower = np.minimum(place.astype(int), BINS - 2)
     above = place - lower

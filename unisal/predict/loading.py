@@ -1,0 +1,52 @@
+"""From the folder of a run to its network, ready to predict."""
+
+from __future__ import annotations
+
+from unisal.config import PRETRAINED, build, load_json, run_dir
+from unisal.model import UNISAL
+from unisal.model.weights import find_weights, load_state, read_state
+from unisal.predict.predictor import Predictor
+
+
+def load(
+    train_id: str | None = PRETRAINED,
+    device: str = "auto",
+    fine_tuned: bool = False,
+    precision: str = "fp32",
+    runtime: str = "auto",
+) -> Predictor:
+    """Load the network of a run.
+
+    Args:
+        train_id: name of the run's folder in `training_runs/` or `$TRAIN_DIR`.
+        device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", ...
+        fine_tuned: prefer the weights fine-tuned on MIT1003, where the run has them.
+        precision: see `Predictor`.
+        runtime: see `Predictor`.
+
+    Returns:
+        A predictor with the run's network.
+
+    Raises:
+        UserError: no such run (the message lists the existing ones), missing or broken weights, no
+            such device or runtime, or a precision that the device cannot compute in.
+    """
+    return Predictor(load_model(train_id, fine_tuned), device, precision, runtime)
+
+
+def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> UNISAL:
+    """Load the network of a run with its weights; reads nothing but the run's folder.
+
+    Args:
+        train_id: see `load`.
+        fine_tuned: see `load`.
+
+    Raises:
+        UserError: no such run, or missing or broken weights.
+    """
+    weights = find_weights(train_id, fine_tuned)
+    config = load_json(run_dir(train_id) / "UNISAL.json")
+    cnn_cfg = {**(config.pop("cnn_cfg", None) or {}), "pretrained": False}
+    model = build(UNISAL, config, cnn_cfg=cnn_cfg)
+    load_state(model, read_state(weights), str(weights))
+    return model
