@@ -23,7 +23,7 @@ from unisal.data import DATASETS, SaliencyDataset, VideoDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.device import pick_device
 from unisal.errors import SomeFailed, UserError
-from unisal.inference.densities import check_finite, to_density
+from unisal.inference.densities import check_finite, to_density, to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.model.weights import FINE_TUNED, find_weights
 from unisal.predict.loading import load_model
@@ -313,7 +313,7 @@ def _write_all(
         density = to_density(log_density)
         if job.dataset.raw_predictions:
             write_density(raw_file(path), density)
-        write_map(path, density)
+        write_map(path, to_saliency_map(density))
 
     for _ in in_threads(write, predictions, WRITERS, 2 * WRITERS):
         bar.update()

@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 from unisal.types import RGB
 
 TOO_MUCH, TOO_LITTLE = (202, 74, 16), (28, 92, 190)
-"""Colours of too much and of too little, which people with a colour vision deficiency can tell apart."""
+"""Colours of too much and of too little; colour-blind people can tell them apart."""
 PAPER, PHOTO_SHARE = 245, 0.3
 """The grey level that the picture fades into, and the share of the picture that is left."""
 DOT = 0.004
 """Radius of a fixation, as a fraction of the picture's longer side."""
 
 
-def draw_difference(
-    rgb: RGB, prediction: NDArray[np.float32], truth: NDArray[np.float32]
-) -> RGB:
+def draw_difference(rgb: RGB, prediction: NDArray[np.float32], truth: NDArray[np.float32]) -> RGB:
     """Lay the difference of two densities over a faded picture.
 
     A colour is at full strength where the densities differ by the ground truth's maximum.

@@ -16,8 +16,6 @@ from unisal.types import RGB, Density, SaliencyMap
 
 MAP_QUALITY, OVERLAY_QUALITY = 100, 92
 """JPEG qualities, from 1 to 100."""
-DENSITY = "density"
-"""Name of the array in the `.npz` and `.h5` file of one picture."""
 
 
 def to_grey_levels(saliency_map: SaliencyMap) -> NDArray[np.uint8]:
@@ -60,7 +58,7 @@ def write_density(path: Path, density: Density) -> None:
 
 def write_density_npz(path: Path, density: Density) -> None:
     """Write a density `[H, W] float32` unchanged, as the array `density` of a `.npz` file."""
-    write_atomically(path, lambda temporary: np.savez(temporary, **{DENSITY: density}))
+    write_atomically(path, lambda temporary: np.savez(temporary, density=density))
 
 
 def write_density_h5(path: Path, density: Density) -> None:
@@ -68,7 +66,7 @@ def write_density_h5(path: Path, density: Density) -> None:
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
-            file[DENSITY] = density
+            file["density"] = density
 
     write_atomically(path, write)
 

@@ -60,8 +60,8 @@ def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
     unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_UNIT
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,
-        # The sound needs a container of its own: it is read up to the time of each frame that is
-        # written, while `video` is read some frames further ahead, and a container has one position.
+        # The sound needs a container of its own: it is read up to the time of the frame that is
+        # written, while `video` is already some frames ahead, and a container has one position.
         open_media(video.path) as source,
     ):
         writer.stream.codec_context.sample_aspect_ratio = video.pixel_aspect

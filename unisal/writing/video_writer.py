@@ -22,7 +22,7 @@ CRF, MAX_CRF = 20, 51
 """x264's constant rate factor: 18 to 23 look like the original; higher values give smaller files
 of lower quality."""
 BT709 = 1
-"""The number of ITU-R BT.709 among the primaries, transfer functions and matrices of ITU-T H.273."""
+"""The number of ITU-R BT.709 in the tables of ITU-T H.273."""
 MAX_DENOMINATOR = 1001
 """Limits the denominator of a frame rate that is given as a float: 29.97... is 30000/1001."""
 
