@@ -1,4 +1,4 @@
-"""`score_model` on pictures, from files to scores: python -m benchmarks.scoring
+"""Measure `score_model` on pictures, from files to scores: python -m benchmarks.scoring
 
 The plain way takes one picture after the other: read, resized, sent through the plain network,
 scored; the two AUCs with a loop over thresholds and draws, the other metrics from arrays. Ours is

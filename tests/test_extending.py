@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -11,7 +12,9 @@ import types
 import numpy as np
 import pytest
 import torch
-from support import PROJECT, TINY, photo, write_photo, write_run
+from PIL import Image
+from support import PROJECT, TINY, photo, write_photo, write_run, write_salicon
+from videos import numbered, write_clip
 
 import unisal
 from unisal.commands.cli import main
@@ -20,6 +23,7 @@ from unisal.data import DATASETS
 from unisal.data.base import Batch
 from unisal.evaluate.metric_table import METRICS
 from unisal.model.unisal import UNISAL
+from unisal.writing.formats import MAP_FORMATS
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -43,14 +47,12 @@ def run_section(monkeypatch, tmp_path):
 
     The tables of the package are as before after the test.
     """
-    for table in (DATASETS, METRICS, COMMANDS):
-        for name in ("Paintings", "peak", "most_salient"):
-            monkeypatch.delitem(table, name, raising=False)
-            monkeypatch.setitem(table, name, None)
-            del table[name]
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PRED_DIR", str(tmp_path / "predictions"))
     write_run(tmp_path / "runs" / "pretrained_unisal")
+
+    tables = DATASETS, METRICS, MAP_FORMATS, COMMANDS
+    before = [dict(table) for table in tables]
 
     def run(section):
         module = types.ModuleType("extension")
@@ -59,7 +61,10 @@ def run_section(monkeypatch, tmp_path):
             exec(compile(code, f"docs/extending.md: {section}", "exec"), vars(module))
         return module
 
-    return run
+    yield run
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
 
 
 def test_the_sections_are_what_can_be_added():
@@ -74,21 +79,23 @@ def test_the_sections_are_what_can_be_added():
     assert all(blocks(section, "python") for section in SECTIONS)
 
 
-def write_paintings(root, n):
-    rng = np.random.default_rng(0)
-    for i in range(n):
-        write_photo(root / "images" / f"{i}.jpg", (60 + i, 80), seed=i)
-        (root / "gaze").mkdir(exist_ok=True)
-        np.savetxt(root / "gaze" / f"{i}.csv", rng.uniform(0, 1, (7, 2)), delimiter=",")
+@pytest.fixture
+def paintings(run_section, tmp_path, monkeypatch):
+    """Register the page's data set, of 12 paintings."""
+    write_salicon(tmp_path / "salicon", "train", n=12)
+    names = [("images", "images", ".jpg")]
+    names += [(f"{kind}/train", kind, ".png") for kind in ("maps", "fixations")]
+    for folder, kind, suffix in names:
+        (tmp_path / "paintings" / kind).mkdir(parents=True)
+        for i, path in enumerate(sorted((tmp_path / "salicon" / folder).iterdir())):
+            path.rename(tmp_path / "paintings" / kind / f"{i:02d}{suffix}")
+    monkeypatch.setenv("PAINTINGS_DATA_DIR", str(tmp_path / "paintings"))
+    run_section("A data set")
 
 
 @pytest.mark.slow
-def test_a_data_set_is_trained_scored_checked_and_predicted(
-    run_section, tmp_path, monkeypatch, capsys
-):
-    write_paintings(tmp_path / "paintings", 12)
-    monkeypatch.setenv("PAINTINGS_DATA_DIR", str(tmp_path / "paintings"))
-    monkeypatch.setitem(DATASETS, "Paintings", run_section("A data set").PaintingsDataset)
+@pytest.mark.usefixtures("paintings")
+def test_a_data_set_is_checked_trained_scored_and_predicted(tmp_path, capsys):
     (commands,) = blocks("A data set", "bash")
     for line in commands.splitlines():
         python, script, name, *options = shlex.split(line)
@@ -100,10 +107,10 @@ def test_a_data_set_is_trained_scored_checked_and_predicted(
     assert {"weights_best.pth", "PaintingsDataset.json", "report.html"} <= {
         p.name for p in run.iterdir()
     }
-    means = unisal.config.load_json(run / "Paintings_eval_mean_scores.json")
-    assert all(map(math.isfinite, means.values()))
+    means = json.loads((run / "Paintings_eval_mean_scores.json").read_text())
+    assert len(means) == 6 and all(map(math.isfinite, means))
     maps = sorted(p.name for p in tmp_path.glob("predictions/paintings_unisal/Paintings/*"))
-    assert maps == ["0.jpg", "10.jpg", "5.jpg"]
+    assert maps == ["00.jpg", "05.jpg", "10.jpg"]
 
 
 @pytest.mark.slow
@@ -122,10 +129,8 @@ def test_a_domain_starts_as_a_copy_and_is_kept(run_section):
 
 
 @pytest.mark.slow
-def test_a_metric_is_scored_and_reported(run_section, tmp_path, monkeypatch, capsys):
-    write_paintings(tmp_path / "paintings", 12)
-    monkeypatch.setenv("PAINTINGS_DATA_DIR", str(tmp_path / "paintings"))
-    monkeypatch.setitem(DATASETS, "Paintings", run_section("A data set").PaintingsDataset)
+@pytest.mark.usefixtures("paintings")
+def test_a_metric_is_scored_and_reported(run_section, tmp_path, capsys):
     peak_distance = run_section("A metric").peak_distance
     density, fixations = np.zeros((5, 9)), np.zeros((5, 9), bool)
     density[1, 2] = 1
@@ -135,8 +140,8 @@ def test_a_metric_is_scored_and_reported(run_section, tmp_path, monkeypatch, cap
     options = ["--sources=Paintings", "--metrics=kld,peak", "--report=True", "--device=cpu"]
     assert main(COMMANDS, ["score_model", *options], "run.py") == 0
     run = tmp_path / "runs" / "pretrained_unisal"
-    means = unisal.config.load_json(run / "Paintings_eval_mean_scores.json")
-    assert list(means) == ["kld", "peak"] and 0 <= means["peak"] < 400
+    _, peak = json.loads((run / "Paintings_eval_mean_scores.json").read_text())
+    assert 0 <= peak < math.hypot(48, 64)
     assert "to the nearest fixated one" in (run / "report.html").read_text()
     assert "peak" in capsys.readouterr().out.lower()
 
@@ -154,7 +159,7 @@ def test_a_backbone_predicts_and_trains(run_section, caplog):
     batch = Batch(
         source="SALICON",
         domain="SALICON",
-        static=True,
+        is_video=False,
         names=["a", "b"],
         frames=frames,
         maps=maps / maps.sum(dim=(-2, -1), keepdim=True),
@@ -166,6 +171,25 @@ def test_a_backbone_predicts_and_trains(run_section, caplog):
     assert torch.isfinite(module.train_on(batch).total)
     assert not torch.equal(before, encoder.to_8[0].weight)
     torch.testing.assert_close(statistics, encoder.to_8[1].running_mean, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_an_output_format_is_written_of_folders_and_videos(run_section, tmp_path):
+    run_section("An output format")
+    for i in range(2):
+        write_photo(tmp_path / "pictures" / "images" / f"{i}.png", (60, 80), seed=i)
+    write_clip(tmp_path / "clip.mp4", numbered(3))
+    folder, clip = str(tmp_path / "pictures"), str(tmp_path / "clip.mp4")
+    assert main(COMMANDS, ["predictions_from_folder", folder, "--maps=tiff"], "run.py") == 0
+    assert main(COMMANDS, ["predict_video", clip, "--maps=tiff", "--overlay=False"], "run.py") == 0
+    of_folder = sorted((tmp_path / "pictures" / "saliency").iterdir())
+    of_video = sorted((tmp_path / "saliency" / "clip_tiff").iterdir())
+    assert [path.name for path in of_folder] == ["0.tif", "1.tif"]
+    assert [path.name for path in of_video] == ["000001.tif", "000002.tif", "000003.tif"]
+    for path in of_folder + of_video:
+        with Image.open(path) as picture:
+            values = np.asarray(picture)
+        assert values.dtype == np.float32 and values.max() == 1 and values.min() >= 0
 
 
 @pytest.mark.slow

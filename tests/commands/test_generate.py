@@ -68,7 +68,7 @@ def save_run(folder, seed=0, fine_tuned=None):
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory):
-    """-> a folder with small data of all sources and the run `mine`."""
+    """A folder with small data of all sources and the run `mine`."""
     root = tmp_path_factory.mktemp("generate")
     write_dhf1k(root / "DHF1K", {601: 2}, size=SIZE)
     write_dhf1k(root / "DHF1K", {701: 7, 702: 4}, size=SIZE, with_maps=False)
@@ -85,7 +85,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def root(originals, tmp_path, monkeypatch):
-    """-> a copy of the data and the run; predictions go to `predictions` in it."""
+    """A copy of the data and the run; predictions go to `predictions` in it."""
     shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
     for source, dataset in DATASETS.items():
         monkeypatch.setenv(dataset.root_variable, str(tmp_path / source))
@@ -212,7 +212,7 @@ def plain_map(y):
 
 @torch.no_grad()
 def plain_video(model, paths, domain, step):
-    """-> the maps of frames in order, each sequence frame by frame."""
+    """Return the maps of frames in order, each sequence frame by frame."""
     maps = [None] * len(paths)
     for offset in range(step):
         state = None

@@ -1,4 +1,4 @@
-"""The report: what it says, that it needs nothing but itself, and how it looks in a browser."""
+"""The report: its contents, that it needs no other file, and how it looks in a browser."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ class Page(HTMLParser):
         return [attributes for name, attributes, _ in self.tags if name == tag]
 
     def text(self, tag):
-        """-> the texts inside elements of that name."""
+        """Return the texts inside elements of that name."""
         return [" ".join(text.split()) for text, around in self.texts if tag in around]
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A report of images and videos, made as a user makes it; -> the folder of the run."""
+    """The folder of a run with a report of images and videos, made as a user makes it."""
     root = tmp_path_factory.mktemp("report")
     write_salicon(root / "SALICON", "train", n=3, size=(96, 128))
     write_salicon(root / "SALICON", "val", n=9, size=(96, 128))
@@ -401,7 +401,7 @@ HEIGHT = 3000
 
 @pytest.fixture(scope="module")
 def browser():
-    """-> the browser's program; the test is skipped where there is none, but not in `.ci/run`."""
+    """The browser's program; the test is skipped where there is none, but not in `.ci/run`."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None and not os.environ.get("UNISAL_REQUIRE_BROWSER"):
@@ -411,7 +411,7 @@ def browser():
 
 
 def look(browser, html, folder, dark):
-    """-> what the page tells at each width, and a screenshot `[h, w, 3]` of all side by side."""
+    """Return what the page reports at each width, and a screenshot `[h, w, 3]` of them all."""
     folder.mkdir()
     watch = WATCH.replace("TEXTS", json.dumps(TEXTS))
     (folder / "copy.html").write_text(html.replace("</body>", f"{watch}</body>"))

@@ -59,7 +59,7 @@ def strict_json(path):
 
 @pytest.fixture
 def salicon(tmp_path, monkeypatch):
-    """A SALICON folder; -> its root. The run `mine` exists."""
+    """The root of a SALICON folder. The run `mine` goes to `runs/` beside it."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     write_salicon(tmp_path / "SALICON", "val", n=3)
@@ -230,7 +230,7 @@ def test_saved_scores_are_json_also_where_a_score_is_undefined(tmp_path, recwarn
 
 @pytest.fixture
 def videos(tmp_path, monkeypatch):
-    """Two short validation videos of DHF1K; -> the network of the run `mine`."""
+    """The network of the run `mine`, with two short validation videos of DHF1K."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path / "DHF1K"))
     write_dhf1k(tmp_path / "DHF1K", {1: 3, 601: 3, 602: 7})
@@ -293,7 +293,7 @@ def test_a_run_is_scored_with_the_options_of_its_datasets(tmp_path):
     options = {"out_size": [32, 64], "subset": 0.1, "augment": True, "seq_len": 4, "phase": "train"}
     (tmp_path / "runs" / "mine" / "DHF1KDataset.json").write_text(json.dumps(options))
     dataset = dataset_to_score("DHF1K", tmp_path / "runs" / "mine")
-    assert dataset.out_size == (32, 64)
+    assert dataset.input_size == (32, 64)
     assert [v.name for v in dataset.videos] == ["0601", "0602"]
 
 

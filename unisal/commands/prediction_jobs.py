@@ -134,7 +134,7 @@ def plan_job(
             run,
             weights.name,
         )
-    smooth_method = smooth_method if dataset.dynamic else None
+    smooth_method = smooth_method if dataset.is_video else None
     made_with = {
         "train_id": train_id,
         "weights": weights.name,
