@@ -152,11 +152,6 @@ def _run_name(train_id: str | None) -> str:
     return PRETRAINED if train_id is None or train_id == "" else str(train_id)
 
 
-def own_arguments(local_variables: Mapping[str, Any]) -> dict[str, Any]:
-    """`own_arguments(locals())` on a constructor's first line -> its arguments, to be kept."""
-    return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
-
-
 def keeps_arguments(
     constructor: Callable[Concatenate[Any, P], None],
 ) -> Callable[Concatenate[Any, P], None]:

@@ -390,7 +390,7 @@ def download_weights(base_url: str | None = None) -> None:
     """
     from unisal.commands.download import BASE_URL, download_weights
 
-    folder = download_weights(base_url=base_url or BASE_URL)
+    folder = download_weights(base_url=base_url or BASE_URL, folder=None)
     print(f"official weights are in {folder}")
 
 
