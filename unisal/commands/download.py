@@ -66,7 +66,7 @@ def download_weights(*, base_url: str, folder: Path | None) -> Path:
             content other than the published one. No file is left under the name concerned.
     """
     folder = folder or train_dir() / OFFICIAL
-    base_url = base_url.rstrip("/") + "/"
+    base_url = str(base_url).rstrip("/") + "/"  # a number is refused like any other non-address
     for name in BLOB_IDS:
         _fetch(base_url + name, folder / name, _check_blob)
     _fetch(base_url + NETWORK_CONFIG, folder / NETWORK_CONFIG, _check_json)
