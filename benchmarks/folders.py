@@ -28,9 +28,9 @@ from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
 from unisal.predict import Predictor
 from unisal.predict.loading import load_model
-from unisal.predict.presets import PRESETS
+from unisal.predict.presets import find_preset
 
-PRESET = PRESETS["DHF1K"]
+PRESET = find_preset("DHF1K")
 FEW_FRAMES = 20
 """With so few, the peak of memory is compared with that of all frames."""
 

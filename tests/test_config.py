@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from unisal.errors import UserError
 class Example:
     """A class that is configured as the network, the trainer and the datasets are."""
 
+    @config.keeps_arguments
     def __init__(self, size=(1, 2), name="a", deep=True):
-        self.config = config.own_arguments(locals())
+        self.seen = dict(self.config)
 
 
 def test_folders_lie_beside_run_py_by_default():
@@ -67,6 +69,35 @@ def test_without_any_run_the_message_says_so(monkeypatch, tmp_path, exists):
 
 def test_arguments_are_kept_as_given():
     assert Example(name="b").config == {"size": (1, 2), "name": "b", "deep": True}
+
+
+def test_arguments_are_kept_by_name_before_the_constructor_runs():
+    example = Example((3, 4), deep=False)
+    assert example.config == example.seen == {"size": (3, 4), "name": "a", "deep": False}
+    assert list(example.config) == ["size", "name", "deep"]
+
+
+def test_a_wrong_argument_is_refused_as_ever():
+    with pytest.raises(TypeError, match="nam"):
+        Example(nam="b")
+
+
+def test_a_derived_class_keeps_its_own_arguments():
+    class Derived(Example):
+        @config.keeps_arguments
+        def __init__(self, name="b", extra=1):
+            super().__init__(name=name)
+
+    class Plain(Example):
+        def __init__(self):
+            super().__init__(name="c")
+
+    assert Derived(extra=2).config == {"name": "b", "extra": 2}
+    assert Plain().config == {"size": (1, 2), "name": "c", "deep": True}
+
+
+def test_the_signature_of_a_constructor_that_keeps_its_arguments_is_seen():
+    assert list(inspect.signature(Example).parameters) == ["size", "name", "deep"]
 
 
 def test_accept_turns_lists_into_tuples_at_every_depth_and_leaves_the_rest():

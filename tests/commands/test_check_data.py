@@ -24,7 +24,7 @@ from unisal.commands import check_data as checks
 from unisal.commands.check_data import check_data, check_source, quick_check
 from unisal.commands.cli import main
 from unisal.data import DATASETS, DHF1KDataset, SALICONDataset
-from unisal.data.listing import Picture
+from unisal.data.listing import FrameFiles
 from unisal.errors import SomeFailed, UserError
 
 SIZE = (24, 40)
@@ -100,7 +100,7 @@ def test_a_sound_folder_has_no_problems(data, source, quick):
     report = check_source(DATASETS[source], quick)
     assert report.problems == []
     counted = {
-        p.name: (p.n_groups, *(p.counts[kind] for kind in Picture._fields)) for p in report.parts
+        p.name: (p.n_groups, *(p.counts[kind] for kind in FrameFiles._fields)) for p in report.parts
     }
     assert counted == COUNTS[source]
     assert [phase for p in report.parts for phase in p.phases] == list(DATASETS[source].phases)
@@ -277,7 +277,7 @@ def test_what_a_dataset_refuses_is_found(data, source, file):
     if "0005" in file or "images/COCO" in file:  # an image less is a smaller data set
         return
     phase = "test" if "testing" in file else "eval" if "0601" in file else "train"
-    options = {"seq_len": 2, "frame_modulo": 1} if DATASETS[source].dynamic else {}
+    options = {"seq_len": 2, "frame_modulo": 1} if DATASETS[source].is_video else {}
     with pytest.raises(UserError, match="missing"):
         DATASETS[source].from_options(options, phase=phase)
     assert problems(source)
@@ -353,7 +353,7 @@ class Lengths:
 
     def files(self, index, number):
         self.asked.append((index, number))
-        return Picture(None)
+        return FrameFiles(None)
 
 
 def test_the_quick_part_looks_at_all_of_a_small_data_set():

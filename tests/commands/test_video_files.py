@@ -28,13 +28,15 @@ from videos import (
     write_clip,
 )
 
+from unisal.commands import video_files
 from unisal.commands.video_files import VideoOptions, predict_file
 from unisal.data import video_file
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
-from unisal.predict import Predictor, video_files, video_outputs
+from unisal.predict import Predictor
 from unisal.predict.presets import Preset
 from unisal.visualize.overlay import draw_overlay
+from unisal.writing import video_outputs
 
 N = 13
 SIZE = (64, 96)
@@ -523,7 +525,8 @@ from pathlib import Path
 import torch
 from support import TINY
 from unisal.model import UNISAL
-from unisal.predict import Predictor, video_files
+from unisal.commands import video_files
+from unisal.predict import Predictor
 from unisal.predict.presets import Preset
 
 torch.set_num_threads(1)

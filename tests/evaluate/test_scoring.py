@@ -272,7 +272,7 @@ def test_a_run_is_scored_with_the_options_of_its_datasets(tmp_path):
     options = {"out_size": [32, 64], "subset": 0.1, "augment": True, "seq_len": 4, "phase": "train"}
     (tmp_path / "runs" / "mine" / "DHF1KDataset.json").write_text(json.dumps(options))
     dataset = dataset_to_score("DHF1K", tmp_path / "runs" / "mine")
-    assert dataset.out_size == (32, 64)
+    assert dataset.input_size == (32, 64)
     assert [v.name for v in dataset.videos] == ["0601", "0602"]
 
 

@@ -20,7 +20,7 @@ from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import check_finite, saliency_map, to_density
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import IMAGE_PRESET, PRESETS, VIDEO_PRESET, find_preset
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, is_video_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
 from unisal.visualize.overlay import draw_overlay
@@ -108,7 +108,7 @@ def predict_examples(
         )
     failed = []
     for example in examples:
-        predictor = load(train_id, device, PRESETS[example.source].fine_tuned)
+        predictor = load(train_id, device, find_preset(example.source).fine_tuned)
         try:
             predict_example(predictor, example, overlay)
         except SomeFailed as error:
@@ -125,7 +125,7 @@ def find_examples(folder: Path) -> list[Example]:
         if inside.name in EXAMPLE_IMAGE_FOLDERS:
             found.append(Example(inside, inside.name, is_video=False))
         else:
-            known = inside.name in PRESETS and PRESETS[inside.name].is_video
+            known = is_video_preset(inside.name)
             source = inside.name if known else VIDEO_PRESET
             found += [Example(v, source, is_video=True) for v in _visible_folders(inside)]
     return [example for example in found if has_pictures(example.folder)]
@@ -140,7 +140,7 @@ def predict_example(predictor: Predictor, example: Example, overlay: bool) -> No
     folder, source, is_video = example
     pictures = find_pictures(folder)
     if not is_video:
-        predict_pictures(predictor, pictures, folder, PRESETS[source].domain, overlay)
+        predict_pictures(predictor, pictures, folder, find_preset(source).domain, overlay)
         return
     try:
         check_frames(pictures)

@@ -100,7 +100,7 @@ def _predict(job: Job, engine: Engine) -> list[str]:
     """Predict what is not finished; return the names of what could not be predicted."""
     dataset, left = job.dataset, job.find_unfinished()
     n_frames, n_left = sum(job.lengths), sum(job.lengths[index] for index in left)
-    unit = "frame" if dataset.dynamic else "image"
+    unit = "frame" if dataset.is_video else "image"
     before = f", {n_frames - n_left} of them done before" if n_left < n_frames else ""
     print(
         f"{dataset.source}, phase {dataset.phase}: {n_frames} {unit}s{before}; "

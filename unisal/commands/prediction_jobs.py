@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unisal.config import load_json, pred_dir, train_dir
+from unisal.config import load_json, pred_dir, run_name
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
@@ -125,7 +125,7 @@ def plan_job(
     Raises:
         UserError: the run has no weights.
     """
-    train_id = str(run.relative_to(train_dir()))
+    train_id = run_name(run)
     weights = find_weights(train_id, dataset.fine_tuned)
     if dataset.fine_tuned and weights.name not in FINE_TUNED:
         log.warning(
@@ -134,7 +134,7 @@ def plan_job(
             run,
             weights.name,
         )
-    smooth_method = smooth_method if dataset.dynamic else None
+    smooth_method = smooth_method if dataset.is_video else None
     made_with = {
         "train_id": train_id,
         "weights": weights.name,

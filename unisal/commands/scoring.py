@@ -9,8 +9,8 @@ from typing import Any
 
 from unisal.commands.check_data import quick_check
 from unisal.commands.progress import TERMINAL
-from unisal.config import run_dir, save_json
-from unisal.data import find_dataset
+from unisal.config import run_dir, save_json, writable_run_dir
+from unisal.data import DATASETS
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.report import REPORT, write_report
@@ -25,8 +25,6 @@ from unisal.evaluate.scoring import (
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
 from unisal.types import LogDensity
-
-SCORED_BY_DEFAULT = ("DHF1K", "SALICON", "UCFSports", "Hollywood")
 
 
 def score_model(
@@ -43,7 +41,7 @@ def score_model(
 
     Args:
         train_id: the run; None for the one that ships with the program.
-        sources: the data sets; none for those of `SCORED_BY_DEFAULT` whose folder is there.
+        sources: the data sets; none for those that are scored by default and whose folder exists.
         model_domain: whose modules of the network to use, instead of the source's own. The
             files then say so in their names (`DHF1K_as_SALICON_...`).
         baselines: also score reference baselines, see `score_baselines`.
@@ -59,6 +57,7 @@ def score_model(
     datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
     quick_check(datasets)
     centre_biases = [make_needed_centre_bias(dataset, options) for dataset in datasets]
+    folder = writable_run_dir(train_id)
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
@@ -107,10 +106,12 @@ def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
 def _sources_at_hand() -> list[str]:
     """Return the sources that are scored by default whose folder exists; name the others."""
     found, missing = [], []
-    for source in SCORED_BY_DEFAULT:
+    for dataset in DATASETS.values():
+        if not dataset.scored_by_default:
+            continue
         try:
-            find_dataset(source).root()
-            found.append(source)
+            dataset.root()
+            found.append(dataset.source)
         except UserError as error:
             missing.append(str(error))
     if not found:

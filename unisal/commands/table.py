@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, documented_by
+from unisal.commands.cli import as_names, with_options_of
 from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
@@ -14,7 +14,7 @@ METRICS = ",".join(ScoringOptions.metrics)
 """What a run is scored with by default, as it is typed."""
 
 
-@documented_by(TrainerConfig)
+@with_options_of(TrainerConfig)
 def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
@@ -28,7 +28,7 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
 
     trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
     sources = as_names(eval_sources, "eval_sources") or trainer.cfg.data_sources
-    # What is missing or damaged is found before the training.
+    # Missing and damaged files are found before the training.
     quick_check(dataset for part in trainer.datasets.values() for dataset in part.values())
     quick_check(dataset_to_score(source) for source in sources)
     trainer.fit()
@@ -43,13 +43,13 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     )
 
 
-@documented_by(FineTuneConfig)
+@with_options_of(FineTuneConfig)
 def train_finetune_mit(
     eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
-    eval_sources: what to evaluate afterwards (MIT300, where it is there). MIT300 is predicted,
+    eval_sources: what to evaluate afterwards (MIT300, if its folder exists). MIT300 is predicted,
         since its gaze is not public; FINAL_TEST_MIT1003, the fold of MIT1003, is scored.
     """
     from unisal.commands.after_training import evaluate, sources_to_evaluate
@@ -121,8 +121,8 @@ def predictions_from_folder(
     Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
 
     is_video: the pictures are the frames of one video, in the order of their names.
-    source: what they are most like. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also
-        DHF1K, Hollywood or UCFSports (DHF1K).
+    source: the preset, named after the data set whose pictures are most similar. Images: SALICON,
+        MIT1003 or MIT300 (SALICON); videos: also DHF1K, Hollywood or UCFSports (DHF1K).
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: whose modules of the network to use (those for the source).
     overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
@@ -131,14 +131,14 @@ def predictions_from_folder(
     from unisal.commands.folders import predict_folder
 
     predict_folder(
-        Path(folder_path),
-        is_video,
-        source,
-        train_id,
-        model_domain,
-        overlay,
-        smooth_method,
-        device,
+        folder=Path(folder_path),
+        is_video=is_video,
+        source=source,
+        train_id=train_id,
+        model_domain=model_domain,
+        overlay=overlay,
+        smooth_method=smooth_method,
+        device=device,
     )
 
 
@@ -157,7 +157,12 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    predict_examples(train_id, Path(examples_dir) if examples_dir else None, overlay, device)
+    predict_examples(
+        train_id=train_id,
+        folder=Path(examples_dir) if examples_dir else None,
+        overlay=overlay,
+        device=device,
+    )
 
 
 def predict_video(
@@ -177,8 +182,8 @@ def predict_video(
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
     Of clip.mp4 comes saliency/clip_overlay.mp4 beside it, an H.264 video with the times and the
-    sound of the original. What is there already is not made again. From Python:
-    unisal.load().video(frames) and unisal.load().features(frames).
+    sound of the original. Finished files are skipped; unreadable ones are reported and the rest
+    still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
     video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
     out_dir: the folder to write to (saliency/ beside each video).
@@ -189,28 +194,28 @@ def predict_video(
         in one file, <name>_densities.npz or .h5.
     features: also write the network's features of that name, <name>_features_<features>.h5:
         encoder_8, encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
-    source: what the videos are most like: DHF1K, Hollywood or UCFSports; with SALICON each frame
-        is predicted by itself.
+    source: the preset, named after the data set whose videos are most similar: DHF1K, Hollywood or
+        UCFSports; with SALICON each frame is predicted by itself.
     model_domain: whose modules of the network to use (those for the source).
     frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
         in time to the source's own: of DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
-    overwrite: make anew what is there already.
+    overwrite: write finished files again.
     """
     from unisal.commands.video_files import VideoOptions, map_kind, predict_videos
 
     options = VideoOptions(
-        None if out_dir is None else Path(out_dir),
-        source,
-        model_domain,
-        overlay,
-        map_kind(maps),
-        features,
-        frame_step,
-        smooth_method,
-        overwrite,
+        out_dir=None if out_dir is None else Path(out_dir),
+        source=source,
+        model_domain=model_domain,
+        overlay=overlay,
+        maps=map_kind(maps),
+        features=features,
+        frame_step=frame_step,
+        smooth_method=smooth_method,
+        overwrite=overwrite,
     )
-    predict_videos(video_path, options, train_id, device)
+    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
 
 
 def predict_camera(
@@ -228,35 +233,35 @@ def predict_camera(
 ) -> None:
     """Predict what a camera or a stream shows, as it comes: into a window or a video file.
 
-    Takes the newest frame each time and drops what came in the meantime. Ends by Ctrl-C, with the
-    window (Escape, q), with the stream or after some seconds; then says how many frames per
-    second it was. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
+    Takes the newest frame each time and drops those that came in the meantime. Ends with Ctrl-C,
+    with the window (Escape, q), with the stream or after some seconds, and then reports the
+    frames per second. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
 
     camera: number of a camera, URL of a stream (rtsp://, http://, ...), or a video file, which is
         played as if it were being filmed.
     out: a .mp4 file to write to, the frames with their maps over them.
-    window: show them in a window, with the frames per second (it is shown where there is no out).
+    window: show them in a window, with the frames per second (the default without --out).
     train_id: the run whose weights to use (pretrained_unisal).
     source, model_domain: as in predict_video.
-    fps: frames per second of the camera, where it does not say.
+    fps: frames per second of the camera, if it does not report them.
     frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
         in time to the source's own, for the frames that the machine manages).
-    reset_at_cuts: start anew where a new shot begins.
-    seconds: end after this time.
+    reset_at_cuts: forget the frames before a cut to a new shot.
+    seconds: end after this many seconds.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
 
     options = CameraOptions(
-        None if out is None else Path(out),
-        window or out is None,
-        source,
-        model_domain,
-        fps,
-        frame_step,
-        reset_at_cuts,
-        seconds,
+        out=None if out is None else Path(out),
+        window=window or out is None,
+        source=source,
+        model_domain=model_domain,
+        fps=fps,
+        frame_step=frame_step,
+        reset_at_cuts=reset_at_cuts,
+        seconds=seconds,
     )
-    predict_camera(camera, options, train_id, device)
+    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
 
 
 def visualize_examples(
@@ -278,16 +283,16 @@ def visualize_examples(
     Reads <folder_path>/images/ and maps/, or ALLSTIMULI/ and ALLFIXATIONMAPS/; writes
     <folder_path>/<out_dirname>/<picture's name>_viz.jpg: the picture; the ground truth over it; the
     model's map over it, with lines around 50 and 80 % of the ground truth; the same of
-    pretrained_unisal where that is there and another model.
+    pretrained_unisal, if that is another model.
 
     train_id: the run whose weights to use (pretrained_unisal).
-    n: how many pictures to draw.
-    seed: another one draws other pictures.
+    n: how many pictures to draw at random.
+    seed: of the draw.
     out_dirname: the folder to write to.
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write above the panels what they are.
-    source: what the pictures are most like (SALICON; with --video: DHF1K). With a source of videos
-        they are predicted as the frames of one.
+    source: the preset, named after the data set whose pictures are most similar (SALICON; with
+        --video: DHF1K). With a preset for videos they are predicted as the frames of one.
     contact_sheet: also write the panels of all drawn pictures in one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
@@ -296,18 +301,18 @@ def visualize_examples(
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        Path(folder_path),
-        train_id,
-        n,
-        seed,
-        out_dirname,
-        alpha,
-        show_labels,
-        source,
-        contact_sheet,
-        video,
-        fps,
-        device,
+        folder=Path(folder_path),
+        train_id=train_id,
+        n=n,
+        seed=seed,
+        out_dirname=out_dirname,
+        alpha=alpha,
+        show_labels=show_labels,
+        source=source,
+        sheet=contact_sheet,
+        video=video,
+        fps=fps,
+        device=device,
     )
 
 
@@ -349,40 +354,41 @@ def generate_predictions(
 
 
 def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
-    """Look through the data folders: what is there, and what is missing, damaged or odd.
+    """Inspect the data folders: count their files and report missing, damaged and odd ones.
 
-    source: data sets, separated by commas (all whose folder is there).
-    quick: read the headers of the files alone, not every pixel.
-    max_shown: how many problems of a data set to name.
+    source: data sets, separated by commas (all whose folder exists).
+    quick: read only the headers of the files, not every pixel.
+    max_shown: how many problems to name per data set.
     """
     from unisal.commands.check_data import check_data
 
-    check_data(as_names(source, "source"), quick, max_shown)
+    check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
 
 
 def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
-    """Turn the videos of DHF1K's official download into frames, where they are read.
+    """Convert the videos of DHF1K's official download to the frames that are read.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
-    maps and fixation of the download. A run that was stopped is finished by the same command.
+    maps and fixation of the download. The same command finishes a run that was stopped.
 
     dhf1k_dir: the download ($DHF1K_DATA_DIR, data/DHF1K).
-    tolerance: frames by which a video and its maps may differ in number. The first ones that have
-        both are kept, and the video is named.
+    tolerance: frames by which a video and its maps may differ in number. The first frames that
+        have maps are kept, and the video is named.
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(Path(dhf1k_dir) if dhf1k_dir else None, tolerance)
+    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
 
 
 def download_weights(base_url: str | None = None) -> None:
-    """Fetch and verify the official weights of 2020 into training_runs/official_unisal/.
+    """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
-    base_url: a mirror that holds the files.
+    base_url: a mirror of the files.
     """
     from unisal.commands.download import BASE_URL, download_weights
 
-    print(f"official weights are in {download_weights(base_url or BASE_URL)}")
+    folder = download_weights(base_url=base_url or BASE_URL)
+    print(f"official weights are in {folder}")
 
 
 COMMANDS = {

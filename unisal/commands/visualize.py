@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from unisal.commands.folders import check_frames, read_ahead
-from unisal.config import PRETRAINED, run_dir, train_dir
+from unisal.config import PRETRAINED, find_run, run_dir
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
@@ -187,8 +187,8 @@ def check_video(frames: Sequence[Pair]) -> None:
 def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str, Predictor]:
     """-> the model by its name, and the shipped one where it exists and is another."""
     names = [train_id or PRETRAINED]
-    shipped = train_dir() / PRETRAINED
-    if shipped.is_dir() and shipped.resolve() != run_dir(train_id).resolve():
+    shipped = find_run(PRETRAINED)
+    if shipped is not None and shipped.resolve() != run_dir(train_id).resolve():
         names.append(PRETRAINED)
     return {str(name): load(name, device, fine_tuned) for name in names}
 

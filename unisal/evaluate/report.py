@@ -158,7 +158,7 @@ def write_report(
         options=options,
         metrics=[METRICS[name] for name in options.metrics],
         baselines={n: t for n, t in BASELINES.items() if any(n in r.baselines for r in results)},
-        has_videos=any(result.dataset.dynamic for result in results),
+        has_videos=any(result.dataset.is_video for result in results),
         n_resamples=N_RESAMPLES,
         layout=layout,
         too_much=TOO_MUCH,
@@ -246,7 +246,7 @@ def _section(
     return Section(
         anchor=anchor,
         title=result.dataset.source,
-        unit="video" if result.dataset.dynamic else "image",
+        unit="video" if result.dataset.is_video else "image",
         facts=_facts(result, options),
         metrics=[METRICS[name] for name in scores.metrics],
         table=_table(result, options.random_seed),
@@ -264,12 +264,12 @@ def _section(
 def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
     dataset, scores = result.dataset, result.scores
     n = len(scores.rows)
-    facts = [("Part", dataset.phase), ("Videos" if dataset.dynamic else "Images", f"{n:,}")]
-    if dataset.dynamic:
+    facts = [("Part", dataset.phase), ("Videos" if dataset.is_video else "Images", f"{n:,}")]
+    if dataset.is_video:
         facts.append(("Frames", f"{int(scores.n_frames.sum()):,}"))
     facts.append(("Network's modules for", result.domain))
     on_share = [METRICS[m].name for m in scores.metrics if not METRICS[m].on_all_frames]
-    if dataset.dynamic and on_share:
+    if dataset.is_video and on_share:
         facts.append(
             (f"{' and '.join(on_share)} computed on", f"{options.auc_portion:.0%} of the frames")
         )
@@ -280,7 +280,7 @@ def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
 def _table(result: Result, seed: int) -> list[Line]:
     """Return the lines with the means of the network and of the baselines, and with how many values
     were left out of the network's."""
-    scores, is_video = result.scores, result.dataset.dynamic
+    scores, is_video = result.scores, result.dataset.is_video
     lines = [
         Line("This run, mean over videos" if is_video else "This run", _cells(scores, seed), True)
     ]
@@ -331,7 +331,7 @@ def _example(
         for label, rgb in drawn
     ]
     bar.update()
-    frame = f"frame {number} of {n_frames}" if result.dataset.dynamic else ""
+    frame = f"frame {number} of {n_frames}" if result.dataset.is_video else ""
     named = zip(scores.metrics, scores.rows[index].tolist(), strict=True)
     return ShownExample(
         title, frame, panels, [(METRICS[name], _number(value)) for name, value in named]

@@ -198,7 +198,7 @@ def score_predictions(
     options = options or ScoringOptions()
     lengths = dataset.lengths()
     maker = FrameMaker(dataset, options, centre_bias)
-    wanted = [choose_metrics(i, n, dataset.dynamic, options) for i, n in enumerate(lengths)]
+    wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
     frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
 
     def score(prediction: tuple[FrameKey, LogDensity]) -> tuple[FrameKey, list[float]]:
@@ -209,7 +209,7 @@ def score_predictions(
         return key, score_frame(frame, options.metrics, wanted[key.video][key.number - 1])
 
     workers = torch.get_num_threads()
-    unit = "frame" if dataset.dynamic else "image"
+    unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"score {name}", unit, sum(lengths)) as bar:
         for key, row in in_threads(score, predictions, workers, ahead=2 * workers):
             frames[key.video][key.number - 1] = row

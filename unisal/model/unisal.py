@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unisal.config import accept, own_arguments
+from unisal.config import accept, keeps_arguments
 from unisal.model.checks import (
     check_input,
     check_source,
@@ -88,6 +88,10 @@ class UNISAL(nn.Module):
     Source: paper section 3; spec 01.
     """
 
+    config: dict[str, Any]
+    """What the network was built with, as `UNISAL.json` holds it."""
+
+    @keeps_arguments
     def __init__(
         self,
         rnn_input_channels: int = 256,
@@ -109,9 +113,7 @@ class UNISAL(nn.Module):
         ds_gaussians: bool = True,
         verbose: int = 1,
     ) -> None:
-        config = own_arguments(locals())
         super().__init__()
-        self.config: dict[str, Any] = config
         self.sources = check_sources(sources)
         self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
         self.has_rnn = not (bypass_rnn and self.sources == (STATIC_SOURCE,))
