@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import plain_metrics
@@ -27,7 +29,7 @@ from unisal.evaluate.frames import FrameToScore, OtherFixations
 from unisal.evaluate.metric_table import score_frame
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scores import Scores, format_table
-from unisal.evaluate.scoring import dataset_to_score
+from unisal.evaluate.scoring import dataset_to_score, score_baselines
 
 FILES = (
     "SALICON_eval_scores",
@@ -198,7 +200,7 @@ def test_all_defined_scores_need_no_note():
     assert "undefined" not in format_table("mine", scores)
 
 
-def test_videos_count_alike_in_one_mean_and_frames_in_the_other():
+def test_videos_have_equal_weights_in_one_mean_and_frames_in_the_other():
     short = np.array([[1.0, 2.0, NAN, 1.0]])
     long = np.array([[4.0, NAN, NAN, 1.0], [5.0, NAN, NAN, 1.0], [6.0, 8.0, NAN, 1.0]])
     scores = Scores.from_frames("DHF1K", FOUR, [short, long])
@@ -344,6 +346,30 @@ def test_options_that_make_no_sense_are_refused(options, message):
         ScoringOptions(**options)
 
 
+class Recorded:
+    """A progress that keeps what it was told."""
+
+    def __init__(self):
+        self.counts = {}
+
+    @contextmanager
+    def bar(self, title, unit, total=None, done=0, keep=True):
+        self.counts[title] = [unit, total, done]
+
+        def update(n=1):
+            self.counts[title][2] += n
+
+        yield SimpleNamespace(update=update)
+
+
+def test_the_progress_counts_every_image(salicon):
+    write_salicon(salicon, "train", n=2)
+    progress = Recorded()
+    score_baselines(dataset_to_score("SALICON"), ScoringOptions(("sim",)), progress=progress)
+    counted = ["image", 3, 3]
+    assert progress.counts == {"score chance": counted, "score centre bias": counted}
+
+
 # ---- the shuffled AUC's negatives ---------------------------------------------------------
 
 
@@ -361,7 +387,7 @@ def test_the_negatives_are_other_videos_fixations_at_the_maps_size(salicon):
     np.testing.assert_array_equal(larger.reshape(48, 2, 64, 2).any(axis=(1, 3)), at_first)
 
 
-def test_so_many_others_are_taken_as_asked_for(salicon):
+def test_as_many_others_are_taken_as_asked_for(salicon):
     write_salicon(salicon, "val", n=6)
     dataset = dataset_to_score("SALICON")
     known = [dataset.read_fixation_map(i) for i in range(6)]
