@@ -23,7 +23,7 @@ from benchmarks.limits import Machine, measure_machine
 from benchmarks.network import VideoClip
 from benchmarks.stream_latency import make_frames
 from benchmarks.timing import plain_network
-from unisal.commands.folders import predict_video
+from unisal.commands.folders import FolderJob, predict_video_folder
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
 from unisal.predict import Predictor
@@ -92,7 +92,8 @@ class FolderCase(Case):
     def ours(self) -> Path:
         frames = sorted((self.root / "images").iterdir())
         with redirect_stdout(StringIO()):
-            predict_video(self.predictor, frames, self.root, "DHF1K")
+            job = FolderJob(self.root, frames, overlay=False)
+            predict_video_folder(self.predictor, job, self.size, "DHF1K", "DHF1K")
         return self.root / "saliency"
 
     def difference(self, plain: Path, ours: Path) -> str:

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 from support import PROJECT, TINY, photo, write_photo, write_run, write_salicon
-from unisal.writing.formats import MAP_FORMATS
 from videos import numbered, write_clip
 
 import unisal
@@ -24,6 +23,7 @@ from unisal.data import DATASETS
 from unisal.data.base import Batch
 from unisal.evaluate.metric_table import METRICS
 from unisal.model.unisal import UNISAL
+from unisal.writing.formats import MAP_FORMATS
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

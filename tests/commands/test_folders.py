@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 
 def predict(folder, **options):
-    folders.predict_folder(folder, device="cpu", **options)
+    folders.predict_folder(folder=folder, device="cpu", **options)
 
 
 def names(folder):

@@ -77,7 +77,7 @@ def square():
 
 
 def visualize(folder, **options):
-    visualize_examples(folder, **{"device": "cpu", **options})
+    visualize_examples(folder=folder, **{"device": "cpu", **options})
 
 
 def names(folder):

@@ -115,6 +115,7 @@ def predictions_from_folder(
     overlay: bool = False,
     smooth_method: str | None = None,
     device: str = "auto",
+    maps: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -126,6 +127,10 @@ def predictions_from_folder(
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: whose modules of the network to use (those for the source).
     overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
+    maps: how to write the maps (grey pictures with the names and formats of the pictures). png:
+        grey pictures saliency/<name>.png; png16: the same in 16 bits; npz or h5: the densities,
+        saliency/<name>.npz or .h5 for each image, or for a video
+        saliency/<folder>_densities.npz or .h5 with all densities and the names of their frames.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     """
     from unisal.commands.folders import predict_folder
@@ -137,6 +142,7 @@ def predictions_from_folder(
         train_id=train_id,
         model_domain=model_domain,
         overlay=overlay,
+        maps=maps,
         smooth_method=smooth_method,
         device=device,
     )
@@ -157,12 +163,8 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    predict_examples(
-        train_id=train_id,
-        folder=Path(examples_dir) if examples_dir else None,
-        overlay=overlay,
-        device=device,
-    )
+    folder = None if examples_dir is None else Path(examples_dir)
+    predict_examples(train_id=train_id, folder=folder, overlay=overlay, device=device)
 
 
 def predict_video(
@@ -181,9 +183,9 @@ def predict_video(
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
-    Of clip.mp4 comes saliency/clip_overlay.mp4 beside it, an H.264 video with the times and the
-    sound of the original. Finished files are skipped; unreadable ones are reported and the rest
-    still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
+    For clip.mp4 it writes saliency/clip_overlay.mp4 beside it, an H.264 video with the times and
+    the sound of the original. Finished files are skipped; unreadable videos are reported and the
+    rest still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
     video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
     out_dir: the folder to write to (saliency/ beside each video).
@@ -197,19 +199,20 @@ def predict_video(
     source: the preset, named after the data set whose videos are most similar: DHF1K, Hollywood or
         UCFSports; with SALICON each frame is predicted by itself.
     model_domain: whose modules of the network to use (those for the source).
-    frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
-        in time to the source's own: of DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
+    frame_step: how far apart the frames are that the network sees as neighbours (whatever is
+        nearest in time to the source's own: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at
+        60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
-    overwrite: write finished files again.
+    overwrite: predict again what was finished before.
     """
-    from unisal.commands.video_files import VideoOptions, map_kind, predict_videos
+    from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
 
     options = VideoOptions(
         out_dir=None if out_dir is None else Path(out_dir),
         source=source,
         model_domain=model_domain,
         overlay=overlay,
-        maps=map_kind(maps),
+        maps=chosen_maps(maps),
         features=features,
         frame_step=frame_step,
         smooth_method=smooth_method,
@@ -231,23 +234,23 @@ def predict_camera(
     seconds: float | None = None,
     device: str = "auto",
 ) -> None:
-    """Predict what a camera or a stream shows, as it comes: into a window or a video file.
+    """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
-    Takes the newest frame each time and drops those that came in the meantime. Ends with Ctrl-C,
-    with the window (Escape, q), with the stream or after some seconds, and then reports the
-    frames per second. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
+    Takes the newest frame each time and drops those that arrived in the meantime. Ends on Ctrl-C,
+    with the window (Escape, q), with the stream or after some seconds; then prints how many frames
+    per second it managed. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
 
     camera: number of a camera, URL of a stream (rtsp://, http://, ...), or a video file, which is
         played as if it were being filmed.
     out: a .mp4 file to write to, the frames with their maps over them.
-    window: show them in a window, with the frames per second (the default without --out).
+    window: show them in a window, with the frames per second (the default if there is no out).
     train_id: the run whose weights to use (pretrained_unisal).
     source, model_domain: as in predict_video.
-    fps: frames per second of the camera, if it does not report them.
-    frame_step: how far apart the frames are that the network sees as neighbours (what is nearest
-        in time to the source's own, for the frames that the machine manages).
-    reset_at_cuts: forget the frames before a cut to a new shot.
-    seconds: end after this many seconds.
+    fps: frames per second of the camera, if it does not say.
+    frame_step: how far apart the frames are that the network sees as neighbours (whatever is
+        nearest in time to the source's own, for the frames that the machine manages).
+    reset_at_cuts: start anew where a new shot begins.
+    seconds: end after this time.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
 
@@ -278,16 +281,16 @@ def visualize_examples(
     fps: float = 30,
     device: str = "auto",
 ) -> None:
-    """Write pictures with their ground truth and predictions side by side, to look at.
+    """Write pictures next to their ground truth and predictions, to look at.
 
     Reads <folder_path>/images/ and maps/, or ALLSTIMULI/ and ALLFIXATIONMAPS/; writes
     <folder_path>/<out_dirname>/<picture's name>_viz.jpg: the picture; the ground truth over it; the
-    model's map over it, with lines around 50 and 80 % of the ground truth; the same of
-    pretrained_unisal, if that is another model.
+    model's map over it, with lines around 50 and 80 % of the ground truth; the same for
+    pretrained_unisal if that exists and is another model.
 
     train_id: the run whose weights to use (pretrained_unisal).
-    n: how many pictures to draw at random.
-    seed: of the draw.
+    n: how many pictures to draw.
+    seed: another seed draws other pictures.
     out_dirname: the folder to write to.
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write above the panels what they are.

@@ -31,7 +31,7 @@ from unisal.progress import SILENT, Bar, Progress
 from unisal.types import RGB, LogDensity, Size
 from unisal.version import __version__
 from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH, draw_difference, draw_fixations
-from unisal.visualize.overlay import draw_overlay
+from unisal.visualize.overlay import draw_overlay, scale_to_peak
 from unisal.visualize.panels import resize, shrink
 
 REPORT = "report.html"
@@ -222,8 +222,8 @@ def draw_panels(
     fixations = dataset.read_fixation_map(index, number)
     return [
         ("Picture", rgb),
-        ("Ground truth", draw_fixations(draw_overlay(rgb, truth), fixations)),
-        ("Prediction", draw_overlay(rgb, prediction)),
+        ("Ground truth", draw_fixations(draw_overlay(rgb, scale_to_peak(truth)), fixations)),
+        ("Prediction", draw_overlay(rgb, scale_to_peak(prediction))),
         ("Difference", draw_difference(rgb, prediction, truth)),
     ]
 
