@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from unisal.threads import Behind, drawn_ahead, in_threads
+from unisal.threads import BackgroundWorker, drawn_ahead, in_threads
 
 
 def test_results_come_in_order_whichever_is_done_first():
@@ -134,9 +134,9 @@ def test_items_are_handed_on_in_order_and_all_are_done_at_the_end():
         names.add(threading.current_thread().name)
         done.append(n)
 
-    with Behind(slowly, waiting=3) as behind:
+    with BackgroundWorker(slowly, waiting=3) as worker:
         for n in range(20):
-            behind.put(n)
+            worker.put(n)
             assert len(done) >= n - 4
     assert done == list(range(20))
     assert len(names) == 1 and threading.current_thread().name not in names
@@ -150,9 +150,9 @@ def test_an_error_behind_is_raised(at):
             raise ValueError("behind")
 
     def put_all():
-        with Behind(fail, waiting=2) as behind:
+        with BackgroundWorker(fail, waiting=2) as worker:
             for n in range(20):
-                behind.put(n)
+                worker.put(n)
 
     with pytest.raises(ValueError, match="behind"):
         put_all()
@@ -167,9 +167,9 @@ def test_what_waits_is_given_up_when_the_block_fails():
         done.append(n)
 
     def fail():
-        with Behind(wait, waiting=10) as behind:
+        with BackgroundWorker(wait, waiting=10) as worker:
             for n in range(5):
-                behind.put(n)
+                worker.put(n)
             go_on.set()
             raise KeyError
 

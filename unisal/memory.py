@@ -1,4 +1,4 @@
-"""Memory that the C library keeps, or does not."""
+"""How the C library treats freed memory: settings of the whole process, for programs to make."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""Numbers of glibc's options."""
+"""glibc's numbers for these options of `mallopt`."""
 
 
 def give_back_freed_memory() -> None:
-    """Hand what was freed back to the system; does nothing where the C library is not glibc.
+    """Return freed memory to the system; does nothing unless the C library is glibc.
 
-    glibc keeps it for later, in pieces between what is still in use. Worth it after something
-    large that happens once: making the graph of the network leaves 24 MB (measured).
+    glibc keeps freed memory for later, in pieces between what is still in use. Returning it is
+    worth the time after large work that happens once: making the graph of the network leaves 24 MB
+    (measured).
     """
     library = _glibc()
     if library is not None:
@@ -21,10 +22,11 @@ def give_back_freed_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have all that is freed from now on kept for later; does nothing without glibc.
+    """Have glibc keep all memory that is freed from now on; does nothing without glibc.
 
     Otherwise every large tensor is new memory, which the system has to fill with zeros first: a
-    fifth of the time of a training step on the CPU (measured).
+    fifth of the time of a training step on the CPU (measured). It concerns the whole process, so
+    commands call it and the library does not.
     """
     library = _glibc()
     if library is not None:
@@ -33,6 +35,7 @@ def keep_freed_memory() -> None:
 
 
 def _glibc() -> ctypes.CDLL | None:
+    """Return the C library if it is glibc."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Work in threads, in order and never far ahead."""
+"""Work in threads: in order, and never far ahead of the caller."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ Y = TypeVar("Y")
 def in_threads(
     function: Callable[[X], Y], items: Iterable[X], workers: int = 1, ahead: int = 2
 ) -> Generator[Y, None, None]:
-    """-> `function(item)` of each item in order, computed by threads in advance.
+    """Call a function with each item in threads, ahead of the caller, and keep the order.
 
-    The items are taken in the caller's thread, at most `ahead` more than results were asked
-    for. What an item or a call raises is raised in its turn; then, or when no more results are
-    wanted, calls that wait are given up.
+    The items are drawn in the caller's thread, at most `ahead` more than results were asked for.
 
     Args:
-        function: called in threads; gains where it reads files or lets go of Python's lock.
+        function: called in the threads; worth it where it reads files or releases Python's global
+            lock.
+        items: what to call it with.
         workers: number of threads.
-        ahead: how many results may wait or be under way.
+        ahead: number of results that may be waiting or in progress.
+
+    Yields:
+        `function(item)` of each item, in order.
+
+    Raises:
+        Exception: whatever drawing an item or a call raises, when it is its turn. Then, or when
+            no more results are wanted, waiting calls are dropped.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
     waiting: deque[Future[Y]] = deque()
@@ -52,9 +59,17 @@ def in_threads(
 
 
 def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:
-    """-> the same items, which another thread draws, up to `ahead` of them in advance.
+    """Draw items in another thread, ahead of the caller.
 
-    What the items raise is raised in its turn. When no more are wanted, the source is closed.
+    Args:
+        items: drawn one by one; closed when no more are wanted.
+        ahead: number of items that may be waiting.
+
+    Yields:
+        The same items, in order.
+
+    Raises:
+        Exception: whatever drawing an item raises, when it is its turn.
     """
     source, end = iter(items), object()
     draw: Callable[[None], Any] = lambda _: next(source, end)  # noqa: E731
@@ -69,15 +84,16 @@ def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:
             source.close()
 
 
-class Behind(Generic[X]):
-    """Hands items to a function that a thread of its own calls with them, in order.
+class BackgroundWorker(Generic[X]):
+    """Calls a function with one item after the other in a thread of its own.
 
-    Used in a `with` statement: at its end all is done. What a call raises is raised by a later
-    `put` or by the end. Where the block itself fails, items that still wait are given up.
+    Used in a `with` statement, whose end waits until all items are done. What a call raises is
+    raised by a later `put` or at the end of the block. If the block itself fails, waiting items
+    are dropped.
 
     Args:
-        function: called with one item after the other.
-        waiting: how many items may wait; then `put` does so too.
+        function: called with each item, in order.
+        waiting: number of items that may wait; when there are more, `put` blocks.
     """
 
     def __init__(self, function: Callable[[X], object], waiting: int) -> None:
@@ -85,12 +101,12 @@ class Behind(Generic[X]):
         self._waiting = waiting
         self._calls: deque[Future[object]] = deque()
 
-    def __enter__(self) -> Behind[X]:
+    def __enter__(self) -> BackgroundWorker[X]:
         self._pool = ThreadPoolExecutor(max_workers=1)
         return self
 
     def put(self, item: X) -> None:
-        """Add an item."""
+        """Add an item; blocks while too many are waiting."""
         self._calls.append(self._pool.submit(self._function, item))
         while len(self._calls) > self._waiting or (self._calls and self._calls[0].done()):
             self._calls.popleft().result()

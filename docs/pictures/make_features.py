@@ -39,7 +39,7 @@ def main(out: Path) -> None:
 
 
 def principal_colours(values: np.ndarray) -> np.ndarray:
-    """Features `[C, h, w]` -> `[h, w, 3] uint8`."""
+    """Show features `[C, h, w]` as colours `[h, w, 3] uint8`."""
     flat = values.reshape(len(values), -1).T.astype(np.float64)
     flat -= flat.mean(axis=0)
     _, _, axes = np.linalg.svd(flat, full_matrices=False)

@@ -1,4 +1,4 @@
-"""Make live.jpg: frames of the example video as they come, and below each what the stream says.
+"""Make live.jpg: frames of the example video, and below each what a stream predicts for it.
 
 Run `python docs/pictures/make_live.py`; another file to write to may be named.
 """
@@ -12,6 +12,7 @@ from PIL import Image
 
 import unisal
 from unisal.data.pictures import list_pictures, read_rgb
+from unisal.inference.densities import to_saliency_map
 from unisal.visualize.overlay import draw_overlay
 
 HERE = Path(__file__).resolve().parent
@@ -20,14 +21,14 @@ FPS, EVERY, WIDTH, GAP, QUALITY = 12, 7, 180, 6, 88
 
 
 def main(out: Path) -> None:
-    """Give the frames to a stream one by one, and keep every few of them."""
+    """Give the frames to a stream one by one, and show some of them."""
     stream = unisal.load(device="cpu").stream(fps=FPS)
     columns = []
     for i, path in enumerate(list_pictures(FRAMES)):
         rgb = read_rgb(path)
         density = stream.step(rgb)
         if i % EVERY == 0:
-            columns.append((rgb, draw_overlay(rgb, density)))
+            columns.append((rgb, draw_overlay(rgb, to_saliency_map(density))))
     height = round(WIDTH * columns[0][0].shape[0] / columns[0][0].shape[1])
     size = len(columns) * (WIDTH + GAP) - GAP, 2 * height + GAP
     sheet = Image.new("RGB", size, "white")

@@ -265,7 +265,7 @@ def test_augment_reaches_every_source():
         ({"salicon_cfg": 3}, "salicon_cfg is 3; it has to be a dictionary"),
         (
             {"loss_factors": {"DHF1K": "much"}},
-            "loss_factors of DHF1K is 'much'; it has to be a num",
+            "loss_factors of DHF1K is 'much'; it has to be a",
         ),
         ({"salicon_weight": -1}, "salicon_weight is -1"),
         ({"chkpnt_epochs": 0}, "chkpnt_epochs is 0"),

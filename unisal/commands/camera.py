@@ -1,4 +1,4 @@
-"""Saliency of what a camera sees, while it sees it: `predict_camera`."""
+"""Predicting what a camera sees, while it sees it: `predict_camera`."""
 
 from __future__ import annotations
 
@@ -13,45 +13,64 @@ from statistics import median
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from unisal.checks import check_number
+from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
-from unisal.predict import Predictor, load
-from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
+from unisal.inference.densities import to_saliency_map
+from unisal.inference.engine import Engine
+from unisal.predict import load
+from unisal.predict.presets import STREAM_RATE, find_preset
 from unisal.predict.stream import Stream
-from unisal.threads import Behind
+from unisal.threads import BackgroundWorker
+from unisal.types import SaliencyMap, Size
 from unisal.visualize.overlay import draw_overlay
 from unisal.visualize.window import Window
 from unisal.writing.video_writer import VideoWriter, as_rate
 
-HURRIED = ("http:", "https:")
-"""URLs whose frames may come sooner than they are to be shown; others come when they are filmed."""
+PACED_SCHEMES = ("http:", "https:")
+"""Beginnings of URLs whose frames may arrive before their time, and are then paced as if they were
+being filmed. Those of other URLs arrive when they are filmed."""
 OUT_UNIT = Fraction(1, 90_000)
 """Seconds; the unit of the written frames' times."""
-N_TRIALS = 5
-"""Frames that are predicted to learn how many the machine manages."""
-WRITE_BEHIND = 8
-PATIENCE = 0.05
-"""Seconds to wait for a frame before the window is looked after."""
-GRACE = 5.0
-"""Seconds that a camera gets to end its last frame."""
+N_TRIAL_FRAMES = 5
+"""Frames that are predicted to find out how many per second the machine manages."""
+FRAMES_BEHIND = 8
+"""Frames that may wait to be encoded and written."""
+FRAME_WAIT_SECONDS = 0.05
+"""How long to wait for a frame before the window is handled again."""
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long a camera may take to finish its last frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CameraOptions:
-    """What is done with a camera's frames, see `predict_camera` in `run.py`."""
+    """How a camera's frames are predicted and what happens to them.
 
-    out: Path | None = None
-    window: bool = False
-    source: str = VIDEO_PRESET
-    model_domain: str | None = None
-    fps: float | None = None
-    frame_step: int | None = None
-    reset_at_cuts: bool = False
-    seconds: float | None = None
+    Args:
+        out: the `.mp4` file to write to; None for none.
+        window: whether to show them in a window.
+        source: the name of the preset, see `unisal.predict.presets`.
+        model_domain: whose modules of the network to use; None for those of the preset.
+        fps: frames per second of the camera; None for what it says itself.
+        frame_step: how far apart the frames are that the network sees as neighbours; None for what
+            is nearest in time to the preset's own.
+        reset_at_cuts: whether to start anew where a new shot begins.
+        seconds: after how long to end; None for no limit.
+
+    Raises:
+        UserError: an option is wrong.
+    """
+
+    out: Path | None
+    window: bool
+    source: str
+    model_domain: str | None
+    fps: float | None
+    frame_step: int | None
+    reset_at_cuts: bool
+    seconds: float | None
 
     def __post_init__(self) -> None:
         find_preset(self.source)
@@ -63,17 +82,17 @@ class CameraOptions:
 
 
 def predict_camera(
-    camera: str, options: CameraOptions, train_id: str | None = None, device: str = "auto"
+    *, camera: str, options: CameraOptions, train_id: str | None, device: str
 ) -> None:
-    """Predict a camera's frames as they come, into a window or a file.
+    """Predict a camera's frames as they arrive, into a window or a file.
 
-    The newest frame is taken each time; those that came in the meantime are dropped. It ends with
-    the stream, with the window, after `seconds` or by Ctrl-C; the file is finished then.
+    The newest frame is taken each time; those that arrived in the meantime are dropped. It ends
+    with the stream, with the window, after `seconds` or on Ctrl-C; then the file is completed.
 
     Args:
-        camera: number of a device, URL of a stream, or a video file, which is then played as if
-            it were being filmed.
-        options: what to do with the frames.
+        camera: number of a device, URL of a stream, or a video file, which is played as if it
+            were being filmed.
+        options: how to predict the frames, and what to do with them.
         train_id: the run whose weights to use.
         device: where to run.
 
@@ -85,9 +104,9 @@ def predict_camera(
         opened = open_camera(camera, options.fps)
         newest = stack.enter_context(Newest(opened))
         if opened.live:
-            newest.start()  # what comes while the weights are read is dropped
+            newest.start()  # what arrives while the weights are read is dropped
         predictor = load(train_id, device, find_preset(options.source).fine_tuned)
-        stream, rate = _fitting_stream(predictor, opened, options)
+        stream, rate = _fitting_stream(predictor.engine, opened, options)
         newest.start()
         recording = None
         if options.out is not None:
@@ -104,15 +123,27 @@ def run(
     window: Window | None,
     seconds: float | None,
 ) -> tuple[int, float]:
-    """Predict until there is an end -> the number of frames, and the seconds they took."""
+    """Predict until something ends it.
+
+    Args:
+        newest: gives the frames.
+        stream: predicts them.
+        rate: frames per second of the stream.
+        recording: where they are written, if anywhere.
+        window: where they are shown, if anywhere.
+        seconds: after how long to end; None for no limit.
+
+    Returns:
+        The number of frames, and the seconds that they took.
+    """
     started, n_frames = time.monotonic(), 0
     first, last_slot = Fraction(0), -1
-    with tqdm(unit="frame", disable=None) as bar:
+    with TERMINAL.bar("", "frame") as bar:
         try:
             while seconds is None or time.monotonic() - started < seconds:
                 if window is not None and not window.is_open():
                     break
-                frame = newest.take(PATIENCE)
+                frame = newest.take(FRAME_WAIT_SECONDS)
                 if frame is None:
                     if newest.ended:
                         break
@@ -121,14 +152,16 @@ def run(
                 # Time tells which sequence the frame belongs to, however many were dropped.
                 slot = max(round((frame.time - first) * rate), last_slot + 1)
                 density = stream.step(frame.rgb, skipped=slot - last_slot - 1)
+                saliency_map = to_saliency_map(density)
                 last_slot = slot
                 n_frames += 1
                 bar.update()
                 if recording is not None:
-                    recording.put(frame._replace(time=frame.time - first), density)
+                    recording.put(frame._replace(time=frame.time - first), saliency_map)
                 if window is not None:
                     per_second = n_frames / (time.monotonic() - started)
-                    window.show(draw_overlay(frame.rgb, density), f"{per_second:.1f} frames/s")
+                    overlay = draw_overlay(frame.rgb, saliency_map)
+                    window.show(overlay, f"{per_second:.1f} frames/s")
         except KeyboardInterrupt:
             pass  # the usual way to end it
     return n_frames, time.monotonic() - started
@@ -136,21 +169,26 @@ def run(
 
 @dataclass(frozen=True)
 class Camera:
-    """Something that gives frames."""
+    """A source of frames."""
 
-    size: tuple[int, int]
+    size: Size
+    """(height, width) of the frames."""
     rate: Fraction
     """Frames per second."""
     frames: Iterator[Frame]
     close: Callable[[], None]
     live: bool
-    """Whether frames come even if nobody waits for them."""
+    """Whether frames arrive even if nobody waits for them."""
     paced: bool
-    """Whether frames may come before their time."""
+    """Whether frames may arrive before their time and have to wait for it."""
 
 
 def open_camera(camera: str, fps: float | None = None) -> Camera:
-    """Open the device of that number, a URL, or a file, see `predict_camera`.
+    """Open a camera.
+
+    Args:
+        camera: number of a device, URL of a stream, or a video file.
+        fps: frames per second; None for what the camera says itself.
 
     Raises:
         UserError: it cannot be opened, or gives no frame.
@@ -165,16 +203,19 @@ def open_camera(camera: str, fps: float | None = None) -> Camera:
         frames=iter(video),
         close=video.close,
         live=not is_file,
-        paced=is_file or camera.startswith(HURRIED),
+        paced=is_file or camera.startswith(PACED_SCHEMES),
     )
 
 
 class Newest:
-    """Reads a camera in a thread of its own and keeps the newest frame only.
+    """Reads a camera in a thread of its own and keeps only the newest frame.
+
+    Args:
+        camera: is closed at the end of the `with` block.
 
     Attributes:
-        ended: whether no more frames come.
-        n_dropped: how many frames came and went.
+        ended: whether no more frames will arrive.
+        n_dropped: number of frames that nobody took.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -193,20 +234,30 @@ class Newest:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(GRACE)
+            self._thread.join(CLOSE_TIMEOUT_SECONDS)
         if self._thread is None or not self._thread.is_alive():
             self._camera.close()
 
     def start(self) -> None:
-        """Begin to read, if that has not been done."""
+        """Start reading, unless it has been started."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._read, daemon=True)
             self._thread.start()
 
-    def take(self, patience: float) -> Frame | None:
-        """-> a frame that was not taken before; None if none comes for that many seconds."""
+    def take(self, timeout: float) -> Frame | None:
+        """Wait for a frame that has not been taken yet.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            The newest frame; None if none arrived in time.
+
+        Raises:
+            Exception: whatever reading the camera raised.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._frame is not None or self.ended, patience)
+            self._changed.wait_for(lambda: self._frame is not None or self.ended, timeout)
             if self._failure is not None:
                 raise self._failure
             frame, self._frame = self._frame, None
@@ -235,12 +286,18 @@ class Newest:
 
 
 class Recording:
-    """Writes overlays to a file, in a thread of its own, from the first frame on."""
+    """Writes overlays to a file, in a thread of its own; the file begins with the first frame.
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
+    Args:
+        path: the `.mp4` file.
+        size: (height, width) of the frames.
+        rate: about how many frames there are per second.
+    """
+
+    def __init__(self, path: Path, size: Size, rate: float) -> None:
         self._writer = VideoWriter(path, rate, size, time_base=OUT_UNIT)
         self._stack = ExitStack()
-        self._thread: Behind[tuple[Frame, NDArray[np.float32]]] | None = None
+        self._worker: BackgroundWorker[tuple[Frame, SaliencyMap]] | None = None
         self._last = -1
 
     def __enter__(self) -> Recording:
@@ -249,38 +306,41 @@ class Recording:
     def __exit__(self, *error: object) -> None:
         self._stack.__exit__(*error)  # type: ignore[arg-type]
 
-    def put(self, frame: Frame, density: NDArray[np.float32]) -> None:
-        """Add a frame with its density."""
-        if self._thread is None:
+    def put(self, frame: Frame, saliency_map: SaliencyMap) -> None:
+        """Add a frame with its saliency map `[H, W]`."""
+        if self._worker is None:
             self._stack.enter_context(self._writer)
-            thread = Behind(self._write, WRITE_BEHIND)
-            self._thread = self._stack.enter_context(thread)
-        self._thread.put((frame, density))
+            worker = BackgroundWorker(self._write, FRAMES_BEHIND)
+            self._worker = self._stack.enter_context(worker)
+        self._worker.put((frame, saliency_map))
 
-    def _write(self, item: tuple[Frame, NDArray[np.float32]]) -> None:
-        frame, density = item
+    def _write(self, item: tuple[Frame, SaliencyMap]) -> None:
+        frame, saliency_map = item
         self._last = max(round(frame.time / OUT_UNIT), self._last + 1)
-        self._writer.write(draw_overlay(frame.rgb, density), self._last)
+        self._writer.write(draw_overlay(frame.rgb, saliency_map), self._last)
 
 
-def _fitting_stream(
-    predictor: Predictor, camera: Camera, options: CameraOptions
-) -> tuple[Stream, float]:
-    """-> a stream of as many frames per second as camera and machine both manage, and that
-    number: so the network sees neighbours as far apart in time as it is used to."""
+def _fitting_stream(engine: Engine, camera: Camera, options: CameraOptions) -> tuple[Stream, float]:
+    """Make a stream of as many frames per second as both camera and machine manage.
+
+    So the network sees neighbours that are as far apart in time as in training.
+
+    Returns:
+        The stream, and its frames per second.
+    """
 
     def new_stream(fps: float) -> Stream:
         return Stream(
-            predictor.engine,
-            fps,
-            options.source,
-            options.model_domain,
-            options.frame_step,
-            options.reset_at_cuts,
+            engine,
+            fps=fps,
+            source=options.source,
+            domain=options.model_domain,
+            frame_step=options.frame_step,
+            reset_at_cuts=options.reset_at_cuts,
         )
 
     trial, took = new_stream(STREAM_RATE), []
-    for _ in range(N_TRIALS):
+    for _ in range(N_TRIAL_FRAMES):
         begun = time.monotonic()
         trial.step(np.zeros((*camera.size, 3), np.uint8))
         took.append(time.monotonic() - begun)
@@ -306,8 +366,8 @@ def _open_device(number: int, fps: float | None) -> Camera:
     if not got or bgr is None:
         device.release()
         raise UserError(
-            f"there is no camera {number}, or another program has it; expected the number of one, "
-            "the URL of a stream or a video file"
+            f"there is no camera {number}, or another program uses it; expected the number of a "
+            "camera, the URL of a stream or a video file"
         )
     begun = time.monotonic()
 

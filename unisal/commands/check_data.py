@@ -275,7 +275,7 @@ def quick_check(datasets: Iterable[SaliencyDataset]) -> None:
             more = len(problems) - MAX_NAMED_FILES
             raise UserError(
                 f"{dataset.source}: {shown}{f' and {more} more' if more > 0 else ''}; "
-                f"`python run.py check_data --source={dataset.source}` looks at every file"
+                f"the command `check_data --source={dataset.source}` looks at every file"
             )
 
 

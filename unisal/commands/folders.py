@@ -1,101 +1,123 @@
-"""Predicting whole folders of pictures and videos (spec 05, `predictions_from_folder`,
-`predict_examples`)."""
+"""Predicting whole folders of pictures and videos (docs/behaviour.md, "Commands and files"):
+`predictions_from_folder` and `predict_examples`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
+from unisal.commands.frames import FRAMES_AHEAD, check_frames, read_frames
+from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
-from unisal.data.pictures import displayed_size, list_pictures, read_rgb, read_rgb_image
+from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
-from unisal.inference.densities import check_finite, saliency_map, to_density
+from unisal.inference.densities import (
+    check_finite,
+    log_density,
+    saliency_map,
+    to_density,
+    to_saliency_map,
+)
+from unisal.inference.engine import Engine
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import IMAGE_PRESET, PRESETS, VIDEO_PRESET, find_preset
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, is_video_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
+from unisal.types import RGB, Density, SaliencyMap, Size
 from unisal.visualize.overlay import draw_overlay
+from unisal.writing.formats import DENSITIES, NAMES, MapFormat, distinct_names, find_map_format
 from unisal.writing.maps import write_map, write_overlay
+from unisal.writing.rows import Append
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
+"""Folders of images in `examples/`; all others hold videos."""
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
-READ_AHEAD = 4
-"""Frames of a video that are read before the network wants them, and maps that wait for writing."""
+"""Folders inside a folder: what is read, and what is written."""
 
 log = logging.getLogger(__name__)
 
 
 def predict_folder(
+    *,
     folder: Path,
-    is_video: bool = False,
-    source: str | None = None,
-    train_id: str | None = None,
-    model_domain: str | None = None,
-    overlay: bool = False,
-    smooth_method: str | None = None,
-    device: str = "auto",
+    is_video: bool,
+    source: str | None,
+    train_id: str | None,
+    model_domain: str | None,
+    overlay: bool,
+    maps: str | None,
+    smooth_method: str | None,
+    device: str,
 ) -> None:
     """Predict `<folder>/images/*` into `<folder>/saliency/` (and `<folder>/overlay/`).
 
     Args:
         folder: holds pictures, or with `is_video` the frames of one video, in sorted order.
-        is_video: the pictures are one video.
-        source: what the pictures are most like, see `unisal.predict.presets`.
+        is_video: whether the pictures are one video.
+        source: the name of the preset, see `unisal.predict.presets`; by default the one for
+            images or for videos.
         train_id: the run whose weights to use.
-        model_domain: whose modules of the network to use, by default those for the source.
-        overlay: also write the pictures with their maps over them.
+        model_domain: whose modules of the network to use; by default those of the preset.
+        overlay: whether to write the pictures with their maps over them as well.
+        maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for grey pictures with the names
+            and formats of the pictures.
         smooth_method: see `Predictor.video`.
         device: where to run.
 
     Raises:
-        UserError: the folder has no pictures, a video's frames differ in size or one cannot be
-            read, or an option is wrong; nothing was done. A frame that proves to be damaged when
-            its turn has come ends a video there.
+        UserError: the folder has no pictures, a video's frames differ in size or one of them cannot
+            be read, or an option is wrong; nothing was done. A frame that turns out to be damaged
+            when its turn has come ends a video there.
         SomeFailed: some images could not be read; all others are done.
     """
     source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
-    kind = find_preset(source, for_images=not is_video)
+    preset = find_preset(source, for_images=not is_video)
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
     if smooth_method is not None and not is_video:
-        raise UserError("smooth_method is for videos alone; it needs is_video=True")
-    pictures = find_pictures(folder)
-    if is_video:
-        check_frames(pictures)
-    predictor = load(train_id, device, kind.fine_tuned)
-    if is_video:
-        predict_video(predictor, pictures, folder, source, model_domain, overlay, smooth_method)
+        raise UserError("smooth_method is for videos only; it needs is_video=True")
+    map_format = None if maps is None else find_map_format(maps)
+    job = FolderJob(folder, find_pictures(folder), overlay, map_format)
+    size = check_frames(job.pictures) if is_video else None
+    predictor = load(train_id, device, preset.fine_tuned)
+    domain = predictor.engine.domain(model_domain or preset.domain)
+    if size is not None:
+        predict_video_folder(predictor, job, size, source, domain, smooth_method)
     else:
-        predict_pictures(predictor, pictures, folder, model_domain or kind.domain, overlay)
+        predict_image_folder(predictor.engine, job, domain)
 
 
-class Example(NamedTuple):
-    """A folder with pictures in `images/`."""
+class ExampleFolder(NamedTuple):
+    """A folder with pictures in `images/`, and the name of the preset to predict them with."""
 
     folder: Path
-    source: str
+    preset: str
     is_video: bool
 
 
 def predict_examples(
-    train_id: str | None = None,
-    folder: Path | None = None,
-    overlay: bool = True,
-    device: str = "auto",
+    *, train_id: str | None, folder: Path | None, overlay: bool, device: str
 ) -> None:
-    """Predict every folder of images and every video under `folder` (default `examples/`).
+    """Predict every folder of images and every video below a folder.
+
+    Args:
+        train_id: the run whose weights to use.
+        folder: see `find_examples`; None for `examples/`.
+        overlay: whether to write the pictures with their maps over them as well.
+        device: where to run.
 
     Raises:
         UserError: there is nothing to predict.
-        SomeFailed: as `predict_folder`; also videos that cannot be predicted.
+        SomeFailed: as `predict_folder`; also if a video cannot be predicted.
     """
     folder = folder or examples_dir()
     if not folder.is_dir():
@@ -108,7 +130,7 @@ def predict_examples(
         )
     failed = []
     for example in examples:
-        predictor = load(train_id, device, PRESETS[example.source].fine_tuned)
+        predictor = load(train_id, device, find_preset(example.preset).fine_tuned)
         try:
             predict_example(predictor, example, overlay)
         except SomeFailed as error:
@@ -117,152 +139,212 @@ def predict_examples(
         raise SomeFailed("; ".join(failed))
 
 
-def find_examples(folder: Path) -> list[Example]:
-    """-> the folders with pictures below `folder`: `SALICON` and `MIT1003` are images, every
-    other one holds a folder per video. Hidden ones are left out."""
+def find_examples(folder: Path) -> list[ExampleFolder]:
+    """Find the folders with pictures below a folder; hidden ones are left out.
+
+    Args:
+        folder: in it `SALICON` and `MIT1003` are folders of images, and every other one holds a
+            folder for each video.
+    """
     found = []
     for inside in _visible_folders(folder):
         if inside.name in EXAMPLE_IMAGE_FOLDERS:
-            found.append(Example(inside, inside.name, is_video=False))
+            found.append(ExampleFolder(inside, inside.name, is_video=False))
         else:
-            known = inside.name in PRESETS and PRESETS[inside.name].is_video
-            source = inside.name if known else VIDEO_PRESET
-            found += [Example(v, source, is_video=True) for v in _visible_folders(inside)]
+            preset = inside.name if is_video_preset(inside.name) else VIDEO_PRESET
+            found += [ExampleFolder(v, preset, is_video=True) for v in _visible_folders(inside)]
     return [example for example in found if has_pictures(example.folder)]
 
 
-def predict_example(predictor: Predictor, example: Example, overlay: bool) -> None:
-    """Predict one example.
+def predict_example(predictor: Predictor, example: ExampleFolder, overlay: bool) -> None:
+    """Predict one folder of examples.
 
     Raises:
         SomeFailed: some of its images, or its video, could not be predicted.
     """
-    folder, source, is_video = example
-    pictures = find_pictures(folder)
-    if not is_video:
-        predict_pictures(predictor, pictures, folder, PRESETS[source].domain, overlay)
+    job = FolderJob(example.folder, find_pictures(example.folder), overlay)
+    domain = predictor.engine.domain(find_preset(example.preset).domain)
+    if not example.is_video:
+        predict_image_folder(predictor.engine, job, domain)
         return
     try:
-        check_frames(pictures)
-        predict_video(predictor, pictures, folder, source, overlay=overlay)
+        size = check_frames(job.pictures)
+        predict_video_folder(predictor, job, size, example.preset, domain)
     except UserError as error:
-        raise SomeFailed(f"video {folder}: {error}") from None
+        raise SomeFailed(f"video {example.folder}: {error}") from None
 
 
-def predict_video(
+class PictureMaps(NamedTuple):
+    """The prediction of one picture in the forms that are written."""
+
+    saliency_map: SaliencyMap
+    density: Density | None
+    """None where densities are not written."""
+
+
+@dataclass(frozen=True)
+class FolderJob:
+    """The pictures of a folder, and what is written of them."""
+
+    folder: Path
+    pictures: list[Path]
+    overlay: bool
+    map_format: MapFormat | None = None
+    """None: grey pictures with the names and formats of the pictures."""
+
+    @property
+    def holds_densities(self) -> bool:
+        """Whether densities are written rather than saliency maps."""
+        return self.map_format is not None and self.map_format.holds_densities
+
+    @property
+    def video_place(self) -> Path:
+        """Where a video's maps go: the file of its densities, or the folder of pictures."""
+        if self.map_format is None or not self.holds_densities:
+            return self.folder / MAPS
+        return self.folder / MAPS / (self.folder.resolve().name + self.map_format.video_ending)
+
+    def open_rows(self) -> AbstractContextManager[Append | None]:
+        """Open the file of a video's densities; None where pictures are written."""
+        if self.map_format is None or self.map_format.open_rows is None:
+            return nullcontext()
+        return self.map_format.open_rows(self.video_place, DENSITIES, NAMES)
+
+    def maps_of(self, y: NDArray[np.float32], size: Size, is_logits: bool) -> PictureMaps:
+        """Turn a prediction into what is written.
+
+        Args:
+            y: `[h, w] float32`, logits of any size, or the log-density.
+            size: (height, width) of the picture.
+            is_logits: whether `y` are logits.
+        """
+        if is_logits and not self.holds_densities:
+            return PictureMaps(saliency_map(y, size), None)
+        density = to_density(log_density(y, size) if is_logits else y)
+        return PictureMaps(to_saliency_map(density), density if self.holds_densities else None)
+
+    def write_map(self, picture: Path, maps: PictureMaps) -> None:
+        """Write the map of a picture."""
+        if self.map_format is None:
+            write_map(self.folder / MAPS / picture.name, maps.saliency_map)
+            return
+        path = self.folder / MAPS / (self._names[picture] + self.map_format.suffix)
+        self.map_format.write(path, maps.saliency_map if maps.density is None else maps.density)
+
+    def write_overlay(self, picture: Path, rgb: RGB, maps: PictureMaps) -> None:
+        """Write a picture with its map over it."""
+        overlaid = draw_overlay(rgb, maps.saliency_map)
+        write_overlay(self.folder / OVERLAYS / picture.name, overlaid)
+
+    def say_done(self, n_maps: int, place: Path) -> None:
+        """Print what was written, and where."""
+        what = "densities" if self.holds_densities else "saliency maps"
+        also = f", overlays in {self.folder / OVERLAYS}" if self.overlay else ""
+        print(f"{n_maps} {what} in {place}{also}")
+
+    @cached_property
+    def _names(self) -> dict[Path, str]:
+        return distinct_names(self.pictures)
+
+
+def predict_video_folder(
     predictor: Predictor,
-    frames: Sequence[Path],
-    folder: Path,
+    job: FolderJob,
+    size: Size,
     source: str,
-    domain: str | None = None,
-    overlay: bool = False,
+    domain: str,
     smooth_method: str | None = None,
 ) -> None:
-    """Predict the frames of one video into `folder`.
+    """Predict pictures that are the frames of one video.
+
+    Args:
+        predictor: whose network to use.
+        job: the frames in order, and what to write of them.
+        size: (height, width) of the frames.
+        source: the name of the preset.
+        domain: whose modules of the network to use.
+        smooth_method: see `Predictor.video`.
 
     Raises:
-        UserError: a frame is damaged or of another size; those before it may be done.
+        UserError: a frame is damaged or of another size; the pictures of those before it may be
+            done, a file of densities is not written.
     """
-    kind, window, engine = find_preset(source), smoothing_window(smooth_method), predictor.engine
-    domain = engine.domain(domain or kind.domain)
-    size = displayed_size(frames[0])
-    inputs = _read_inputs(frames, size, kind.input_size_for(size), engine.video_workers)
+    workers, window = predictor.engine.video_workers, smoothing_window(smooth_method)
+    preset = find_preset(source)
+    frames = read_frames(job.pictures, size, preset.input_size_for(size), workers)
+    inputs = ((frame.path, x) for frame, x in frames)
+    is_logits = window == 1
     found: Iterator[tuple[Path, NDArray[np.float32]]]
-    if window == 1:  # of a picture's size only when it is written: that saves time and memory
-        logits = engine.video_logits(inputs, domain, kind.frame_step)
+    if is_logits:  # brought to a picture's size only to be written: that saves time and memory
+        logits = predictor.engine.video_logits(inputs, domain, preset.frame_step)
         found = ((path, y.cpu().numpy()) for path, y in logits)
     else:
-        predictions = predictor.log_densities(inputs, size, domain, kind.frame_step)
+        predictions = predictor.log_densities(inputs, size, domain, preset.frame_step)
         found = median_over_time(((p.key, p.log_density) for p in predictions), window)
 
-    def write(result: tuple[Path, NDArray[np.float32]]) -> None:
+    def finish(result: tuple[Path, NDArray[np.float32]]) -> tuple[Path, Density | None]:
         path, y = result
         check_finite(y, f"the prediction for {path}")
-        density = saliency_map(y, size) if window == 1 else to_density(y)
-        write_map(folder / MAPS / path.name, density)
-        if overlay:  # read again: to keep the frames until now might take much memory
-            write_overlay(folder / OVERLAYS / path.name, draw_overlay(read_rgb(path), density))
+        maps = job.maps_of(y, size, is_logits)
+        if not job.holds_densities:
+            job.write_map(path, maps)
+        if job.overlay:  # read again: keeping the frames until now might take a lot of memory
+            job.write_overlay(path, read_rgb(path), maps)
+        return path, maps.density
 
-    with tqdm(total=len(frames), desc=folder.name, unit="frame", disable=None) as bar:
-        for _ in in_threads(write, found, engine.video_workers, READ_AHEAD):
+    n_frames = len(job.pictures)
+    with job.open_rows() as append, TERMINAL.bar(job.folder.name, "frame", n_frames) as bar:
+        for path, density in in_threads(finish, found, workers, FRAMES_AHEAD):
+            if append is not None and density is not None:
+                append(density, path.name)
             bar.update()
-    _say_done(folder, len(frames), overlay)
+    job.say_done(n_frames, job.video_place)
 
 
-def _read_inputs(
-    frames: Sequence[Path], size: tuple[int, int], input_size: tuple[int, int], workers: int
-) -> Iterator[tuple[Path, Tensor]]:
-    """Read a video's frames for the network, a few in advance in threads of their own."""
+def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
+    """Predict pictures that have nothing to do with each other, several at a time.
 
-    def read(path: Path) -> tuple[Path, Tensor]:
-        image = read_rgb_image(path)
-        if (image.height, image.width) != size:
-            raise UserError(f"{path} has another size than its header says")
-        return path, prepare(image, input_size)
-
-    return in_threads(read, frames, workers, READ_AHEAD)
-
-
-def read_ahead(paths: Iterable[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Read pictures in order, a few of them in advance in threads of their own."""
-    return in_threads(read_rgb, paths, workers=2, ahead=READ_AHEAD)
-
-
-def check_frames(frames: Sequence[Path]) -> None:
-    """Look at the headers of a video's frames.
+    Args:
+        engine: runs the network.
+        job: the pictures, and what to write of them.
+        domain: whose modules of the network to use.
 
     Raises:
-        UserError: one is no picture, or has another size than the first one; names it.
+        SomeFailed: some pictures could not be read; all others are done.
     """
-    first = displayed_size(frames[0])
-    for path in frames[1:]:
-        if (size := displayed_size(path)) != first:
-            raise UserError(
-                f"{path} is {size[0]} x {size[1]} pixels, the first frame {frames[0].name} "
-                f"{first[0]} x {first[1]} (height x width); all of a video have to be alike"
-            )
 
-
-def predict_pictures(
-    predictor: Predictor, pictures: list[Path], folder: Path, domain: str, overlay: bool
-) -> None:
-    """Predict pictures into `folder`, in several threads from file to file; a picture that fails
-    does not stop the others."""
-    engine = predictor.engine
-    domain = engine.domain(domain)
-
-    def predict(path: Path) -> UserError | None:
+    def predict(path: Path) -> tuple[Path, UserError | None]:
         try:
             image = read_rgb_image(path)
         except UserError as error:
-            return error
+            return path, error
         size = image.height, image.width
         x = prepare(image, optimal_input_size(size))
         y = engine.image_logits(x[None], domain, concurrent=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
-        density = saliency_map(y, size)
-        write_map(folder / MAPS / path.name, density)
-        if overlay:
-            overlaid = draw_overlay(np.asarray(image), density)
-            write_overlay(folder / OVERLAYS / path.name, overlaid)
-        return None
+        maps = job.maps_of(y, size, is_logits=True)
+        job.write_map(path, maps)
+        if job.overlay:
+            job.write_overlay(path, np.asarray(image), maps)
+        return path, None
 
     failed = []
-    bar = tqdm(pictures, desc=folder.name, unit="image", disable=None)
-    for path, error in zip(bar, in_threads(predict, pictures, engine.workers), strict=True):
-        if error is not None:
-            failed.append(path.name)
-            log.error("%s", error)
-    _say_done(folder, len(pictures) - len(failed), overlay)
+    with TERMINAL.bar(job.folder.name, "image", len(job.pictures)) as bar:
+        for path, error in in_threads(predict, job.pictures, engine.workers):
+            bar.update()
+            if error is not None:
+                failed.append(path.name)
+                log.error("%s", error)
+    job.say_done(len(job.pictures) - len(failed), job.folder / MAPS)
     if failed:
         raise SomeFailed(
-            f"{len(failed)} of {len(pictures)} pictures in {folder / IMAGES} could not be "
+            f"{len(failed)} of {len(job.pictures)} pictures in {job.folder / IMAGES} could not be "
             f"predicted: {', '.join(failed)}"
         )
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """-> the pictures in `<folder>/images`.
+    """List the pictures in `<folder>/images`, in sorted order.
 
     Raises:
         UserError: there are none; says what was expected where.
@@ -279,15 +361,10 @@ def find_pictures(folder: Path) -> list[Path]:
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether `<folder>/images` holds a picture."""
+    """Return whether `<folder>/images` holds a picture."""
     images = folder / IMAGES
     return images.is_dir() and bool(list_pictures(images))
 
 
 def _visible_folders(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
-def _say_done(folder: Path, n_maps: int, overlay: bool) -> None:
-    also = f", overlays in {folder / OVERLAYS}" if overlay else ""
-    print(f"{n_maps} saliency maps in {folder / MAPS}{also}")

@@ -12,127 +12,136 @@ from pathlib import Path
 from typing import Any
 
 import av
-from tqdm import tqdm
 
 from unisal.checks import check_count
+from unisal.commands.frames import FRAMES_AHEAD
+from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import VIDEO_PRESET, Preset, find_preset
+from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.threads import Behind, drawn_ahead
+from unisal.progress import Bar
+from unisal.threads import BackgroundWorker, drawn_ahead
+from unisal.writing.formats import find_map_format
 from unisal.writing.video_outputs import (
     Output,
-    Prediction,
-    densities_h5,
-    densities_npz,
+    PredictedFrame,
     features_h5,
-    map_pictures,
+    map_output,
     overlay_video,
 )
 
 OUT_FOLDER = "saliency"
-"""Beside the videos, where no other folder is named."""
-MAP_KINDS: dict[str, tuple[str, Output]] = {
-    "png": ("_maps", map_pictures),
-    "png16": ("_maps16", partial(map_pictures, sixteen_bit=True)),
-    "npz": ("_densities.npz", densities_npz),
-    "h5": ("_densities.h5", densities_h5),
-}
-"""What maps can be written as, with the end of the file's name."""
-READ_AHEAD = WRITE_BEHIND = 4
-"""Frames that wait between decoding and the network, and between it and each file."""
+"""The folder beside the videos that is written to where no other one is named."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """How videos are predicted and what is written of them, see `predict_video` in `run.py`."""
+    """How videos are predicted and what is written of them.
 
-    out_dir: Path | None = None
-    source: str = VIDEO_PRESET
-    model_domain: str | None = None
-    overlay: bool = True
-    maps: str | None = None
-    """A key of `MAP_KINDS`."""
-    features: str | None = None
-    frame_step: int | None = None
-    smooth_method: str | None = None
-    overwrite: bool = False
+    Args:
+        out_dir: the folder to write to; None for `saliency/` beside each video.
+        source: the name of the preset, see `unisal.predict.presets`.
+        model_domain: whose modules of the network to use; None for those of the preset.
+        overlay: whether to write the frames with their maps over them.
+        maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for no maps.
+        features: name of the features to write, see `unisal.model.unisal.Features`; None for none.
+        frame_step: how far apart the frames are that the network sees as neighbours; None for what
+            is nearest in time to the preset's own.
+        smooth_method: see `Predictor.video`.
+        overwrite: whether to predict again what was finished before.
+
+    Raises:
+        UserError: an option is wrong, or there is nothing to write.
+    """
+
+    out_dir: Path | None
+    source: str
+    model_domain: str | None
+    overlay: bool
+    maps: str | None
+    features: str | None
+    frame_step: int | None
+    smooth_method: str | None
+    overwrite: bool
 
     def __post_init__(self) -> None:
         find_preset(self.source)
         smoothing_window(self.smooth_method)
+        if self.maps is not None:
+            find_map_format(self.maps)
         if self.frame_step is not None:
             check_count(self.frame_step, "frame_step")
         if self.features is not None and self.features not in Features._fields:
             names = ", ".join(Features._fields)
-            raise UserError(f"features is {self.features!r}; there are {names}")
+            raise UserError(f"features is {self.features!r}; it has to be one of {names}")
         if not (self.overlay or self.maps or self.features):
             raise UserError("there is nothing to write: overlay, maps and features are all off")
 
     @property
-    def kind(self) -> Preset:
+    def preset(self) -> Preset:
         return find_preset(self.source)
 
     def outputs(self, path: Path) -> dict[Path, Output]:
-        """-> what is written of a video: files and folders, and what writes each."""
+        """Return the files and folders that are written of a video, with what writes each."""
         folder = path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
         chosen: dict[Path, Output] = {}
         if self.overlay:
             chosen[folder / f"{path.stem}_overlay.mp4"] = overlay_video
-        if self.maps:
-            ending, output = MAP_KINDS[self.maps]
-            chosen[folder / (path.stem + ending)] = output
-        if self.features:
+        if self.maps is not None:
+            map_format = find_map_format(self.maps)
+            chosen[folder / (path.stem + map_format.video_ending)] = map_output(map_format)
+        if self.features is not None:
             writer: Output = partial(features_h5, name=self.features)
             chosen[folder / f"{path.stem}_features_{self.features}.h5"] = writer
         return chosen
 
 
-def map_kind(maps: Any) -> str | None:
-    """What was asked for -> a key of `MAP_KINDS`, or None for no maps.
-
-    Raises:
-        UserError: it is something else than True, False or a key.
-    """
-    if maps is True:
-        return "png"
-    if maps is False or maps is None:
-        return None
-    if not isinstance(maps, str) or maps not in MAP_KINDS:
-        raise UserError(f"maps is {maps!r}; it has to be True or one of {', '.join(MAP_KINDS)}")
+def chosen_maps(maps: Any) -> str | None:
+    """Read the option `maps`, which may be a switch as well: True means png, False no maps."""
+    if isinstance(maps, bool):
+        return "png" if maps else None
     return maps
 
 
 def predict_videos(
-    video_path: str, options: VideoOptions, train_id: str | None = None, device: str = "auto"
+    *, video_path: str, options: VideoOptions, train_id: str | None, device: str
 ) -> None:
-    """Predict a video file, all of a folder, or all that a pattern such as `clips/*.mp4` fits.
+    """Predict a video file, all videos of a folder, or all that match a pattern.
 
-    What is done already is left alone. Frames are decoded, predicted and encoded at the same
-    time; none is kept, in memory or in a folder, after its turn.
+    Finished outputs are skipped. Frames are decoded, predicted and encoded at the same time; none
+    is kept after its turn, neither in memory nor in a folder.
+
+    Args:
+        video_path: a file, a folder, or a pattern such as `clips/*.mp4`.
+        options: how to predict, and what to write.
+        train_id: the run whose weights to use.
+        device: where to run.
 
     Raises:
         UserError: there is no such video, or the only one cannot be read.
         SomeFailed: some of several could not be read or predicted; all others are done.
     """
-    paths = find_videos(video_path, options)
+    paths = find_video_files(video_path, options)
     check_names(paths, options)
     jobs = {path: todo for path in paths if (todo := _to_do(path, options))}
-    lengths, failed = _look_into(jobs)
     notes: list[str] = []
-    if lengths:
-        predictor = load(train_id, device, options.kind.fine_tuned)
-        with _progress(lengths.values()) as bar:
+    with ExitStack() as stack:
+        lengths, failed, opened = _look_into(jobs, stack)
+        if lengths:
+            predictor = load(train_id, device, options.preset.fine_tuned)
+            bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
             for path in lengths:
-                bar.set_description(path.name)
+                bar.describe(path.name)
                 try:
-                    damage = predict_file(predictor, path, jobs[path], options, bar)
+                    with opened.pop(path, None) or VideoFile(path) as video:
+                        damage = predict_file(predictor, video, jobs[path], options, bar)
                     notes += [damage] if damage else []
                 except (UserError, av.FFmpegError) as error:
                     failed[path] = error
@@ -145,54 +154,66 @@ def predict_videos(
 
 def predict_file(
     predictor: Predictor,
-    path: Path,
+    video: VideoFile,
     outputs: Mapping[Path, Output],
     options: VideoOptions,
-    bar: tqdm[Any] | None = None,
+    bar: Bar,
 ) -> str | None:
     """Predict one video and write its outputs, each in a thread of its own.
+
+    Args:
+        predictor: whose network to use.
+        video: newly opened; it is read to its end.
+        outputs: see `VideoOptions.outputs`.
+        options: how to predict.
+        bar: counts the frames.
 
     Returns:
         What was wrong with the file, see `VideoFile.damage`.
 
     Raises:
-        UserError: it cannot be read, or a prediction is not finite. Nothing is left of its outputs.
+        UserError: a prediction is not finite. Nothing is left of the outputs.
     """
     with ExitStack() as stack:
-        video = stack.enter_context(VideoFile(path))
         writes = [stack.enter_context(output(at, video)) for at, output in outputs.items()]
-        threads = [stack.enter_context(Behind(write, WRITE_BEHIND)) for write in writes]
-        predictions = stack.enter_context(closing(predict_frames(predictor, video, options)))
-        for prediction in predictions:
-            for thread in threads:
-                thread.put(prediction)
-            if bar is not None:
-                bar.update()
+        workers = [stack.enter_context(BackgroundWorker(w, FRAMES_AHEAD)) for w in writes]
+        frames = stack.enter_context(closing(predict_video_frames(predictor, video, options)))
+        for predicted in frames:
+            for worker in workers:
+                worker.put(predicted)
+            bar.update()
     return video.damage
 
 
-def predict_frames(
+def predict_video_frames(
     predictor: Predictor, video: VideoFile, options: VideoOptions
-) -> Generator[Prediction, None, None]:
-    """Predict the frames of a video, which are decoded and resized a little ahead."""
-    kind = options.kind
-    step = options.frame_step or kind.frame_step_for(video.rate)
-    domain = predictor.engine.domain(options.model_domain or kind.domain)
-    input_size = kind.input_size_for(video.size)
+) -> Generator[PredictedFrame, None, None]:
+    """Predict the frames of a video, which are decoded and resized a little in advance."""
+    preset = options.preset
+    step = options.frame_step or preset.frame_step_for(video.rate)
+    domain = predictor.engine.domain(options.model_domain or preset.domain)
+    input_size = preset.input_size_for(video.size)
     prepared = ((frame, prepare(frame.rgb, input_size)) for frame in video)
-    with closing(drawn_ahead(prepared, READ_AHEAD)) as inputs:
+    with closing(drawn_ahead(prepared, FRAMES_AHEAD)) as inputs:
         predictions = predictor.log_densities(
             inputs, video.size, domain, step, with_features=options.features is not None
         )
         keyed = (((p.key, p.features), p.log_density) for p in predictions)
         window = smoothing_window(options.smooth_method)
         for (frame, features), log_density in median_over_time(keyed, window):
-            yield Prediction(frame, to_density(log_density), features)
+            yield PredictedFrame(frame, to_density(log_density), features)
 
 
-def find_videos(video_path: str, options: VideoOptions) -> list[Path]:
-    """-> the file itself; or the videos in a folder; or the files that a pattern fits, in sorted
-    order. What an earlier call has written of them is left out.
+def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
+    """Find the videos to predict.
+
+    Args:
+        video_path: a file; a folder, for the videos in it; or a pattern, for the files that match
+            it.
+        options: what is written: what an earlier call has written is left out.
+
+    Returns:
+        The videos, in sorted order.
 
     Raises:
         UserError: there are none.
@@ -218,10 +239,10 @@ def find_videos(video_path: str, options: VideoOptions) -> list[Path]:
 
 
 def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
-    """Two videos may not be written to one place.
+    """Check that no two videos are written to the same place.
 
     Raises:
-        UserError: names the two and the place.
+        UserError: two are; names them and the place.
     """
     writers: dict[Path, Path] = {}
     for path in paths:
@@ -235,35 +256,53 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
 
 
 def _to_do(path: Path, options: VideoOptions) -> dict[Path, Output]:
-    """-> the outputs of a video that are not there yet."""
+    """Return the outputs of a video that do not exist yet."""
     outputs = options.outputs(path)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 
-def _look_into(paths: Iterable[Path]) -> tuple[dict[Path, int | None], dict[Path, Exception]]:
-    """-> about how many frames each video has, and those that cannot be read, with the reason."""
+def _look_into(
+    paths: Iterable[Path], stack: ExitStack
+) -> tuple[dict[Path, int | None], dict[Path, Exception], dict[Path, VideoFile]]:
+    """Open videos to see what they hold, before the network is loaded.
+
+    Returns:
+        About how many frames each video has; those that cannot be read, with the reason; and the
+        first video, still open until `stack` ends, so that it need not be opened again. More are
+        not kept open: each holds its decoder's threads and memory.
+    """
     lengths: dict[Path, int | None] = {}
     failed: dict[Path, Exception] = {}
+    opened: dict[Path, VideoFile] = {}
     for path in paths:
         try:
-            with VideoFile(path) as video:
-                lengths[path] = video.n_frames
+            video = VideoFile(path)
         except (UserError, av.FFmpegError) as error:
             failed[path] = error
-    return lengths, failed
+            continue
+        lengths[path] = video.n_frames
+        if opened:
+            video.close()
+        else:
+            opened[path] = stack.enter_context(video)
+    return lengths, failed, opened
 
 
-def _progress(lengths: Iterable[int | None]) -> tqdm[Any]:
-    known = [n for n in lengths if n is not None]
-    total = sum(known) if len(known) == len(list(lengths)) else None
-    return tqdm(total=total, unit="frame", disable=None)
+def _total(lengths: Iterable[int | None]) -> int | None:
+    """Return the number of frames of all videos, None if one does not know its own."""
+    total = 0
+    for length in lengths:
+        if length is None:
+            return None
+        total += length
+    return total
 
 
 def _say_done(done: Sequence[Path], jobs: Mapping[Path, Iterable[Path]], n_before: int) -> None:
     for path in done:
         print(f"{path}: {', '.join(map(str, jobs[path]))}")
     if n_before:
-        print(f"{n_before} done already and left alone; --overwrite=True predicts them again")
+        print(f"{n_before} finished before and skipped; --overwrite=True predicts them again")
 
 
 def _say_failed(failed: Mapping[Path, Exception], n_all: int) -> None:

@@ -6,24 +6,25 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from unisal.types import RGB
+
 TOO_MUCH, TOO_LITTLE = (202, 74, 16), (28, 92, 190)
-"""Colours of too much and of too little; people with weak colour vision can tell them apart."""
+"""Colours of too much and of too little; colour-blind people can tell them apart."""
 PAPER, PHOTO_SHARE = 245, 0.3
-"""The grey that the picture fades into, and how much is left of the picture."""
+"""The grey level that the picture fades into, and the share of the picture that is left."""
 DOT = 0.004
-"""Radius of a fixation, in parts of the picture's longer side."""
+"""Radius of a fixation, as a fraction of the picture's longer side."""
 
 
-def draw_difference(
-    rgb: NDArray[np.uint8], prediction: NDArray[np.float32], truth: NDArray[np.float32]
-) -> NDArray[np.uint8]:
+def draw_difference(rgb: RGB, prediction: NDArray[np.float32], truth: NDArray[np.float32]) -> RGB:
     """Lay the difference of two densities over a faded picture.
 
     A colour is at full strength where the densities differ by the ground truth's maximum.
 
     Args:
         rgb: `[H, W, 3] uint8`.
-        prediction, truth: `[H, W]`, any non-negative scale that is not all zero.
+        prediction: `[H, W] float32`, of any non-negative scale; not all zero.
+        truth: as `prediction`.
 
     Returns:
         `[H, W, 3] uint8`.
@@ -38,12 +39,12 @@ def draw_difference(
     return np.rint(faded * (1 - strength) + colour * strength).astype(np.uint8)
 
 
-def draw_fixations(rgb: NDArray[np.uint8], fixations: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw a white dot with a dark rim where someone looked.
+def draw_fixations(rgb: RGB, fixations: NDArray[np.bool_]) -> RGB:
+    """Draw a white dot with a dark rim wherever someone looked.
 
     Args:
-        rgb: `[H, W, 3] uint8`; is left alone.
-        fixations: `[h, w]`, of any size.
+        rgb: `[H, W, 3] uint8`; it is not changed.
+        fixations: fixation map `[h, w] bool`, of any size.
 
     Returns:
         `[H, W, 3] uint8`.

@@ -11,39 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from unisal.visualize.overlay import draw_overlay
-
-Rgb = NDArray[np.uint8]
-"""`[H, W, 3] uint8`."""
-Size = tuple[int, int]
-"""(height, width)."""
+from unisal.types import RGB, Density, Size
+from unisal.visualize.overlay import draw_overlay, scale_to_peak
 
 GAP = 6
 """Pixels between panels, and around a contact sheet."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 TEXT_SHARE, TEXT_SIZES, SMALLEST_TEXT = 22, (14, 26), 9
-"""Panels are this many times as high as their text, within limits; the last is for long names."""
+"""Panels are this many times as high as their text, whose size in pixels has limits; the last one
+is for long names."""
 SHARES = (0.5, 0.8)
-"""Of the ground truth, how much lies within its lines."""
+"""How much of the ground truth lies within its lines."""
 LINE, LINE_SHARE = ((2, (0, 0, 0)), (0, (255, 255, 255))), 320
-"""The strokes of a line: by how many pixels wider than it, and colours. A panel's longer side
-is this many times as long as a line is wide."""
+"""The strokes of a line: how many pixels wider than the line itself, and their colours. A panel's
+longer side is this many times as long as a line is wide."""
 SHEET_CELL, SHEET_PIXELS, SHEET_SHAPE = (180, 240), 16e6, 16 / 9
-"""Of a contact sheet: (height, width) of a panel's place, at most how many pixels, and how wide
-it had best be by its height."""
+"""Of a contact sheet: (height, width) of a panel's place in pixels, the largest number of pixels,
+and the best ratio of width to height."""
 
 
 class Panel(NamedTuple):
-    """A picture with its label."""
+    """A picture `[H, W, 3] uint8` with its label."""
 
-    rgb: Rgb
+    rgb: RGB
     label: str
 
 
 def compare(
-    rgb: Rgb,
+    rgb: RGB,
     truth: NDArray[np.float32] | None,
-    predictions: Mapping[str, NDArray[np.float32]],
+    predictions: Mapping[str, Density],
     alpha: float,
     room: Size,
 ) -> list[Panel]:
@@ -51,35 +48,38 @@ def compare(
 
     Args:
         rgb: the picture, `[H, W, 3] uint8`.
-        truth: the ground-truth map, `[h, w]`, any non-negative scale; None: there is none, and
-            neither is its panel.
-        predictions: the names of the models and their densities, `[H, W]`.
-        alpha: opacity of the heat maps at their maxima, 0 to 1.
-        room: (height, width) to shrink a larger picture to, as it fits.
+        truth: the ground-truth map, `[h, w] float32`, of any non-negative scale. Without one
+            (None) its panel and the lines are left out.
+        predictions: the models' names and densities, `[H, W] float32`.
+        alpha: opacity of the heat maps at their maxima, from 0 to 1.
+        room: (height, width) that a larger picture is shrunk to fit into.
 
     Returns:
-        The picture; the ground truth as a heat map over it; for each model its density over the
-        picture, with lines that enclose `SHARES` of the ground truth.
+        The picture; the ground truth as a heat map over the picture; for each model its prediction
+        over the picture, with lines that enclose `SHARES` of the ground truth.
     """
     rgb = shrink(rgb, room)
     size = rgb.shape[0], rgb.shape[1]
     panels = [Panel(rgb, "Image")]
     if truth is not None:
         truth = resize(truth, size)
-        panels.append(Panel(draw_overlay(rgb, truth, alpha), "Ground truth"))
+        panels.append(Panel(draw_overlay(rgb, scale_to_peak(truth), alpha), "Ground truth"))
     for name, density in predictions.items():
-        drawn = draw_overlay(rgb, resize(density, size), alpha)
+        drawn = draw_overlay(rgb, scale_to_peak(resize(density, size)), alpha)
         panels.append(Panel(drawn if truth is None else draw_lines(drawn, truth), name))
     return panels
 
 
-def draw_lines(rgb: Rgb, density: NDArray[np.float32], shares: Sequence[float] = SHARES) -> Rgb:
-    """Draw lines around the smallest regions that hold the given shares of a density.
+def draw_lines(rgb: RGB, density: NDArray[np.float32], shares: Sequence[float] = SHARES) -> RGB:
+    """Draw lines around the smallest regions that hold the given shares of a map.
 
     Args:
-        rgb: what to draw on, `[H, W, 3] uint8`; is left alone.
-        density: `[H, W]`, any non-negative scale. One that is all zero has no lines.
+        rgb: what to draw on, `[H, W, 3] uint8`; it is not changed.
+        density: `[H, W] float32`, of any non-negative scale. A map that is all zero has no lines.
         shares: each above 0 and below 1.
+
+    Returns:
+        `[H, W, 3] uint8`.
     """
     drawn = np.ascontiguousarray(rgb.copy())
     outlines: list[Any] = []
@@ -93,8 +93,16 @@ def draw_lines(rgb: Rgb, density: NDArray[np.float32], shares: Sequence[float] =
 
 
 def levels(density: NDArray[np.float32], shares: Sequence[float]) -> list[float]:
-    """-> for each share the highest level such that the pixels at or above it hold that share of
-    a density; none where the density is all zero."""
+    """Find the levels that enclose shares of a map.
+
+    Args:
+        density: `[H, W] float32`, of any non-negative scale.
+        shares: each above 0 and below 1.
+
+    Returns:
+        For each share the highest level such that the pixels at or above it hold that share; empty
+        for a map that is all zero.
+    """
     falling = np.sort(density, axis=None)[::-1].astype(np.float64)
     held = falling.cumsum()
     if held[-1] <= 0:
@@ -102,11 +110,15 @@ def levels(density: NDArray[np.float32], shares: Sequence[float]) -> list[float]
     return [float(falling[np.searchsorted(held, share * held[-1])]) for share in shares]
 
 
-def side_by_side(panels: Sequence[Panel], show_labels: bool = True) -> Rgb:
-    """Lay out panels of one size in a row, with their labels above.
+def join_panels(panels: Sequence[Panel], show_labels: bool = True) -> RGB:
+    """Lay out panels in a row, with their labels above them.
+
+    Args:
+        panels: all of one size.
+        show_labels: whether there are labels.
 
     Returns:
-        `[H, W, 3] uint8`; each panel's pixels are unchanged in it, at the bottom.
+        `[H, W, 3] uint8`; at its bottom each panel's pixels are unchanged.
     """
     height, width = panels[0].rgb.shape[:2]
     text = text_size(height)
@@ -122,16 +134,17 @@ def side_by_side(panels: Sequence[Panel], show_labels: bool = True) -> Rgb:
 
 def contact_sheet(
     rows: Sequence[Sequence[Panel]], names: Sequence[str], show_labels: bool = True
-) -> Rgb:
-    """Lay out the panels of many pictures in one.
+) -> RGB:
+    """Lay out the panels of many pictures in a single one.
 
     Args:
-        rows: the panels of each picture, equally many of each, made by `thumbnails`.
-        names: of the pictures.
-        show_labels: write the labels above the columns, and the names below the pictures.
+        rows: the panels of each picture, made by `thumbnails`; the same number for each.
+        names: the names of the pictures.
+        show_labels: whether to write the labels above the columns and the names below the
+            pictures.
 
     Returns:
-        `[H, W, 3] uint8`: blocks of rows side by side, so many that the shape is pleasant.
+        `[H, W, 3] uint8`: blocks of rows next to each other, as many as give it a pleasant shape.
     """
     cell = tuple(max(r[0].rgb.shape[side] for r in rows) for side in (0, 1))
     text = text_size(cell[0]) if show_labels else 0
@@ -156,8 +169,12 @@ def contact_sheet(
 
 
 def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
-    """Shrink the panels of one of `n_pictures` for a contact sheet of all; the more there are, the
-    smaller."""
+    """Shrink the panels of one picture for a contact sheet.
+
+    Args:
+        panels: of the picture.
+        n_pictures: number of pictures on the sheet: the more there are, the smaller they get.
+    """
     height, width = SHEET_CELL
     scale = min(1.0, math.sqrt(SHEET_PIXELS / (n_pictures * len(panels) * height * width)))
     cell = max(1, int(height * scale)), max(1, int(width * scale))
@@ -165,6 +182,8 @@ def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
 
 
 def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) -> int:
+    """Choose the number of blocks that brings the sheet's shape closest to `SHEET_SHAPE`."""
+
     def distance(n_blocks: int) -> float:
         height = head + math.ceil(n_rows / n_blocks) * row_height
         return abs(math.log(n_blocks * block_width / height / SHEET_SHAPE))
@@ -173,14 +192,20 @@ def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) 
 
 
 def text_size(height: int) -> int:
-    """-> the size of the text for panels of that height, in pixels."""
+    """Return the size of the text in pixels for panels of that height."""
     low, high = TEXT_SIZES
     return min(max(height // TEXT_SHARE, low), high)
 
 
 def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], size: int) -> None:
-    """Write a line into the middle of a box (left, top, width, height): smaller where it is too
-    long, and cut off where that does not help."""
+    """Write a line of text into the middle of a box.
+
+    Args:
+        sheet: the picture to write on.
+        text: written smaller if it is too long for the box, and cut off if that does not help.
+        box: (left, top, width, height) in pixels.
+        size: of the text in pixels.
+    """
     left, top, width, height = box
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size)
@@ -194,8 +219,8 @@ def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], si
     draw.text((left + width / 2, top + height / 2), text, INK, font, anchor="mm")
 
 
-def shrink(rgb: Rgb, room: Size) -> Rgb:
-    """A picture that is too large for a room (height, width) -> smaller, of the same shape."""
+def shrink(rgb: RGB, room: Size) -> RGB:
+    """Shrink a picture `[H, W, 3]` that does not fit into `room`; the aspect ratio stays."""
     scale = min(side / length for side, length in zip(room, rgb.shape[:2], strict=True))
     if scale >= 1:
         return rgb
@@ -204,7 +229,7 @@ def shrink(rgb: Rgb, room: Size) -> Rgb:
 
 
 def resize(density: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-    """A map -> at another size (height, width); its values are averaged or interpolated."""
+    """Bring a map `[H, W]` to another size; its values are averaged or interpolated."""
     if density.shape == size:
         return density
     smaller = size[0] * size[1] < density.size

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from unisal.errors import UserError
+from unisal.types import RGB
 
 TITLE = "UNISAL"
 CLOSING_KEYS = ("<Escape>", "q")
 
 
 class Window:
-    """A window on the screen, by Python's own Tk. Escape, q and its button close it.
+    """Shows pictures in a window, with Python's own Tk. Escape, q and its button close it.
 
     Raises:
         UserError: Tk is not installed, or there is no screen.
@@ -38,13 +37,13 @@ class Window:
             self._root.bind(key, lambda _: self.close())
 
     def is_open(self) -> bool:
-        """Look after the window -> whether it is still there."""
+        """Handle what the user did, and return whether the window is still open."""
         if self._open:
             self._root.update()
         return self._open
 
-    def show(self, rgb: NDArray[np.uint8], title: str) -> None:
-        """Show a picture `[H, W, 3] uint8`, with words beside the window's name."""
+    def show(self, rgb: RGB, title: str) -> None:
+        """Show a picture `[H, W, 3] uint8`, and a text after the window's name."""
         from PIL import ImageTk
 
         if not self._open:
@@ -56,7 +55,7 @@ class Window:
         self._root.update()
 
     def close(self) -> None:
-        """Take the window away; again does nothing."""
+        """Close the window; does nothing if it is closed."""
         if self._open:
             self._open = False
             self._root.destroy()

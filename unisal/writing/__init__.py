@@ -1,1 +1,1 @@
-"""Maps, overlays, features and videos as files."""
+"""Writing maps, overlays, features and videos to files."""

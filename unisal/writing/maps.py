@@ -1,50 +1,82 @@
-"""Predictions as picture files (spec 05, last paragraph)."""
+"""Maps and overlays as picture files, densities as arrays: one file per picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from unisal.data.pictures import MAX_16_BIT
 from unisal.files import write_atomically
+from unisal.types import RGB, Density, SaliencyMap
 
 MAP_QUALITY, OVERLAY_QUALITY = 100, 92
-"""JPEG qualities."""
+"""JPEG qualities, from 1 to 100."""
 
 
-def to_grey_levels(density: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """`uint8(p / max(p) * 255)`: a density `[H, W]` as a grey picture, its peak white."""
-    peak = density.max()
-    relative = density if peak == 1 else density / peak
-    levels = np.empty(density.shape, np.uint8)
-    return np.multiply(relative, np.float32(255), out=levels, casting="unsafe")
+def to_grey_levels(saliency_map: SaliencyMap) -> NDArray[np.uint8]:
+    """Turn a saliency map into grey levels, the most salient pixel white.
+
+    Args:
+        saliency_map: `[H, W] float32` from 0 to 1.
+
+    Returns:
+        `[H, W] uint8`, rounded down: `uint8(p / max(p) * 255)` for a density p.
+    """
+    levels = np.empty(saliency_map.shape, np.uint8)
+    return np.multiply(saliency_map, np.float32(255), out=levels, casting="unsafe")
 
 
-def to_16_bit_grey_levels(density: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """`uint16(p / max(p) * 65535)`: the same in 16 bits."""
-    return (density / density.max() * MAX_16_BIT).astype(np.uint16)
+def to_16_bit_grey_levels(saliency_map: SaliencyMap) -> NDArray[np.uint16]:
+    """Do the same as `to_grey_levels` in 16 bits: `uint16(p / max(p) * 65535)`."""
+    return (saliency_map * MAX_16_BIT).astype(np.uint16)
 
 
-def write_map(path: Path, density: NDArray[np.float32]) -> None:
-    """Write a density as a grey picture; the suffix of `path` tells the format."""
-    _write(path, to_grey_levels(density), MAP_QUALITY)
+def write_map(path: Path, saliency_map: SaliencyMap) -> None:
+    """Write a saliency map as an 8-bit grey picture.
+
+    Args:
+        path: the file; its suffix decides the format, as for any picture.
+        saliency_map: `[H, W] float32` from 0 to 1.
+    """
+    _write_picture(path, to_grey_levels(saliency_map), MAP_QUALITY)
 
 
-def write_density(path: Path, density: NDArray[np.float32]) -> None:
-    """Write a density `[H, W]` as it is, a `.npy` file of float32."""
+def write_16_bit_map(path: Path, saliency_map: SaliencyMap) -> None:
+    """Write a saliency map `[H, W]` as a 16-bit grey picture, a `.png` file."""
+    _write_picture(path, to_16_bit_grey_levels(saliency_map), MAP_QUALITY)
+
+
+def write_density(path: Path, density: Density) -> None:
+    """Write a density `[H, W] float32` unchanged, as a `.npy` file."""
     write_atomically(path, lambda temporary: np.save(temporary, density))
 
 
-def write_overlay(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write a colour picture."""
-    _write(path, rgb, OVERLAY_QUALITY)
+def write_density_npz(path: Path, density: Density) -> None:
+    """Write a density `[H, W] float32` unchanged, as the array `density` of a `.npz` file."""
+    write_atomically(path, lambda temporary: np.savez(temporary, density=density))
 
 
-def _write(path: Path, pixels: NDArray[np.uint8], quality: int) -> None:
+def write_density_h5(path: Path, density: Density) -> None:
+    """Write a density `[H, W] float32` unchanged, as the data set `density` of an HDF5 file."""
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as file:
+            file["density"] = density
+
+    write_atomically(path, write)
+
+
+def write_overlay(path: Path, rgb: RGB) -> None:
+    """Write a colour picture `[H, W, 3] uint8`; the suffix of `path` decides the format."""
+    _write_picture(path, rgb, OVERLAY_QUALITY)
+
+
+def _write_picture(path: Path, pixels: NDArray[np.uint8 | np.uint16], quality: int) -> None:
     if path.suffix.lower() == ".png":
         ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         # A quarter of the time that Pillow needs, for files that are a third larger (measured).

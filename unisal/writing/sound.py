@@ -1,4 +1,4 @@
-"""The sound of a video, into the MP4 file that is written from it."""
+"""The sound of a video, taken along into the MP4 file that is made of it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import av
 from av.container import InputContainer, OutputContainer
 
 COPIED = frozenset({"aac", "mp3", "opus", "flac"})
-"""What browsers play in an MP4 file, by FFmpeg's names; all else is encoded anew."""
+"""Codecs that browsers play in an MP4 file, by FFmpeg's names; all others are re-encoded."""
 ENCODER: Final = "aac"
 USUAL_RATE = 48_000
-"""Samples per second of sound that has to be encoded and has a rate that AAC does not know."""
+"""Samples per second, for sound that is re-encoded and whose own rate AAC does not support."""
 
 
 class Soundtrack:
-    """Takes the first sound of a video along, packet by packet, beside the frames.
+    """Copies the first audio stream of a video, packet by packet, alongside the frames.
 
-    What browsers play stays as it is; other kinds (PCM, Vorbis, AC-3, ...) are encoded as AAC. A
-    file without sound, or whose sound is broken, adds nothing from there on.
+    Codecs that browsers play are copied unchanged; others (PCM, Vorbis, AC-3, ...) are encoded as
+    AAC. A video without sound adds nothing, and one whose sound is broken nothing from there on.
 
     Args:
-        source: the video, opened once more for its sound; it is the caller's to close.
-        target: the file that is written, before its first frame is.
+        source: the video, opened a second time for its sound; the caller closes it.
+        target: the file to write to, before its first frame is written.
         start: the time in `source`, in seconds, that is 0 in `target`.
 
     Attributes:
-        fault: why the sound ends too soon, None if it does not.
+        fault: why the sound ends too early; None if it does not.
     """
 
     def __init__(self, source: InputContainer, target: OutputContainer, start: Fraction) -> None:
@@ -44,7 +44,7 @@ class Soundtrack:
         if self._copied:
             self._out = target.add_stream_from_template(self._sound)
         else:
-            # The usual layout of that many channels: some files do not say which is which.
+            # The usual layout for that number of channels: some files do not name their channels.
             layout = f"{self._sound.codec_context.layout.nb_channels}c"
             rate = self._sound.codec_context.sample_rate
             if rate not in (av.Codec(ENCODER, "w").audio_rates or [rate]):
@@ -53,9 +53,13 @@ class Soundtrack:
         self._packets = self._read(source)
 
     def copy_until(self, time: Fraction | None) -> None:
-        """Write what starts before `time`, in seconds of `target`; None: all that is left.
+        """Write the sound that starts before a time.
 
-        To be called before each frame, so that sound and pictures lie side by side in the file.
+        To be called before each frame is written, so that sound and pictures lie next to each
+        other in the file.
+
+        Args:
+            time: seconds in `target`; None for all sound that is left.
         """
         while True:
             if self._ahead is None:
@@ -71,7 +75,7 @@ class Soundtrack:
             self._ahead = None
 
     def _read(self, source: InputContainer) -> Iterator[av.Packet[av.AudioStream]]:
-        """-> the packets to write, their times counted from `start`."""
+        """Yield the packets to write, with times that count from `start`."""
         try:
             for packet in source.demux(self._sound):
                 if self._copied and packet.pts is not None and packet.dts is not None:
@@ -81,12 +85,13 @@ class Soundtrack:
                     yield packet
                 elif not self._copied:
                     yield from self._encoded(packet)
-        except av.FFmpegError as error:  # the rest of the sound is lost; the pictures are not
+        except av.FFmpegError as error:  # the rest of the sound is lost, but not the pictures
             self.fault = error.strerror or str(error)
         if not self._copied:
             yield from self._out.encode(None)
 
     def _encoded(self, packet: av.Packet[av.AudioStream]) -> Iterator[av.Packet[av.AudioStream]]:
+        """Yield the packets of a packet's sound in the encoder's codec."""
         for frame in packet.decode():
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(self._start / frame.time_base)

@@ -1,78 +1,80 @@
 """What `predict_video` writes of a video, frame by frame: overlay, maps, densities, features.
 
-Each output is a context manager that gives a function to call with every `Prediction` in turn. Its
-file or folder has its name only once the block has ended without an error.
+Each output is a context manager that gives a function to call with every `PredictedFrame` in turn.
+Its file or folder gets its name only once the block has ended without an error.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
-import zipfile
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
-
-import h5py
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from unisal.data.video_file import Frame, VideoFile, open_media, start_time
-from unisal.files import whole_file, whole_folder
+from unisal.files import whole_folder
+from unisal.inference.densities import to_saliency_map
 from unisal.predict.predictor import FeatureArrays
+from unisal.types import Density, SaliencyMap
 from unisal.visualize.overlay import draw_overlay
-from unisal.writing.maps import to_16_bit_grey_levels, to_grey_levels
+from unisal.writing.formats import DENSITIES, TIMES, MapFormat
+from unisal.writing.rows import rows_h5
 from unisal.writing.sound import Soundtrack
 from unisal.writing.video_writer import VideoWriter
 
 FINEST_UNIT = Fraction(1, 1_000_000)
 COARSE_UNIT = Fraction(1, 90_000)
-"""Seconds: times in a finer unit than the first are rounded to the second one."""
-DENSITIES, TIMES = "densities", "times"
-"""Names in `.npz` and `.h5` files."""
-COPY_SIZE = 1 << 20
+"""Seconds: times in a finer unit than the first one are rounded to multiples of the second one."""
 
 log = logging.getLogger(__name__)
 
 
-class Prediction(NamedTuple):
-    """A frame with what was predicted of it."""
+@dataclass(frozen=True)
+class PredictedFrame:
+    """A frame of a video file with its prediction."""
 
     frame: Frame
-    density: NDArray[np.float32]
-    """`[H, W]`, sum 1."""
+    density: Density
+    """`[H, W] float32`, sums to 1."""
     features: FeatureArrays
     """By name; empty where they were not asked for."""
 
+    @cached_property
+    def saliency_map(self) -> SaliencyMap:
+        """The density over its highest value: computed once for all outputs that show it."""
+        return to_saliency_map(self.density)
 
-Write = Callable[[Prediction], None]
+
+Write = Callable[[PredictedFrame], None]
 Output = Callable[[Path, VideoFile], AbstractContextManager[Write]]
+"""Opens an output: the file or folder to write to, and the video that is predicted."""
 
 
 @contextmanager
 def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
-    """An H.264 video of the frames with their maps over them, with the video's times and sound."""
+    """Write the frames with their maps over them as an H.264 video, with their times and sound."""
     unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_UNIT
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,
+        # The sound needs a container of its own: it is read up to the time of the frame that is
+        # written, while `video` is already some frames ahead, and a container has one position.
         open_media(video.path) as source,
     ):
         writer.stream.codec_context.sample_aspect_ratio = video.pixel_aspect
         sound = Soundtrack(source, writer.container, start_time(source))
         last = None
 
-        def write(prediction: Prediction) -> None:
+        def write(predicted: PredictedFrame) -> None:
             nonlocal last
-            frame = prediction.frame
+            frame = predicted.frame
             sound.copy_until(frame.time)
             pts = round(frame.time / unit)
             last = pts if last is None else max(pts, last + 1)
-            picture = draw_overlay(frame.rgb, prediction.density)
+            picture = draw_overlay(frame.rgb, predicted.saliency_map)
             writer.write(picture, last, max(1, round(frame.duration / unit)))
 
         yield write
@@ -82,73 +84,42 @@ def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
             log.warning("%s: its sound is damaged and may be cut off (%s)", video.path, sound.fault)
 
 
+def map_output(map_format: MapFormat) -> Output:
+    """Return the output that writes a video's maps in a format.
+
+    Grey pictures are `000001.png`, ... in a folder. Densities are one file with `densities`
+    `[n, H, W] float32` and `times` `[n] float64` in seconds.
+    """
+    if map_format.holds_densities:
+        return partial(_density_rows, map_format=map_format)
+    return partial(_map_pictures, map_format=map_format)
+
+
 @contextmanager
-def map_pictures(path: Path, _video: VideoFile, sixteen_bit: bool = False) -> Iterator[Write]:
-    """A folder of grey pictures `000001.png`, ..., the most salient pixel of each white."""
-    levels = to_16_bit_grey_levels if sixteen_bit else to_grey_levels
+def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
     with whole_folder(path) as folder:
         n_frames = 0
 
-        def write(prediction: Prediction) -> None:
+        def write(predicted: PredictedFrame) -> None:
             nonlocal n_frames
             n_frames += 1
-            Image.fromarray(levels(prediction.density)).save(folder / f"{n_frames:06d}.png")
+            name = f"{n_frames:06d}{map_format.suffix}"
+            map_format.write(folder / name, predicted.saliency_map)
 
         yield write
-        if path.exists():  # one that is to be written anew
+        if path.exists():  # it is to be overwritten
             shutil.rmtree(path)
 
 
 @contextmanager
-def densities_npz(path: Path, video: VideoFile) -> Iterator[Write]:
-    """A `.npz` file: `densities` `[n, H, W] float32`, and `times` `[n] float64` in seconds."""
-    with whole_file(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as pixels:
-        times = array("d")
-
-        def write(prediction: Prediction) -> None:
-            pixels.write(np.ascontiguousarray(prediction.density).data)
-            times.append(float(prediction.frame.time))
-
-        yield write
-        # Their number, which stands before them in the file, is known only now.
-        pixels.seek(0)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(times), *video.size)}
-        with zipfile.ZipFile(temporary, "w") as archive:
-            with archive.open(f"{DENSITIES}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_1_0(member, header)
-                shutil.copyfileobj(pixels, member, COPY_SIZE)
-            with archive.open(f"{TIMES}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.array(times, dtype="<f8"))
-
-
-@contextmanager
-def densities_h5(path: Path, _video: VideoFile) -> Iterator[Write]:
-    """An HDF5 file: `densities` `[n, H, W] float32`, and `times` `[n] float64` in seconds."""
-    with _h5_file(path, DENSITIES) as append:
-        yield lambda prediction: append(prediction.density, prediction.frame.time)
+def _density_rows(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
+    assert map_format.open_rows is not None
+    with map_format.open_rows(path, DENSITIES, TIMES) as append:
+        yield lambda predicted: append(predicted.density, float(predicted.frame.time))
 
 
 @contextmanager
 def features_h5(path: Path, _video: VideoFile, name: str) -> Iterator[Write]:
-    """An HDF5 file: features of that name `[n, C, h, w] float32`, and `times` as above."""
-    with _h5_file(path, name) as append:
-        yield lambda prediction: append(prediction.features[name], prediction.frame.time)
-
-
-@contextmanager
-def _h5_file(path: Path, name: str) -> Iterator[Callable[[NDArray[np.float32], Fraction], None]]:
-    """-> what adds an array, and its time, to the rows of a data set."""
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
-        times = file.create_dataset(TIMES, (0,), "f8", maxshape=(None,), chunks=(1024,))
-
-        def append(values: NDArray[np.float32], time: Fraction) -> None:
-            if name not in file:
-                shape = values.shape
-                file.create_dataset(
-                    name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(1, *shape)
-                )
-            for rows, row in ((file[name], values), (times, float(time))):
-                rows.resize(len(rows) + 1, axis=0)
-                rows[-1] = row
-
-        yield append
+    """Write the features of that name, `[n, C, h, w] float32`, and `times` as an HDF5 file."""
+    with rows_h5(path, name, TIMES) as append:
+        yield lambda predicted: append(predicted.features[name], float(predicted.frame.time))

@@ -1,4 +1,4 @@
-"""Frames into a video file that browsers play: H.264 in MP4."""
+"""Writing frames to a video file that browsers play: H.264 in MP4."""
 
 from __future__ import annotations
 
@@ -11,55 +11,59 @@ from types import TracebackType
 import av
 import numpy as np
 from av.video.reformatter import ColorRange
-from numpy.typing import NDArray
 
+from unisal.checks import check_count, check_number
 from unisal.errors import UserError
 from unisal.files import whole_file
+from unisal.types import RGB, Size
 
 ENCODER = "libx264"
 CRF, MAX_CRF = 20, 51
-"""x264's constant rate factor: 18 to 23 look like the original, higher is smaller and worse."""
+"""x264's constant rate factor: 18 to 23 look like the original; higher values give smaller files
+of lower quality."""
 BT709 = 1
-"""The number of ITU-R BT.709 among the primaries, transfers and matrices of ITU-T H.273."""
+"""The number of ITU-R BT.709 in the tables of ITU-T H.273."""
 MAX_DENOMINATOR = 1001
-"""Of a frame rate that is given as a float: 29.97... is 30000/1001."""
+"""Limits the denominator of a frame rate that is given as a float: 29.97... is 30000/1001."""
 
 
 class VideoWriter:
     """Writes a video frame by frame; used in a `with` statement.
 
-    The file appears under its name when the block has ended without an error. Otherwise nothing of
-    it is left. The pictures are 8-bit 4:2:0 in BT.709 and tagged as such; the index stands
-    at the start of the file, so that a browser can play it while it loads.
+    The file gets its name when the block has ended without an error; otherwise nothing of it is
+    left. The pictures are 8-bit 4:2:0 in BT.709 and tagged as such. The index is at the start of
+    the file, so that a browser can play the video while it loads.
 
     Args:
         path: the file, `.mp4`.
-        fps: frames per second; where a `time_base` is given, about how many.
-        size: (height, width) of the frames. 4:2:0 needs even sides: an odd one gets one more row
-            or column, a copy of the last.
-        crf: quality, see `CRF`.
-        time_base: seconds per unit of `pts`. None: frames are equally long, 1 / `fps`.
+        fps: frames per second; only approximate where a `time_base` is given.
+        size: (height, width) of the frames. 4:2:0 needs even sides: an odd side gets one more row
+            or column, a copy of the last one.
+        crf: quality from 1 to `MAX_CRF`, see `CRF`.
+        time_base: seconds per unit of `pts`. None: all frames last equally long, 1 / `fps`.
+
+    Attributes:
+        container: the open file, until the block ends. Audio streams can be added to it before
+            the first frame is written.
+        stream: the video stream in it.
+        n_frames: number of frames written so far.
 
     Raises:
-        UserError: the file is no `.mp4`, a number makes no sense, or the installed PyAV cannot
+        UserError: the file is not an `.mp4`, a number makes no sense, or the installed PyAV cannot
             encode H.264.
-
-    The open container is at `container` until the block ends: streams of sound can be added to it
-    before the first frame is written.
     """
 
     def __init__(
         self,
         path: Path,
         fps: Fraction | float,
-        size: tuple[int, int],
+        size: Size,
         crf: int = CRF,
         time_base: Fraction | None = None,
     ) -> None:
         if path.suffix.lower() != ".mp4":
             raise UserError(f"{path} has to end in .mp4")
-        if crf not in range(1, MAX_CRF + 1):
-            raise UserError(f"crf is {crf!r}; it has to be a whole number from 1 to {MAX_CRF}")
+        check_count(crf, "crf", largest=MAX_CRF)
         self.path = path
         self.rate = as_rate(fps)
         self.size = size
@@ -92,17 +96,15 @@ class VideoWriter:
         # there is no error.
         self._closing.__exit__(kind, error, trace)
 
-    def write(
-        self, rgb: NDArray[np.uint8], pts: int | None = None, duration: int | None = None
-    ) -> None:
+    def write(self, rgb: RGB, pts: int | None = None, duration: int | None = None) -> None:
         """Add a frame.
 
         Args:
             rgb: `[H, W, 3] uint8`.
-            pts: when it is shown, in units of `time_base`, later than the one before. Needed
-                if and only if there is a `time_base`.
-            duration: for how long, in the same units; matters for the last frame alone.
-                By default as long as the one before was.
+            pts: when the frame is shown, in units of `time_base`, later than the one before.
+                Needed if and only if there is a `time_base`.
+            duration: how long the frame is shown, in the same units; it matters only for the last
+                frame. By default as long as the frame before.
 
         Raises:
             ValueError: the frame is of another shape or dtype, or its time makes no sense.
@@ -120,19 +122,19 @@ class VideoWriter:
         self._mux(self.stream.encode(frame))
 
     def end_at(self, pts: int) -> None:
-        """Have the last frame that was written shown until then, in units of `time_base`."""
+        """Show the last frame that was written until a time, in units of `time_base`."""
         if self._last is not None and self._last in self._durations:
             self._durations[self._last] = max(1, pts - self._last)
 
     def _add_stream(self) -> av.VideoStream:
         try:
-            # No B-frames: MP4 keeps the duration of the packet that is written last, and
-            # so that is the frame that is shown last.
+            # No B-frames: MP4 keeps the duration of the packet that is written last, which then
+            # is the frame that is shown last.
             options = {"crf": str(self.crf), "bf": "0"}
             stream = self.container.add_stream(ENCODER, rate=self.rate, options=options)
         except av.codec.codec.UnknownCodecError:
             raise UserError(
-                f"the installed PyAV has no encoder {ENCODER!r}; `pip install av` brings it along"
+                f"the installed PyAV has no encoder {ENCODER!r}; the one of `pip install av` has it"
             ) from None
         assert isinstance(stream, av.VideoStream)
         height, width = self.size
@@ -150,7 +152,7 @@ class VideoWriter:
                 raise ValueError(f"no frame was written to {self.path}")
             self._mux(self.stream.encode())
 
-    def _to_yuv(self, rgb: NDArray[np.uint8]) -> av.VideoFrame:
+    def _to_yuv(self, rgb: RGB) -> av.VideoFrame:
         height, width = self.size
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -171,24 +173,21 @@ class VideoWriter:
 
     def _mux(self, packets: Iterable[av.Packet[av.VideoStream]]) -> None:
         for packet in packets:
-            # The encoder hands frames out late and without their duration.
+            # The encoder returns frames late and without their duration.
             assert packet.pts is not None
             packet.duration = self._durations.pop(packet.pts)
             self.container.mux(packet)
 
 
 def as_rate(fps: Fraction | float) -> Fraction:
-    """A number of frames per second as a fraction.
+    """Return a number of frames per second as a fraction.
 
     Raises:
-        UserError: it is no number above 0.
+        UserError: it is not a number above 0.
     """
-    try:
-        rate = Fraction(fps)
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"fps is {fps!r}; it has to be a number above 0") from None
+    rate = Fraction(check_number(fps, "fps", above=True))
     if isinstance(fps, float):
         rate = rate.limit_denominator(MAX_DENOMINATOR)
-    if rate <= 0:
-        raise UserError(f"fps is {fps!r}; it has to be a number above 0")
+    if rate == 0:
+        raise UserError(f"fps is {fps!r}; that is too close to 0")
     return rate

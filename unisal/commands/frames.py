@@ -1,0 +1,78 @@
+"""Videos that are folders of pictures: their frames are checked, and read ahead of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from torch import Tensor
+
+from unisal.data.pictures import displayed_size, read_rgb_image
+from unisal.errors import UserError
+from unisal.predict.inputs import prepare
+from unisal.threads import in_threads
+from unisal.types import Size
+
+FRAMES_AHEAD = 4
+"""Frames of a video that may wait between reading and the network, and as many between the network
+and each writer."""
+
+
+class ReadFrame(NamedTuple):
+    """A frame that was read: what it is known by on its way through the network."""
+
+    path: Path
+    image: Image.Image
+    """Of mode RGB, with the EXIF orientation applied."""
+
+
+def check_frames(frames: Sequence[Path]) -> Size:
+    """Check that a video's frames are pictures of one size, from their headers alone.
+
+    Args:
+        frames: at least one picture file.
+
+    Returns:
+        Their (height, width).
+
+    Raises:
+        UserError: a frame is not a picture, or differs in size from the first one; names it.
+    """
+    first = displayed_size(frames[0])
+    for path in frames[1:]:
+        if (size := displayed_size(path)) != first:
+            raise UserError(
+                f"{path} is {size[0]} x {size[1]} pixels, the first frame {frames[0].name} "
+                f"{first[0]} x {first[1]} (height x width); all frames of a video must have one "
+                "size"
+            )
+    return first
+
+
+def read_frames(
+    frames: Iterable[Path], size: Size, input_size: Size, workers: int
+) -> Generator[tuple[ReadFrame, Tensor], None, None]:
+    """Read and prepare a video's frames, a few in advance in threads of their own.
+
+    Args:
+        frames: picture files.
+        size: (height, width) of the frames.
+        input_size: (height, width) of the network's input.
+        workers: number of threads.
+
+    Yields:
+        Each frame with what the network takes, `[3, *input_size] float32`, in order.
+
+    Raises:
+        UserError: a frame is damaged or of another size, when it is its turn.
+    """
+
+    def read(path: Path) -> tuple[ReadFrame, Tensor]:
+        image = read_rgb_image(path)
+        if (image.height, image.width) != size:
+            raise UserError(f"{path} has another size than its header says")
+        return ReadFrame(path, image), prepare(image, input_size)
+
+    return in_threads(read, frames, workers, FRAMES_AHEAD)

@@ -1,0 +1,80 @@
+"""The formats that maps are written in: the one table that every command uses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unisal.errors import UserError
+from unisal.writing.maps import (
+    write_16_bit_map,
+    write_density_h5,
+    write_density_npz,
+    write_map,
+)
+from unisal.writing.rows import OpenRows, rows_h5, rows_npz
+
+DENSITIES, TIMES, NAMES = "densities", "times", "names"
+"""Names of the arrays in a file that holds the densities of a whole video: the densities, and the
+times of its frames in seconds or the names of their files."""
+
+
+class MapFormat(NamedTuple):
+    """A way to write maps.
+
+    Either saliency maps are written, as one grey picture each (`open_rows` is None); or densities
+    are stored unchanged, and those of a whole video share one file.
+    """
+
+    write: Callable[[Path, NDArray[np.float32]], None]
+    """Writes the map of one picture, `[H, W] float32`."""
+    suffix: str
+    """Suffix of the file of one picture."""
+    video_ending: str
+    """What follows the name of a video in the name of its folder of pictures, or of its file."""
+    open_rows: OpenRows | None = None
+    """Opens the file for the densities of a video."""
+
+    @property
+    def holds_densities(self) -> bool:
+        """Whether densities are written, which sum to 1, rather than saliency maps."""
+        return self.open_rows is not None
+
+
+MAP_FORMATS = {
+    "png": MapFormat(write_map, ".png", "_maps"),
+    "png16": MapFormat(write_16_bit_map, ".png", "_maps16"),
+    "npz": MapFormat(write_density_npz, ".npz", "_densities.npz", rows_npz),
+    "h5": MapFormat(write_density_h5, ".h5", "_densities.h5", rows_h5),
+}
+"""By the names that the option `maps` takes."""
+
+
+def find_map_format(name: Any) -> MapFormat:
+    """Return the format of that name.
+
+    Raises:
+        UserError: there is no such format; lists those that there are.
+    """
+    if not isinstance(name, str) or name not in MAP_FORMATS:
+        raise UserError(f"maps is {name!r}; it has to be one of {', '.join(MAP_FORMATS)}")
+    return MAP_FORMATS[name]
+
+
+def distinct_names(pictures: Sequence[Path], taken: Sequence[str] = ()) -> dict[Path, str]:
+    """Choose what the files that are made from pictures are called, without their suffix.
+
+    Args:
+        pictures: files of one folder.
+        taken: names that are used for something else.
+
+    Returns:
+        For each picture its stem, or its whole name where several share the stem.
+    """
+    n_uses = Counter([*taken, *(picture.stem for picture in pictures)])
+    return {p: p.stem if n_uses[p.stem] == 1 else p.name for p in pictures}

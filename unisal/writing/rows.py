@@ -1,0 +1,91 @@
+"""Arrays of one shape, one after the other, into a single `.npz` or HDF5 file.
+
+What is appended goes to disk at once, so memory does not grow with the number of arrays. Each has
+a label: the time of a video's frame, or the name of a picture's file.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from unisal.files import whole_file
+
+COPY_BYTES = 1 << 20
+"""How much is copied at a time when a `.npz` file is put together."""
+
+Append = Callable[[NDArray[np.float32], float | str], None]
+"""Adds an array with its label."""
+OpenRows = Callable[[Path, str, str], AbstractContextManager[Append]]
+"""Opens a file for the rows of two arrays, whose names are given: the values and the labels."""
+
+
+@contextmanager
+def rows_npz(path: Path, values: str, labels: str) -> Iterator[Append]:
+    """Write rows to a `.npz` file, which exists once the block has ended without an error.
+
+    Args:
+        path: the file.
+        values: name of the array of rows, `[n, ...] float32`.
+        labels: name of the array of labels, `[n] float64` or text.
+
+    Yields:
+        A function that appends a row. At least one has to be appended.
+    """
+    with whole_file(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as stored:
+        shape: tuple[int, ...] = ()
+        found: list[float | str] = []
+
+        def append(row: NDArray[np.float32], label: float | str) -> None:
+            nonlocal shape
+            shape = row.shape
+            stored.write(np.ascontiguousarray(row).data)
+            found.append(label)
+
+        yield append
+        # The number of rows precedes them in the file and is known only now.
+        stored.seek(0)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(found), *shape)}
+        with zipfile.ZipFile(temporary, "w") as archive:
+            with archive.open(f"{values}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                shutil.copyfileobj(stored, member, COPY_BYTES)
+            with archive.open(f"{labels}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.array(found))
+
+
+@contextmanager
+def rows_h5(path: Path, values: str, labels: str) -> Iterator[Append]:
+    """Write rows to an HDF5 file, which exists once the block has ended without an error.
+
+    Args:
+        path: the file.
+        values: name of the data set of rows, `[n, ...] float32`.
+        labels: name of the data set of labels, `[n] float64` or text.
+
+    Yields:
+        A function that appends a row. At least one has to be appended.
+    """
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+        found: list[float | str] = []
+
+        def append(row: NDArray[np.float32], label: float | str) -> None:
+            if not found:
+                limits, chunks = (None, *row.shape), (1, *row.shape)
+                file.create_dataset(values, (0, *row.shape), "f4", maxshape=limits, chunks=chunks)
+            rows = file[values]
+            rows.resize(len(found) + 1, axis=0)
+            rows[-1] = row
+            found.append(label)
+
+        yield append
+        dtype = "f8" if isinstance(found[0], float) else h5py.string_dtype()
+        file.create_dataset(labels, data=found, dtype=dtype)
