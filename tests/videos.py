@@ -22,7 +22,7 @@ UNIT = Fraction(1, 1000)
 
 
 def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
-    """-> frames `[H, W, 3] uint8`: a picture that moves, and the number of the frame as a bar
+    """Return frames `[H, W, 3] uint8`: a picture that moves, and the number of the frame as a bar
     code of black and white blocks above it."""
     picture, width = photo(size), size[1] // BITS
     frames = []
@@ -35,7 +35,7 @@ def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
 
 
 def number_of(rgb: np.ndarray) -> int:
-    """-> what the bar code says."""
+    """Return what the bar code says."""
     width = rgb.shape[1] // BITS
     return sum(
         int(rgb[2 : BAR - 2, bit * width + 2 : (bit + 1) * width - 2].mean() > 127) << bit
@@ -93,7 +93,7 @@ def write_clip(
 
 
 def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
-    """-> the i-th piece of a tone, `n` samples long."""
+    """Return the i-th piece of a tone, `n` samples long."""
     t = (np.arange(n) + i * n) / SOUND_RATE
     wave = (0.3 * np.sin(2 * np.pi * TONE * t)).astype(np.float32)
     channels = av.AudioLayout(layout).nb_channels
@@ -103,7 +103,7 @@ def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
 
 
 def decode(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
-    """-> the frames `[H, W, 3] uint8` of a file as they are stored, and their times in seconds."""
+    """Return the frames `[H, W, 3] uint8` of a file as stored, and their times in seconds."""
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))
     times = [Fraction(f.pts) * f.time_base for f in decoded]
@@ -111,7 +111,7 @@ def decode(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
 
 
 def decode_sound(path: Path) -> np.ndarray:
-    """-> the samples of the first channel, `[n] float`."""
+    """Return the samples of the first channel, `[n] float`."""
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("fltp", None, SOUND_RATE)
         pieces = [p for f in container.decode(audio=0) for p in resampler.resample(f)]
@@ -120,7 +120,7 @@ def decode_sound(path: Path) -> np.ndarray:
 
 
 def sound_packets(path: Path) -> list[bytes]:
-    """-> the sound as it lies in the file, encoded."""
+    """Return the sound as it lies in the file, encoded."""
     with av.open(str(path)) as container:
         packets = container.demux(container.streams.audio[0])
         return [bytes(packet) for packet in packets if packet.size]
