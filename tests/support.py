@@ -177,10 +177,15 @@ def write_run(folder: Path, seed: int = 0, **model_cfg: Any) -> UNISAL:
     """Write the folder of a run with random weights of a tiny network; return the network."""
     torch.manual_seed(seed)
     model = UNISAL(**{**TINY, **model_cfg}).eval()
+    write_network(folder, model)
+    return model
+
+
+def write_network(folder: Path, model: UNISAL) -> None:
+    """Write the folder of a run of a given network."""
     folder.mkdir(parents=True, exist_ok=True)
     save_json(folder / "UNISAL.json", model.config)
     torch.save(model.state_dict(), folder / "weights_best.pth")
-    return model
 
 
 def lively_network(seed: int = 0, contrast: float = 0.1, **model_cfg: Any) -> UNISAL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -91,6 +92,8 @@ def paintings(run_section, tmp_path, monkeypatch):
             path.rename(tmp_path / "paintings" / kind / f"{i:02d}{suffix}")
     monkeypatch.setenv("PAINTINGS_DATA_DIR", str(tmp_path / "paintings"))
     run_section("A data set")
+    assert DATASETS["Paintings"].input_size == (288, 384)
+    DATASETS["Paintings"].input_size = (64, 96)  # that takes less time
 
 
 @pytest.mark.slow
@@ -114,7 +117,8 @@ def test_a_data_set_is_checked_trained_scored_and_predicted(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_domain_starts_as_a_copy_and_is_kept(run_section):
+@pytest.mark.usefixtures("paintings")
+def test_a_domain_starts_as_a_copy_and_is_trained(run_section, capsys):
     module = run_section("A domain")
     model = unisal.load("with_paintings", device="cpu").engine.model
     assert model.sources == ("DHF1K", "Hollywood", "UCFSports", "SALICON", "Paintings")
@@ -124,8 +128,17 @@ def test_a_domain_starts_as_a_copy_and_is_kept(run_section):
         before = module.known(x, source="SALICON")
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(theirs, before)
-    names = dict(model.named_parameters())
-    assert "coarse_gaussians_paintings" in names
+    DATASETS["Paintings"].domain = "Paintings"
+    (command,) = blocks("A domain", "bash")
+    _, _, *options, model_cfg = shlex.split(command)
+    model_cfg = {**TINY, **ast.literal_eval(model_cfg.removeprefix("--model_cfg="))}
+    code = main(COMMANDS, [*options, *SHORT, f"--model_cfg={model_cfg}"], "run.py")
+    assert code == 0, capsys.readouterr().err
+    trained = unisal.load("visitors_unisal", device="cpu").engine.model.state_dict()
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, trained[k])}
+    assert {"coarse_gaussians_paintings", "smoothing_paintings.weight"} <= changed
+    others = ("dhf1k", "hollywood", "ucfsports", "salicon")
+    assert [key for key in changed if any(name in key.lower() for name in others)] == []
 
 
 @pytest.mark.slow

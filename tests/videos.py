@@ -11,7 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from support import photo
+from torchvision.transforms import functional as tv
+
+from unisal.commands.video_files import VideoOptions
+from unisal.model import UNISAL
 
 BITS = 8
 BAR = 8
@@ -21,9 +27,67 @@ QUIET = {"libx265": {"x265-params": "log-level=none"}}
 UNIT = Fraction(1, 1000)
 
 
+def plain_video(
+    model: UNISAL,
+    frames: Sequence[np.ndarray],
+    domain: str,
+    step: int,
+    *,
+    static: bool = False,
+    input_size: tuple[int, int] = (64, 96),
+    positions: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Predict a video as it is defined: the network is called frame by frame.
+
+    Args:
+        model: the network.
+        frames: `[H, W, 3] uint8` each.
+        domain: whose modules to use.
+        step: how far apart the frames are that the network sees as neighbours.
+        static: whether the frames are images.
+        input_size: (height, width) of the network's input.
+        positions: of the frames in the video, if some of it are missing.
+
+    Returns:
+        Log-densities `[n, H, W]`.
+    """
+    states: dict[int, Any] = {}
+    maps = []
+    for rgb, position in zip(frames, positions or range(len(frames)), strict=True):
+        resized = Image.fromarray(rgb).resize(input_size[::-1], Image.Resampling.LANCZOS)
+        x = tv.normalize(tv.to_tensor(resized), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        with torch.no_grad():
+            y, states[position % step] = model(
+                x[None, None],
+                target_size=rgb.shape[:2],
+                h0=states.get(position % step),
+                return_hidden=True,
+                source=domain,
+                static=static,
+            )
+        maps.append(y[0, 0, 0].numpy())
+    return np.stack(maps)
+
+
+def video_options(**changed: Any) -> VideoOptions:
+    """Make the options of `predict_video`, those that are not named as by default."""
+    default = {
+        "out_dir": None,
+        "source": "DHF1K",
+        "model_domain": None,
+        "overlay": True,
+        "maps": None,
+        "features": None,
+        "frame_step": None,
+        "smooth_method": None,
+        "overwrite": False,
+    }
+    return VideoOptions(**{**default, **changed})
+
+
 def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
-    """Return frames `[H, W, 3] uint8`: a picture that moves, and the number of the frame as a bar
-    code of black and white blocks above it."""
+    """Make frames `[H, W, 3] uint8`: a picture that moves, and above it the number of the frame as
+    a bar code of black and white blocks."""
     picture, width = photo(size), size[1] // BITS
     frames = []
     for i in range(n):
@@ -35,7 +99,7 @@ def numbered(n: int, size: tuple[int, int] = (64, 96)) -> list[np.ndarray]:
 
 
 def number_of(rgb: np.ndarray) -> int:
-    """Return what the bar code says."""
+    """Read the bar code of a frame."""
     width = rgb.shape[1] // BITS
     return sum(
         int(rgb[2 : BAR - 2, bit * width + 2 : (bit + 1) * width - 2].mean() > 127) << bit
@@ -93,7 +157,7 @@ def write_clip(
 
 
 def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
-    """Return the i-th piece of a tone, `n` samples long."""
+    """Make the i-th piece of a tone, `n` samples long."""
     t = (np.arange(n) + i * n) / SOUND_RATE
     wave = (0.3 * np.sin(2 * np.pi * TONE * t)).astype(np.float32)
     channels = av.AudioLayout(layout).nb_channels
@@ -103,7 +167,7 @@ def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
 
 
 def decode(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
-    """Return the frames `[H, W, 3] uint8` of a file as stored, and their times in seconds."""
+    """Read the frames `[H, W, 3] uint8` of a file as stored, and their times in seconds."""
     with av.open(str(path)) as container:
         decoded = list(container.decode(video=0))
     times = [Fraction(f.pts) * f.time_base for f in decoded]
@@ -111,7 +175,7 @@ def decode(path: Path) -> tuple[list[np.ndarray], list[Fraction]]:
 
 
 def decode_sound(path: Path) -> np.ndarray:
-    """Return the samples of the first channel, `[n] float`."""
+    """Read the samples of the first channel, `[n] float`."""
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("fltp", None, SOUND_RATE)
         pieces = [p for f in container.decode(audio=0) for p in resampler.resample(f)]
@@ -120,7 +184,7 @@ def decode_sound(path: Path) -> np.ndarray:
 
 
 def sound_packets(path: Path) -> list[bytes]:
-    """Return the sound as it lies in the file, encoded."""
+    """Read the sound as it is stored in the file, encoded."""
     with av.open(str(path)) as container:
         packets = container.demux(container.streams.audio[0])
         return [bytes(packet) for packet in packets if packet.size]

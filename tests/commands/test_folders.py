@@ -6,18 +6,19 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import PROJECT, lively_network, photo, write_photo
+from support import PROJECT, lively_network, photo, run_command, write_network, write_photo
 
 import unisal
-from unisal.commands import folders
-from unisal.config import save_json
+from unisal.commands import table
+from unisal.commands.frames import FRAMES_AHEAD, read_frames
 from unisal.errors import SomeFailed, UserError
+from unisal.inference.densities import to_saliency_map
 from unisal.predict.presets import Preset
 from unisal.visualize.overlay import draw_overlay
 from unisal.writing.maps import to_grey_levels
@@ -36,10 +37,7 @@ def runs(tmp_path, monkeypatch):
 
 def sharp_run(folder, seed=0, **model_cfg):
     """A run whose maps are far from flat: otherwise all maps are one grey once they are rounded."""
-    model = lively_network(seed, contrast=0.5, **model_cfg)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_json(folder / "UNISAL.json", model.config)
-    torch.save(model.state_dict(), folder / "weights_best.pth")
+    write_network(folder, lively_network(seed, contrast=0.5, **model_cfg))
 
 
 @pytest.fixture
@@ -48,7 +46,7 @@ def folder(tmp_path):
 
 
 def predict(folder, **options):
-    folders.predict_folder(folder=folder, device="cpu", **options)
+    table.predictions_from_folder(str(folder), device="cpu", **options)
 
 
 def names(folder):
@@ -113,21 +111,14 @@ def test_the_map_has_the_size_of_the_picture_as_it_is_looked_at(folder):
         assert 0x0112 not in written.getexif()
 
 
-@pytest.mark.parametrize("density", [np.ones((2, 2)), np.array([[1e-30, 5e-31]]), np.ones((1, 1))])
-def test_grey_levels_do_not_depend_on_the_scale(density):
-    grey = to_grey_levels(density.astype(np.float32))
-    assert grey.dtype == np.uint8
-    assert grey.max() == 255
-    assert grey.tolist() == np.floor(density / density.max() * 255).astype(int).tolist()
-
-
 def test_overlays_are_the_picture_with_its_map_over_it(folder):
     for name in ("a.png", "b.jpg"):
         write_photo(folder / "images" / name, (60, 80))
     predict(folder, overlay=True)
     assert names(folder / "overlay") == names(folder / "saliency") == ["a.png", "b.jpg"]
     path = folder / "images" / "a.png"
-    expected = draw_overlay(pixels(path), unisal.load(device="cpu").image(path))
+    density = unisal.load(device="cpu").image(path)
+    expected = draw_overlay(pixels(path), to_saliency_map(density))
     assert_one_level(pixels(folder / "overlay" / "a.png"), expected, tolerance=COLOURS)
     assert Image.open(folder / "overlay" / "b.jpg").mode == "RGB"
 
@@ -290,7 +281,7 @@ def test_an_unknown_domain_falls_back_with_one_warning(
     assert missing in warning and used in warning
     predictor = unisal.load(options.get("train_id"), device="cpu")
     p = predictor.image(folder / "images" / "b.png", domain=used)
-    assert_one_level(pixels(folder / "saliency" / "b.png"), to_grey_levels(p))
+    assert_one_level(pixels(folder / "saliency" / "b.png"), to_grey_levels(to_saliency_map(p)))
 
 
 # ---- videos -------------------------------------------------------------------------------
@@ -350,7 +341,7 @@ def test_overlays_of_a_video_are_of_the_right_frames(folder):
     predict(folder, is_video=True, overlay=True)
     densities = unisal.load(device="cpu").video(paths)
     for path, density in zip(paths, densities, strict=True):
-        expected = draw_overlay(pixels(path), density)
+        expected = draw_overlay(pixels(path), to_saliency_map(density))
         assert_one_level(pixels(folder / "overlay" / path.name), expected, tolerance=COLOURS)
 
 
@@ -415,7 +406,7 @@ def make_wider(path):
 )
 @pytest.mark.parametrize("name", ["0008.png", "0011.png", "0014.png"])
 def test_a_bad_frame_stops_a_video_before_any_work(folder, monkeypatch, name, spoil, words):
-    monkeypatch.setattr(folders, "load", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setenv("TRAIN_DIR", str(folder / "nothing"))  # no network can be loaded
     write_video(folder)
     spoil(folder / "images" / name)
     # Where the first frame is the odd one, the second is named as different from it.
@@ -440,28 +431,29 @@ def test_a_frame_that_proves_to_be_damaged_ends_the_video_there(folder):
     assert_written(folder, plain_maps(paths))
 
 
-def test_frames_are_read_in_order_and_not_far_ahead(tmp_path, monkeypatch):
+@pytest.mark.parametrize("n", [0, 1, 3, 20])
+def test_frames_are_read_in_order_and_not_far_ahead(folder, n):
+    paths = write_video(folder, n, size=(30, 40)) if n else []
+    drawn = []
+
+    def draw():
+        for path in paths:
+            drawn.append(path)
+            yield path
+
     read = []
-
-    def slow_read(path):
-        time.sleep(0.02 * (len(read) % 3))
-        read.append(path)
-        return path
-
-    monkeypatch.setattr(folders, "read_rgb", slow_read)
-    for n in (0, 1, 3, 20):
-        read.clear()
-        paths = [tmp_path / str(i) for i in range(n)]
-        for i, path in enumerate(folders.read_ahead(paths)):
-            assert path == paths[i]
-            assert len(read) <= i + 1 + folders.READ_AHEAD
-        assert sorted(read) == sorted(paths)
+    for frame, x in read_frames(draw(), (30, 40), (32, 64), workers=2):
+        read.append(frame.path)
+        assert len(drawn) <= len(read) + FRAMES_AHEAD
+        assert x.shape == (3, 32, 64)
+        np.testing.assert_array_equal(np.asarray(frame.image), pixels(frame.path))
+    assert read == drawn == paths
 
 
-def test_reading_ahead_ends_with_its_user(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "read_rgb", lambda path: path)
+def test_reading_ahead_ends_with_its_user(folder):
+    paths = write_video(folder, 20, size=(30, 40))
     before = threading.active_count()
-    reading = folders.read_ahead([tmp_path / str(i) for i in range(1000)])
+    reading = read_frames(paths * 50, (30, 40), (32, 64), workers=2)
     next(reading)
     reading.close()
     assert threading.active_count() == before
@@ -499,24 +491,126 @@ def test_threads_change_nothing(folder, tmp_path, monkeypatch, runtime, caplog):
         assert_one_level(pixels(path), plain_map(others / "images" / path.name))
 
 
+# ---- the formats of maps ------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(folder):
+    """-> pictures of several sizes, two with the same stem."""
+    for seed, name in enumerate(("a.png", "b.jpg", "same.jpg", "same.png")):
+        write_photo(folder / "images" / name, (40 + 10 * seed, 60), seed)
+    return {"a": "a.png", "b": "b.jpg", "same.jpg": "same.jpg", "same.png": "same.png"}
+
+
+@pytest.mark.parametrize(("maps", "mode", "top"), [("png", "L", 255), ("png16", "I;16", 65535)])
+def test_maps_as_pictures_of_a_chosen_format(folder, pictures, maps, mode, top):
+    predict(folder, maps=maps)
+    assert names(folder / "saliency") == sorted(f"{name}.png" for name in pictures)
+    for name, picture in pictures.items():
+        written = Image.open(folder / "saliency" / f"{name}.png")
+        assert (written.format, written.mode) == ("PNG", mode)
+        p = unisal.load(device="cpu").image(folder / "images" / picture)
+        levels = np.asarray(written).astype(np.int64)
+        assert levels.max() == top
+        assert np.abs(levels - p / p.max() * top).max() <= 1 + 1e-5 * top
+
+
+@pytest.mark.parametrize("maps", ["npz", "h5"])
+def test_densities_of_pictures(folder, pictures, maps):
+    predict(folder, maps=maps, overlay=True)
+    assert names(folder / "saliency") == sorted(f"{name}.{maps}" for name in pictures)
+    assert names(folder / "overlay") == sorted(pictures.values())
+    for name, picture in pictures.items():
+        density = read_arrays(folder / "saliency" / f"{name}.{maps}")["density"]
+        p = unisal.load(device="cpu").image(folder / "images" / picture)
+        assert density.dtype == np.float32
+        assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(density, p, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("small_input")
+@pytest.mark.parametrize("smooth_method", [None, "med3"])
+@pytest.mark.parametrize("maps", ["npz", "h5"])
+def test_densities_of_a_video_are_one_file(folder, capsys, maps, smooth_method):
+    paths = write_video(folder)
+    predict(folder, is_video=True, maps=maps, smooth_method=smooth_method, overlay=True)
+    file = folder / "saliency" / f"pictures_densities.{maps}"
+    assert list((folder / "saliency").iterdir()) == [file]
+    assert names(folder / "overlay") == [path.name for path in paths]
+    assert f"7 densities in {file}" in capsys.readouterr().out
+    arrays = read_arrays(file)
+    assert set(arrays) == {"densities", "names"}
+    assert arrays["names"].tolist() == [path.name for path in paths]
+    expected = list(unisal.load(device="cpu").video(paths, smooth_method=smooth_method))
+    assert arrays["densities"].dtype == np.float32
+    np.testing.assert_allclose(arrays["densities"], expected, rtol=1e-3)
+    assert np.abs(np.diff(arrays["densities"], axis=0)).max() > 1e-3 * np.max(expected)
+
+
+@pytest.mark.usefixtures("small_input")
+@pytest.mark.parametrize("smooth_method", [None, "med3"])
+def test_16_bit_maps_of_a_video(folder, smooth_method):
+    paths = write_video(folder, 4)
+    predict(folder, is_video=True, maps="png16", smooth_method=smooth_method)
+    assert names(folder / "saliency") == [path.name for path in paths]
+    densities = unisal.load(device="cpu").video(paths, smooth_method=smooth_method)
+    for path, p in zip(paths, densities, strict=True):
+        levels = pixels(folder / "saliency" / path.name)
+        assert levels.dtype == np.uint16
+        assert np.abs(levels.astype(int) - p / p.max() * 65535).max() <= 7
+
+
+@pytest.mark.usefixtures("small_input")
+def test_a_video_that_ends_too_early_leaves_no_file_of_densities(folder):
+    paths = write_video(folder)
+    paths[5].write_bytes(paths[5].read_bytes()[:-300])
+    with pytest.raises(UserError, match=r"0013\.png is damaged or cut off"):
+        predict(folder, is_video=True, maps="npz")
+    assert names(folder / "saliency") == []
+
+
+def test_map_formats_as_a_process(folder, runs):
+    write_photo(folder / "images" / "a.jpg")
+    env = {"TRAIN_DIR": str(runs), "OMP_NUM_THREADS": "1"}
+    done = run_command("predictions_from_folder", str(folder), "--maps=npz", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"1 densities in {folder / 'saliency'}\n"
+    assert names(folder / "saliency") == ["a.npz"]
+    done = run_command("predictions_from_folder", str(folder), "--maps=gif", env=env)
+    assert done.returncode == 2
+    assert done.stderr == ("run.py: maps is 'gif'; it has to be one of png, png16, npz, h5\n")
+    done = run_command("predictions_from_folder", "--help", env=env)
+    assert all(name in done.stdout.split("maps: ")[1] for name in ("png:", "png16:", "npz", "h5"))
+
+
+def read_arrays(path):
+    """-> the arrays of a file by their names."""
+    if path.suffix == ".npz":
+        return dict(np.load(path))
+    with h5py.File(path) as file:
+        return {
+            name: data.asstr()[:] if data.dtype == object else data[:]
+            for name, data in file.items()
+        }
+
+
 # ---- predict_examples ---------------------------------------------------------------------
 
 
 @pytest.fixture
-def examples(tmp_path, monkeypatch):
+def examples(tmp_path):
     folder = tmp_path / "examples"
-    monkeypatch.setattr(folders, "examples_dir", lambda: folder)
     write_photo(folder / "SALICON" / "images" / "a.png")
     return folder
 
 
-def predict_examples(**options):
-    folders.predict_examples(device="cpu", **options)
+def predict_examples(folder, **options):
+    table.predict_examples(examples_dir=str(folder), device="cpu", **options)
 
 
 def test_examples_get_maps_and_overlays_by_default(examples):
     write_photo(examples / "MIT1003" / "images" / "b.png", (50, 30))
-    predict_examples()
+    predict_examples(examples)
     for source, name in (("SALICON", "a.png"), ("MIT1003", "b.png")):
         assert names(examples / source) == ["images", "overlay", "saliency"]
         expected = plain_map(examples / source / "images" / name)
@@ -525,7 +619,7 @@ def test_examples_get_maps_and_overlays_by_default(examples):
 
 def test_examples_without_overlays_and_in_another_folder(examples, tmp_path):
     write_photo(tmp_path / "mine" / "SALICON" / "images" / "c.png")
-    predict_examples(folder=tmp_path / "mine", overlay=False)
+    predict_examples(tmp_path / "mine", overlay=False)
     assert names(tmp_path / "mine" / "SALICON") == ["images", "saliency"]
     assert names(examples / "SALICON") == ["images"]
 
@@ -535,7 +629,7 @@ def test_only_the_mit_examples_use_the_fine_tuned_weights(examples, runs):
     weights = (runs / "other" / "weights_best.pth").read_bytes()
     (runs / "pretrained_unisal" / "weights_ft_mit1003.pth").write_bytes(weights)
     write_photo(examples / "MIT1003" / "images" / "a.png")
-    predict_examples(overlay=False)
+    predict_examples(examples, overlay=False)
     for source, train_id in (("SALICON", None), ("MIT1003", "other")):
         expected = plain_map(examples / source / "images" / "a.png", train_id=train_id)
         assert_one_level(pixels(examples / source / "saliency" / "a.png"), expected)
@@ -552,7 +646,7 @@ def test_what_is_no_example_is_left_out(examples, caplog):
     (examples / "README.md").touch()
     before = set(examples.rglob("*"))
     with caplog.at_level(logging.WARNING):
-        predict_examples(overlay=False)
+        predict_examples(examples, overlay=False)
     assert caplog.records == []
     saliency = examples / "SALICON" / "saliency"
     assert set(examples.rglob("*")) - before == {saliency, saliency / "a.png"}
@@ -564,7 +658,7 @@ def test_every_other_folder_holds_videos(examples):
     videos |= {"holidays/beach": "DHF1K", "MIT300/y": "DHF1K"}
     for n, name in enumerate(videos, 5):
         write_video(examples / name, n)
-    predict_examples()
+    predict_examples(examples)
     assert names(examples / "SALICON" / "saliency") == ["a.png"]
     for name, source in videos.items():
         assert names(examples / name) == ["images", "overlay", "saliency"]
@@ -581,7 +675,7 @@ def test_a_bad_video_does_not_stop_the_others(examples):
     cut.write_bytes(cut.read_bytes()[:-300])
     (examples / "SALICON" / "images" / "b.png").touch()
     with pytest.raises(SomeFailed) as failed:
-        predict_examples(overlay=False)
+        predict_examples(examples, overlay=False)
     message = str(failed.value)
     assert f"video {examples / 'DHF1K' / 'bad'}: " in message and "0009.png" in message
     assert f"video {examples / 'DHF1K' / 'cut'}: " in message and "0010.png" in message
@@ -606,7 +700,7 @@ def test_a_bad_example_does_not_stop_the_other_folder(examples):
     write_photo(examples / "MIT1003" / "images" / "b.png")
     (examples / "MIT1003" / "images" / "a.png").write_text("no picture")
     with pytest.raises(SomeFailed, match=r"1 of 2 pictures.*a\.png"):
-        predict_examples()
+        predict_examples(examples)
     assert names(examples / "MIT1003" / "saliency") == ["b.png"]
     assert names(examples / "SALICON" / "saliency") == ["a.png"]
 
@@ -617,4 +711,4 @@ def test_examples_without_a_picture_are_a_mistake(tmp_path, exists):
     if exists:
         folder.mkdir()
     with pytest.raises(UserError, match=str(folder)):
-        predict_examples(folder=folder)
+        predict_examples(folder)

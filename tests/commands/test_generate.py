@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_video import plain_input, plain_video
 from support import (
     PROJECT,
     lively_network,
@@ -26,7 +27,6 @@ from support import (
     write_salicon,
     write_ucfsports,
 )
-from torchvision.transforms import functional as tv
 
 from unisal.commands.generate import generate_predictions
 from unisal.config import save_json
@@ -200,29 +200,15 @@ def test_the_fold_is_the_one_that_was_fine_tuned(root):
 # ---- pixels -------------------------------------------------------------------------------
 
 
-def plain_input(path, size):
-    picture = Image.open(path).convert("RGB").resize(size[::-1], Image.Resampling.LANCZOS)
-    return tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def plain_maps(log_densities):
+    """Return the grey levels of maps before they are rounded."""
+    p = log_densities.double().exp()
+    return (p / p.amax((-2, -1), keepdim=True) * 255).numpy()
 
 
-def plain_map(y):
-    p = y.double().exp()
-    return (p / p.max() * 255).numpy()
-
-
-@torch.no_grad()
-def plain_video(model, paths, domain, step):
-    """Return the maps of frames in order, each sequence frame by frame."""
-    maps = [None] * len(paths)
-    for offset in range(step):
-        state = None
-        for i in range(offset, len(paths), step):
-            x = plain_input(paths[i], (64, 96))[None, None]
-            y, state = model(
-                x, target_size=SIZE, h0=state, return_hidden=True, source=domain, static=False
-            )
-            maps[i] = plain_map(y[0, 0, 0])
-    return maps
+def plain_video_maps(paths, domain, step):
+    inputs = [plain_input(path, (64, 96)) for path in paths]
+    return plain_maps(plain_video(network(), inputs, SIZE, domain, step))
 
 
 VIDEO_FOLDERS = {
@@ -241,11 +227,11 @@ def test_videos_are_those_of_the_network_frame_by_frame(root, source):
     generate("mine", [source])
     images, maps, step = VIDEO_FOLDERS[source]
     paths = sorted((root / source / images).iterdir())
-    plain = plain_video(network(), paths, source, step)
+    plain = plain_video_maps(paths, source, step)
     for path, expected in zip(paths, plain, strict=True):
         written = level(root / "predictions" / "mine" / maps / path.name)
         assert np.abs(written - expected).max() < 1.1  # rounded down
-    other = plain_video(network(), paths, source, step + 1)
+    other = plain_video_maps(paths, source, step + 1)
     assert max(np.abs(a - b).max() for a, b in zip(plain, other, strict=True)) > 5
 
 
@@ -255,7 +241,7 @@ def test_images_are_those_of_the_network(root):
     path = root / "SALICON" / "images" / "COCO_test2014_000000000002.jpg"
     with torch.no_grad():
         x = plain_input(path, (64, 96))[None, None]
-        expected = plain_map(network()(x, target_size=SIZE, source="SALICON")[0, 0, 0])
+        expected = plain_maps(network()(x, target_size=SIZE, source="SALICON")[0, 0, 0])
         written = level(predictions / "SALICON" / f"{path.stem}.png")
         assert np.abs(written - expected).max() < 1.1
 
@@ -283,7 +269,7 @@ def test_domain_and_smoothing_can_be_chosen(root):
     folder = root / "predictions" / "mine" / "DHF1K" / "0701"
     generate("mine", ["DHF1K"], model_domain="UCFSports")
     paths = sorted((root / "DHF1K" / "annotation" / "0701" / "images").iterdir())
-    plain = plain_video(network(), paths, "UCFSports", 3)
+    plain = plain_video_maps(paths, "UCFSports", 3)
     for path, expected in zip(paths, plain, strict=True):
         assert np.abs(level(folder / path.name) - expected).max() < 1.1
     rough = level(folder / "0004.png")

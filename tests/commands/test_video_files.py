@@ -7,14 +7,13 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
-from io import StringIO
 
 import av
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from support import PROJECT, call_command, lively_network, run_command, write_run
+from support import PROJECT, call_command, lively_network, run_command, write_network, write_run
 from videos import (
     SOUND_RATE,
     TONE,
@@ -24,17 +23,21 @@ from videos import (
     numbered,
     sound_packets,
     turn,
+    video_options,
     write_clip,
 )
 
 from unisal.commands import video_files
-from unisal.commands.video_files import VideoOptions, predict_file
+from unisal.commands.video_files import predict_file
 from unisal.data import video_file
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
+from unisal.inference.densities import to_saliency_map
 from unisal.predict import Predictor
 from unisal.predict.presets import Preset
+from unisal.progress import SILENT
 from unisal.visualize.overlay import draw_overlay
+from unisal.writing import maps as writing_maps
 from unisal.writing import video_outputs
 
 N = 13
@@ -53,15 +56,17 @@ def predictor():
 
 
 @pytest.fixture
-def loaded(predictor, monkeypatch):
-    """The commands use that predictor instead of reading one."""
-    monkeypatch.setattr(video_files, "load", lambda *_: predictor)
+def loaded(predictor, tmp_path, monkeypatch):
+    """The commands find a run of that network."""
+    write_network(tmp_path / "runs" / "pretrained_unisal", predictor.engine.model)
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
 
 
 def predict(predictor, path, out, **options):
     """Predict one file into the folder `out` -> what was wrong with the file."""
-    chosen = VideoOptions(out_dir=out, **options)
-    return predict_file(predictor, path, chosen.outputs(path), chosen)
+    chosen = video_options(out_dir=out, **options)
+    with VideoFile(path) as video, SILENT.bar("", "frame") as bar:
+        return predict_file(predictor, video, chosen.outputs(path), chosen, bar)
 
 
 def read(path):
@@ -86,7 +91,7 @@ def test_the_overlay_shows_each_frame_with_its_map(predictor, tmp_path):
     densities = list(predictor.video(frames))
     differences = []
     for i, (rgb, density) in enumerate(zip(frames, densities, strict=True)):
-        expected = draw_overlay(rgb, density).astype(int)
+        expected = draw_overlay(rgb, to_saliency_map(density)).astype(int)
         differences.append([np.abs(o - expected).mean() for o in overlay])
         assert differences[i][i] < 4
     assert np.array_equal(np.argmin(differences, axis=1), range(N))  # no other frame is nearer
@@ -136,7 +141,8 @@ def test_a_turned_video_comes_out_upright(predictor, tmp_path):
     frames = read(path)
     for rgb, frame, density in zip(overlay, frames, predictor.video(frames), strict=True):
         assert rgb.shape == frame.shape == (96, 64, 3)
-        assert np.abs(rgb.astype(int) - draw_overlay(frame, density)).mean() < 4
+        expected = draw_overlay(frame, to_saliency_map(density))
+        assert np.abs(rgb.astype(int) - expected).mean() < 4
     assert Image.open(tmp_path / "clip_maps" / "000001.png").size == (64, 96)
 
 
@@ -358,7 +364,7 @@ def test_what_is_done_is_left_alone(clips, capsys):
 
     write_clip(clips / "e.mp4", numbered(3))
     assert call_command("predict_video", str(clips)) == 0
-    assert "2 done already" in capsys.readouterr().out
+    assert "2 finished before and skipped" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert names(saliency) == ["b_overlay.mp4", "d_overlay.mp4", "e_overlay.mp4"]
 
@@ -378,24 +384,54 @@ def test_a_pattern_fits_files_but_not_what_was_written_of_them(tmp_path, clips, 
     for _ in range(2):
         assert call_command("predict_video", pattern) == 0
         assert names(clips / "saliency") == ["b_overlay.mp4"]
-    assert "done already" in capsys.readouterr().out
+    assert "finished before" in capsys.readouterr().out
     assert call_command("predict_video", str(clips / "[bd].*"), f"--out_dir={tmp_path / 'o'}") == 0
     assert names(tmp_path / "o") == ["b_overlay.mp4", "d_overlay.mp4"]
 
 
 @pytest.mark.usefixtures("loaded")
 def test_one_bar_goes_over_all_files(clips, monkeypatch):
-    bars = []
+    bars, titles = [], []
 
-    class Bar(video_files.tqdm):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **{**kwargs, "disable": False, "file": StringIO()})
-            bars.append(self)
+    class Watched(type(SILENT)):
+        def bar(self, title, unit, total=None, done=0, keep=True):
+            bars.append([total, unit, done])
+            return self
 
-    monkeypatch.setattr(video_files, "tqdm", Bar)
+        def update(self, n=1):
+            bars[-1][2] += n
+
+        def describe(self, title):
+            titles.append(title)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(video_files, "TERMINAL", Watched())
     call_command("predict_video", str(clips))
-    (bar,) = bars
-    assert bar.total == bar.n == 7 + 9
+    assert bars == [[7 + 9, "frame", 7 + 9]]
+    assert titles == ["b.mp4", "d.webm"]
+
+
+@pytest.mark.usefixtures("loaded")
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_single_video_is_opened_once_for_its_pictures(tmp_path, monkeypatch, n):
+    opened = []
+    open_media = video_file.open_media
+
+    def watched(path):
+        opened.append(path.name)
+        return open_media(path)
+
+    monkeypatch.setattr(video_file, "open_media", watched)
+    for i in range(n):
+        write_clip(tmp_path / f"{i}.mp4", numbered(3))
+    assert call_command("predict_video", str(tmp_path), "--overlay=False", "--maps=npz") == 0
+    # Of several, the others are opened before for the length of the bar.
+    assert opened == [f"{i}.mp4" for i in (*range(n), *range(1, n))]
 
 
 @pytest.mark.usefixtures("loaded")
@@ -459,10 +495,10 @@ def test_two_videos_of_one_name_are_refused(tmp_path, capsys):
 
 
 def test_an_error_leaves_nothing_half_written(predictor, tmp_path, clip, monkeypatch):
-    def fail(rgb, density):
+    def fail(rgb, saliency_map):
         if number_of(rgb) == 6:
             raise UserError("broken")
-        return draw_overlay(rgb, density)
+        return draw_overlay(rgb, saliency_map)
 
     monkeypatch.setattr(video_outputs, "draw_overlay", fail)
     for maps in ("png", "npz", "h5"):
@@ -490,7 +526,7 @@ def test_decoding_network_and_encoding_have_threads_of_their_own(
     watch(video_files, "prepare")
     watch(video_files, "to_density")
     watch(video_outputs, "draw_overlay")
-    watch(video_outputs, "to_grey_levels")
+    watch(writing_maps, "to_grey_levels")
     predict(predictor, clip, tmp_path, maps="png")
     here = {threading.get_ident()}
     assert seen["turned"] - here == seen["prepare"]  # the first one is to see what the file holds
@@ -523,10 +559,13 @@ sys.path.insert(0, "tests")
 from pathlib import Path
 import torch
 from support import TINY
-from unisal.model import UNISAL
+from videos import video_options
 from unisal.commands import video_files
+from unisal.data.video_file import VideoFile
+from unisal.model import UNISAL
 from unisal.predict import Predictor
 from unisal.predict.presets import Preset
+from unisal.progress import SILENT
 
 torch.set_num_threads(1)
 Preset.input_size_for = lambda *_: (64, 96)
@@ -535,8 +574,9 @@ video_files.prepare = lambda rgb, size: prepare(rgb[::3, ::3][:64, :96], size)
 predictor = Predictor(UNISAL(**TINY), "cpu")
 peaks = []
 for path in map(Path, sys.argv[1:]):
-    options = video_files.VideoOptions(path.parent / "out", maps="npz")
-    video_files.predict_file(predictor, path, options.outputs(path), options)
+    options = video_options(out_dir=path.parent / "out", maps="npz")
+    with VideoFile(path) as video, SILENT.bar("", "frame") as bar:
+        video_files.predict_file(predictor, video, options.outputs(path), options, bar)
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # MB on Linux
 print(json.dumps(peaks))
 """

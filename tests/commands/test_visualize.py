@@ -13,24 +13,23 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
 from support import (
     lively_network,
     photo,
     run_command,
     write_mit1003,
+    write_network,
     write_photo,
     write_salicon,
     write_video,
 )
 
 import unisal
-from unisal.commands.table import COMMANDS
-from unisal.commands.visualize import choose, names_of, visualize_examples
-from unisal.config import save_json
+from unisal.commands import table
+from unisal.commands.visualize import choose
 from unisal.data.pairs import Pair
 from unisal.errors import SomeFailed, UserError
-from unisal.visualize.overlay import draw_overlay
+from unisal.visualize.overlay import draw_overlay, scale_to_peak
 from unisal.visualize.panels import GAP, draw_lines
 
 SIZE = (90, 128)
@@ -42,10 +41,7 @@ def written_runs(tmp_path_factory):
     """-> a folder of runs: the shipped one, and another."""
     folder = tmp_path_factory.mktemp("runs")
     for seed, name in enumerate(("pretrained_unisal", "mine_unisal")):
-        model = lively_network(seed, contrast=0.5)
-        (folder / name).mkdir()
-        save_json(folder / name / "UNISAL.json", model.config)
-        save_file(model.state_dict(), folder / name / "weights_best.safetensors")  # read faster
+        write_network(folder / name, lively_network(seed, contrast=0.5))
     return folder
 
 
@@ -76,7 +72,11 @@ def square():
 
 
 def visualize(folder, **options):
-    visualize_examples(folder=folder, **{"device": "cpu", **options})
+    table.visualize_examples(str(folder), **{"device": "cpu", **options})
+
+
+def overlay(rgb, values, alpha):
+    return draw_overlay(rgb, scale_to_peak(values), alpha)
 
 
 def names(folder):
@@ -109,10 +109,10 @@ def assert_shows(written, stem, folder, models, alpha=0.55):
     """The panels are what they should be, and no other ones fit."""
     rgb = np.asarray(Image.open(folder / "images" / f"{stem}.png"))
     truth = square().astype(np.float32)
-    expected = [rgb, draw_overlay(rgb, truth, alpha)]
+    expected = [rgb, overlay(rgb, truth, alpha)]
     for model in models:
         density = unisal.load(model, device="cpu").image(rgb)
-        expected.append(draw_lines(draw_overlay(rgb, density, alpha), truth))
+        expected.append(draw_lines(overlay(rgb, density, alpha), truth))
     found = cut(written, len(expected))
     fits = np.array([[difference(panel, e) for e in expected] for panel in found])
     assert fits.diagonal().max() < 3
@@ -171,15 +171,15 @@ def test_the_command_writes_a_video(tmp_path):
         truth = np.asarray(Image.open(folder / "maps" / path.name)).astype(np.float32)
         image, over, mine = cut(frame[:, : 3 * (SIZE[1] + GAP) - GAP], 3)
         assert difference(image, rgb) < 4
-        assert difference(over, draw_overlay(rgb, truth, 0.8)) < 6
-        assert difference(mine, draw_lines(draw_overlay(rgb, density, 0.8), truth)) < 8
+        assert difference(over, overlay(rgb, truth, 0.8)) < 6
+        assert difference(mine, draw_lines(overlay(rgb, density, 0.8), truth)) < 8
     for path in out.glob("*_viz.jpg"):  # the pictures are frames of the same prediction
         number = int(path.name.split("_")[0]) - 1
         assert difference(pixels(path), frames[number][:, : pixels(path).shape[1]]) < 5
 
 
 def test_the_options_have_their_published_defaults():
-    options = inspect.signature(COMMANDS["visualize_examples"]).parameters
+    options = inspect.signature(table.visualize_examples).parameters
     assert {name: option.default for name, option in list(options.items())[:7]} == {
         "folder_path": inspect.Parameter.empty,
         "train_id": None,
@@ -274,7 +274,7 @@ def test_the_whole_of_salicon(tmp_path):
 
 
 def test_the_contact_sheet_shows_the_pictures_that_were_drawn(folder):
-    visualize(folder, n=2, sheet=True)
+    visualize(folder, n=2, contact_sheet=True)
     *pictures, sheet = sorted(
         (folder / "viz_out").iterdir(), key=lambda p: p.name == "contact_sheet_viz.jpg"
     )
@@ -346,16 +346,22 @@ def test_a_folder_without_maps_is_shown_without_ground_truth(folder, caplog):
     assert difference(image, rgb) < 3
     for panel, name in zip(models, ("mine_unisal", "pretrained_unisal"), strict=True):
         density = unisal.load(name, device="cpu").image(rgb)
-        assert difference(panel, draw_overlay(rgb, density, 0.55)) < 3
+        assert difference(panel, overlay(rgb, density, 0.55)) < 3
 
 
-def test_files_of_one_stem_are_kept_apart():
-    images = [Path(name) for name in ("a.jpg", "a.png", "b.png", "contact_sheet.png")]
-    assert list(names_of([Pair(image, None) for image in images]).values()) == [
-        "a.jpg",
-        "a.png",
-        "b",
-        "contact_sheet.png",
+def test_files_of_one_stem_are_kept_apart(folder):
+    for i in (1, 2, 3):
+        (folder / "images" / f"p{i}.png").unlink()
+        (folder / "maps" / f"p{i}.png").unlink()
+    for name in ("p0.jpg", "contact_sheet.png"):
+        write_photo(folder / "images" / name, SIZE)
+    (folder / "maps" / "p0.png").unlink()
+    visualize(folder, contact_sheet=True)
+    assert names(folder / "viz_out") == [
+        "contact_sheet.png_viz.jpg",
+        "contact_sheet_viz.jpg",
+        "p0.jpg_viz.jpg",
+        "p0.png_viz.jpg",
     ]
 
 
@@ -377,7 +383,7 @@ def test_a_source_of_videos_makes_the_pictures_frames(tmp_path):
         truth = np.asarray(Image.open(tmp_path / "maps" / path.name)).astype(np.float32)
         for kind, density in (("frames", densities[path]), ("stills", by_itself.image(path))):
             panel = cut(pixels(tmp_path / kind / name), 3)[2]
-            assert difference(panel, draw_lines(draw_overlay(rgb, density, 0.55), truth)) < 5
+            assert difference(panel, draw_lines(overlay(rgb, density, 0.55), truth)) < 5
 
 
 def test_in_a_video_frames_without_a_map_are_shown_without(tmp_path, caplog):
@@ -432,7 +438,7 @@ def test_frames_of_two_sizes_are_no_video(tmp_path):
 def test_a_broken_picture_or_map_is_named_and_the_others_are_done(folder, kind, caplog):
     (folder / kind / "p1.png").write_text("no picture")
     with pytest.raises(SomeFailed, match=r"1 of 4 pictures .*: p1\.png"):
-        visualize(folder, sheet=True)
+        visualize(folder, contact_sheet=True)
     assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
         f"{folder / kind / 'p1.png'} is not a picture that can be read"
     ]
@@ -460,7 +466,7 @@ def test_a_map_of_another_shape_is_stretched_with_a_warning(folder, caplog):
         ({"n": True}, "n is True"),
         ({"seed": -1}, "seed is -1; it has to be a whole number from 0 to"),
         ({"seed": 2**32}, "seed is 4294967296"),
-        ({"alpha": 1.5}, "alpha is 1.5; it has to be a number from 0 to 1"),
+        ({"alpha": 1.5}, "alpha is 1.5; it has to be a number of at least 0 and at most 1"),
         ({"alpha": "much"}, "alpha is 'much'"),
         ({"fps": 0}, "fps is 0"),
         ({"source": "TV"}, "source is 'TV'"),

@@ -9,6 +9,7 @@ import numpy as np
 import plain_metrics
 import pytest
 from PIL import Image
+from scored_runs import score_run
 from support import (
     run_command,
     write_dhf1k,
@@ -18,7 +19,6 @@ from support import (
 )
 
 from unisal.commands import table
-from unisal.commands.scoring import score_model
 from unisal.data import DATASETS
 from unisal.errors import UserError
 from unisal.evaluate.baselines import CENTRE_BIAS, CHANCE, OBSERVERS, UNIFORM_SHARE, CentreBias
@@ -45,18 +45,6 @@ def root(tmp_path, monkeypatch):
     write_salicon(tmp_path / "SALICON", "val", n=3, size=SIZE)
     write_run(tmp_path / "runs" / "mine")
     return tmp_path / "SALICON"
-
-
-def score(sources, metrics, baselines=False, train_id="mine"):
-    return score_model(
-        train_id=train_id,
-        sources=sources,
-        model_domain=None,
-        baselines=baselines,
-        report=False,
-        device="cpu",
-        options=ScoringOptions(metrics),
-    )
 
 
 # ---- the records -------------------------------------------------------------------------------
@@ -154,11 +142,11 @@ def test_information_gain_is_that_over_the_centre_bias_of_the_training_part(root
         path.replace(root / path.relative_to(tmp_path / "other"))
     model = write_run(tmp_path / "runs" / "mine")
     dataset, train = (DATASETS["SALICON"](phase=phase) for phase in ("eval", "train"))
-    (result,) = score(["SALICON"], ("kld", "ig", "cc"))
+    (result,) = score_run("mine", ["SALICON"], ScoringOptions(("kld", "ig", "cc")))
     expected = np.concatenate(plain_gains(model, dataset, train))
     np.testing.assert_allclose(result.scores.rows[:, 1], expected, atol=2e-3)
     assert np.ptp(expected) > 0.05
-    (alone,) = score(["SALICON"], ("kld", "cc"))
+    (alone,) = score_run("mine", ["SALICON"], ScoringOptions(("kld", "cc")))
     np.testing.assert_array_equal(result.scores.rows[:, [0, 2]], alone.scores.rows)
 
 
@@ -168,7 +156,7 @@ def test_information_gain_of_a_video_is_computed_on_all_frames(tmp_path, monkeyp
     write_dhf1k(tmp_path / "DHF1K", {1: 60, 601: 3, 602: 4})
     model = write_run(tmp_path / "runs" / "mine")
     dataset, train = (DATASETS["DHF1K"](phase=phase) for phase in ("eval", "train"))
-    (result,) = score(["DHF1K"], ("ig", "aucj"))
+    (result,) = score_run("mine", ["DHF1K"], ScoringOptions(("ig", "aucj")))
     assert result.scores.n_wanted.tolist() == [[3, 1], [4, 2]]
     expected = [np.mean(gains) for gains in plain_gains(model, dataset, train)]
     np.testing.assert_allclose(result.scores.rows[:, 0], expected, atol=2e-3)
@@ -179,8 +167,8 @@ def test_the_baselines_have_their_information_gain_too(root):
     write_salicon(root, "val", n=3, size=SIZE, fixations="mat")
     for path in (root / "fixations" / "val").glob("*.png"):
         path.unlink()
-    (with_baselines,) = score(["SALICON"], ("ig",), baselines=True)
-    (without,) = score(["SALICON"], ("ig",))
+    (with_baselines,) = score_run("mine", ["SALICON"], ScoringOptions(("ig",)), baselines=True)
+    (without,) = score_run("mine", ["SALICON"], ScoringOptions(("ig",)))
     np.testing.assert_array_equal(with_baselines.scores.rows, without.scores.rows)
     found = with_baselines.baselines
     assert list(found) == [CHANCE, CENTRE_BIAS, OBSERVERS]
@@ -232,7 +220,7 @@ def test_of_folds_it_is_the_centre_bias_of_all_others(tmp_path, monkeypatch):
     assert len(train) == 9 and not set(train.images) & set(dataset.images)
     positions = [(np.argwhere(fixated) + 0.5) / fixated.shape for fixated in fixations_of(train)]
     np.testing.assert_array_equal(make_centre_bias(dataset).positions, np.concatenate(positions))
-    (result,) = score(["MIT1003"], ("ig",))
+    (result,) = score_run("mine", ["MIT1003"], ScoringOptions(("ig",)))
     expected = np.concatenate(plain_gains(model, dataset, train))
     np.testing.assert_allclose(result.scores.rows[:, 0], expected, atol=2e-3)
 
@@ -243,7 +231,7 @@ def test_without_a_training_part_it_is_refused_before_any_work(tmp_path, baselin
     (tmp_path / "runs" / "empty").mkdir()  # has no weights: nothing is loaded before the refusal
     for train_id in ("mine", "empty"):
         with pytest.raises(UserError, match=r"^ig cannot be .* SALICON .*train.*train2014"):
-            score(["SALICON"], ("kld", "ig"), baselines, train_id)
+            score_run(train_id, options=ScoringOptions(("kld", "ig")), baselines=baselines)
     assert not list(tmp_path.rglob("*_eval_*"))
 
 
@@ -253,7 +241,7 @@ def test_a_training_part_without_fixations_is_refused(root, tmp_path):
     for path in (root / "fixations" / "train").iterdir():
         Image.fromarray(blank).save(path)
     with pytest.raises(UserError, match=r"^ig cannot be .*has no fixations"):
-        score(["SALICON"], ("ig",))
+        score_run("mine", ["SALICON"], ScoringOptions(("ig",)))
     assert not list(tmp_path.rglob("*_eval_*"))
 
 

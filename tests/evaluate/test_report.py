@@ -15,9 +15,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from scored_runs import score_run
 from support import lively_network, run_command, write_dhf1k, write_run, write_salicon
 
-from unisal.commands.scoring import score_model
 from unisal.evaluate.metric_table import METRICS
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.report import REPORT, extremes
@@ -295,25 +295,13 @@ def test_a_frame_is_predicted_again_as_it_was_scored(tmp_path, monkeypatch, sour
     assert np.abs(again - expected[0, 1]).max() > 1e-3
 
 
-def score(metric, report):
-    score_model(
-        train_id="mine",
-        sources=["SALICON"],
-        model_domain=None,
-        baselines=False,
-        report=report,
-        device="cpu",
-        options=ScoringOptions((metric,)),
-    )
-
-
 def test_one_image_and_one_metric_are_a_page_too(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     write_salicon(tmp_path / "SALICON", "val", n=1)
     write_run(tmp_path / "runs" / "mine")
     (tmp_path / "runs" / "mine" / REPORT).write_text("an old one")
-    score("nss", report=True)
+    score_run(options=ScoringOptions(("nss",)), report=True)
     page = Page((tmp_path / "runs" / "mine" / REPORT).read_text())
     assert [text for text in page.text("h3") if text] == [
         "Scores",
@@ -330,7 +318,7 @@ def test_no_report_is_written_unless_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     write_salicon(tmp_path / "SALICON", "val", n=1)
     write_run(tmp_path / "runs" / "mine")
-    score("sim", report=False)
+    score_run(options=ScoringOptions(("sim",)))
     assert not (tmp_path / "runs" / "mine" / REPORT).exists()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import plain_metrics
@@ -11,6 +13,8 @@ import pytest
 import scipy.stats
 import torch
 from PIL import Image
+from plain_video import plain_input, plain_video
+from scored_runs import score_run
 from support import (
     run_command,
     write_dhf1k,
@@ -19,15 +23,13 @@ from support import (
     write_salicon,
     write_ucfsports,
 )
-from torchvision.transforms import functional as tv
 
-from unisal.commands.scoring import score_model
 from unisal.errors import UserError
 from unisal.evaluate.frames import FrameToScore, OtherFixations
 from unisal.evaluate.metric_table import score_frame
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scores import Scores, format_table
-from unisal.evaluate.scoring import dataset_to_score
+from unisal.evaluate.scoring import dataset_to_score, score_baselines
 
 FILES = (
     "SALICON_eval_scores",
@@ -39,13 +41,6 @@ NAN = math.nan
 SIX = ScoringOptions().metrics
 FOUR = ("kld", "nss", "cc", "sim")
 """The metrics that nothing is drawn for."""
-
-
-def score(train_id="mine", sources=(), options=None, **chosen):
-    """Score a run as the command does, on the CPU."""
-    given = {"model_domain": None, "baselines": False, "report": False, "device": "cpu"}
-    options = options or ScoringOptions()
-    return score_model(train_id=train_id, sources=sources, options=options, **{**given, **chosen})
 
 
 def strict_json(path):
@@ -70,10 +65,9 @@ def plain_scores(model, root):
     """Straight from the files and the definitions of docs/behaviour.md, one row per picture."""
     rows = []
     for path in sorted((root / "images").glob("COCO_val2014_*.jpg")):
-        picture = Image.open(path).convert("RGB").resize((384, 288), Image.Resampling.LANCZOS)
+        x = plain_input(path, (288, 384))
         t = np.asarray(Image.open(root / "maps" / "val" / f"{path.stem}.png"), float)
         fixated = np.asarray(Image.open(root / "fixations" / "val" / f"{path.stem}.png")) > 127
-        x = tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         with torch.no_grad():
             log_p = model(x[None, None], target_size=t.shape, source="SALICON")[0, 0, 0].double()
         p, t = log_p.exp().numpy(), t / t.sum()
@@ -123,12 +117,12 @@ def test_score_model_writes_the_scores_into_the_runs_folder(salicon, tmp_path):
 
 def test_scoring_again_replaces_the_scores(salicon, tmp_path, capsys):
     write_run(tmp_path / "runs" / "mine")
-    score("mine", ["SALICON"])
+    score_run("mine", ["SALICON"])
     first = [strict_json(tmp_path / "runs" / "mine" / f"{name}.json") for name in FILES]
     for folder in ("images", "maps/val", "fixations/val"):
         for path in (salicon / folder).glob("*3.*"):
             path.unlink()
-    (result,) = score("mine", ["SALICON"])
+    (result,) = score_run("mine", ["SALICON"])
     # The shuffled AUC's negatives come from the other pictures, of which there are fewer now.
     again = strict_json(tmp_path / "runs" / "mine" / f"{FILES[0]}.json")
     assert [row[:5] for row in again] == [row[:5] for row in first[0][:2]]
@@ -156,7 +150,7 @@ def test_the_data_is_the_validation_part(salicon):
 def test_a_mistake_is_found_before_any_work(tmp_path, train_id, sources, message):
     write_run(tmp_path / "runs" / "mine")
     with pytest.raises(UserError, match=message):
-        score(train_id, sources)
+        score_run(train_id, sources)
     assert not list(tmp_path.rglob("*_scores.json"))
 
 
@@ -166,7 +160,7 @@ def test_a_prediction_that_is_not_finite_names_its_picture(tmp_path):
     state["adaptation_salicon.0.bias"][:] = NAN
     torch.save(state, tmp_path / "runs" / "mine" / "weights_best.pth")
     with pytest.raises(UserError, match=r"COCO_val2014_000000000001\.jpg is not finite"):
-        score("mine", ["SALICON"])
+        score_run("mine", ["SALICON"])
 
 
 def test_a_frame_has_its_metrics_in_order():
@@ -206,7 +200,7 @@ def test_all_defined_scores_need_no_note():
     assert "undefined" not in format_table("mine", scores)
 
 
-def test_videos_count_alike_in_one_mean_and_frames_in_the_other():
+def test_videos_have_equal_weights_in_one_mean_and_frames_in_the_other():
     short = np.array([[1.0, 2.0, NAN, 1.0]])
     long = np.array([[4.0, NAN, NAN, 1.0], [5.0, NAN, NAN, 1.0], [6.0, 8.0, NAN, 1.0]])
     scores = Scores.from_frames("DHF1K", FOUR, [short, long])
@@ -238,38 +232,25 @@ def videos(tmp_path, monkeypatch):
 
 
 def plain_video_scores(model, folder, n, static):
-    """Each of the five interleaved sequences through the network at once, frame by frame scored."""
-    rows = {}
-    for offset in range(1, 6):
-        numbers = list(range(offset, n + 1, 5))
-        if not numbers:
-            continue
-        frames = []
-        for number in numbers:
-            picture = Image.open(folder / "images" / f"{number:04d}.png").resize(
-                (384, 224), Image.Resampling.LANCZOS
-            )
-            frames.append(
-                tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-            )
-        source = "SALICON" if static else "DHF1K"
-        with torch.no_grad():
-            y = model(torch.stack(frames)[None], (36, 64), source=source, static=static)[0, :, 0]
-        for number, log_p in zip(numbers, y.double().numpy(), strict=True):
-            t = np.asarray(Image.open(folder / "maps" / f"{number:04d}.png"), float)
-            p, t = np.exp(log_p), t / t.sum()
-            rows[number] = [
-                scipy.stats.entropy(t.ravel(), p.ravel()),
-                np.minimum(p / p.sum(), t).sum(),
-            ]
-    return np.array([rows[number] for number in sorted(rows)])
+    """KLD and SIM of each frame of a video, from the definitions."""
+    names = [f"{number:04d}.png" for number in range(1, n + 1)]
+    inputs = [plain_input(folder / "images" / name, (224, 384)) for name in names]
+    log_densities = plain_video(
+        model, inputs, (36, 64), "SALICON" if static else "DHF1K", 5, static
+    )
+    rows = []
+    for name, log_p in zip(names, log_densities.double().numpy(), strict=True):
+        t = np.asarray(Image.open(folder / "maps" / name), float)
+        p, t = np.exp(log_p), t / t.sum()
+        rows.append([scipy.stats.entropy(t.ravel(), p.ravel()), np.minimum(p / p.sum(), t).sum()])
+    return np.array(rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("static", [False, True])
 def test_videos_are_scored_frame_by_frame(videos, tmp_path, static):
     domain = "SALICON" if static else None
-    (result,) = score("mine", ["DHF1K"], model_domain=domain)
+    (result,) = score_run("mine", ["DHF1K"], model_domain=domain)
     scores, names = result.scores, result.scores.metrics
     expected = [
         plain_video_scores(videos, tmp_path / "DHF1K" / "annotation" / name, n, static)
@@ -303,7 +284,7 @@ def test_hollywood_and_ucfsports_are_scored_on_their_test_parts(tmp_path, monkey
     monkeypatch.setenv("UCFSPORTS_DATA_DIR", str(tmp_path / "UCF"))
     write_hollywood(tmp_path / "HW", {(3, 1): 2}, part="test", size=(20, 40))
     write_ucfsports(tmp_path / "UCF", {"Golf-001": 2}, part="test", size=(20, 40))
-    score("mine", ["Hollywood", "UCFSports"])
+    score_run("mine", ["Hollywood", "UCFSports"])
     written = {p.name for p in (tmp_path / "runs" / "mine").glob("*_eval_mean_scores.json")}
     assert written == {f"{s}_resized_eval_mean_scores.json" for s in ("Hollywood", "UCFSports")}
 
@@ -311,11 +292,11 @@ def test_hollywood_and_ucfsports_are_scored_on_their_test_parts(tmp_path, monkey
 @pytest.mark.usefixtures("videos")
 def test_the_aucs_of_a_video_use_a_random_share_of_its_frames():
     options = ScoringOptions(auc_portion=0.5)
-    (result,) = score("mine", ["DHF1K"], options=options)
+    (result,) = score_run("mine", ["DHF1K"], options=options)
     columns = [result.scores.metrics.index(name) for name in ("kld", "aucj", "aucs")]
     assert result.scores.n_wanted[:, columns].tolist() == [[3, 1, 1], [7, 3, 3]]
     assert result.scores.n_undefined.tolist() == [0] * 6  # not asked for is not undefined
-    (whole,) = score("mine", ["DHF1K"], options=ScoringOptions(auc_portion=1.0))
+    (whole,) = score_run("mine", ["DHF1K"], options=ScoringOptions(auc_portion=1.0))
     assert whole.scores.n_wanted[:, columns].tolist() == [[3, 3, 3], [7, 7, 7]]
 
 
@@ -345,7 +326,7 @@ def test_nothing_at_hand_is_a_mistake(tmp_path, monkeypatch):
     for variable in ("DHF1K", "SALICON", "UCFSPORTS", "HOLLYWOOD"):
         monkeypatch.setenv(f"{variable}_DATA_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"nothing to score on.*SALICON_DATA_DIR"):
-        score("mine")
+        score_run("mine", ())
 
 
 @pytest.mark.parametrize(
@@ -365,6 +346,30 @@ def test_options_that_make_no_sense_are_refused(options, message):
         ScoringOptions(**options)
 
 
+class Recorded:
+    """A progress that keeps what it was told."""
+
+    def __init__(self):
+        self.counts = {}
+
+    @contextmanager
+    def bar(self, title, unit, total=None, done=0, keep=True):
+        self.counts[title] = [unit, total, done]
+
+        def update(n=1):
+            self.counts[title][2] += n
+
+        yield SimpleNamespace(update=update)
+
+
+def test_the_progress_counts_every_image(salicon):
+    write_salicon(salicon, "train", n=2)
+    progress = Recorded()
+    score_baselines(dataset_to_score("SALICON"), ScoringOptions(("sim",)), progress=progress)
+    counted = ["image", 3, 3]
+    assert progress.counts == {"score chance": counted, "score centre bias": counted}
+
+
 # ---- the shuffled AUC's negatives ---------------------------------------------------------
 
 
@@ -382,7 +387,7 @@ def test_the_negatives_are_other_videos_fixations_at_the_maps_size(salicon):
     np.testing.assert_array_equal(larger.reshape(48, 2, 64, 2).any(axis=(1, 3)), at_first)
 
 
-def test_so_many_others_are_taken_as_asked_for(salicon):
+def test_as_many_others_are_taken_as_asked_for(salicon):
     write_salicon(salicon, "val", n=6)
     dataset = dataset_to_score("SALICON")
     known = [dataset.read_fixation_map(i) for i in range(6)]

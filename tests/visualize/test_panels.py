@@ -1,4 +1,4 @@
-"""Panels side by side: what is drawn in them, and where they are in the whole."""
+"""Panels: what is drawn in them, and where they are in a row and on a sheet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from support import photo
 
 from unisal.visualize import panels
 from unisal.visualize.overlay import draw_overlay
-from unisal.visualize.panels import Panel, compare, contact_sheet, side_by_side, thumbnails
+from unisal.visualize.panels import Panel, compare, contact_sheet, join_panels, thumbnails
 
 SIZE = (120, 160)
 ROOM = (1000, 1000)
@@ -126,10 +126,10 @@ def test_what_is_drawn_on_is_left_alone(rgb, truth, density):
 # ---- in a row -----------------------------------------------------------------------------
 
 
-def test_panels_stand_unchanged_side_by_side(rgb):
+def test_panels_stand_unchanged_in_a_row(rgb):
     row = [Panel(rgb, "one"), Panel(rgb[::-1], "two"), Panel(rgb[:, ::-1], "three")]
     for show_labels in (False, True):
-        whole = side_by_side(row, show_labels)
+        whole = join_panels(row, show_labels)
         assert whole.dtype == np.uint8
         assert whole.shape[1] == 3 * SIZE[1] + 2 * panels.GAP
         top = whole.shape[0] - SIZE[0]
@@ -142,7 +142,7 @@ def test_panels_stand_unchanged_side_by_side(rgb):
 
 
 def test_each_label_is_above_its_panel(rgb):
-    whole = side_by_side([Panel(rgb, "Image"), Panel(rgb, ""), Panel(rgb, "l" * 500)])
+    whole = join_panels([Panel(rgb, "Image"), Panel(rgb, ""), Panel(rgb, "l" * 500)])
     strip = dark(whole[: whole.shape[0] - SIZE[0]])
     first, empty, long = (
         strip[:, left : left + SIZE[1]] for left in range(0, whole.shape[1], SIZE[1] + panels.GAP)
@@ -159,13 +159,13 @@ def test_each_label_is_above_its_panel(rgb):
 def test_larger_panels_have_larger_labels():
     heights = []
     for side in (100, 500, 2000):
-        whole = side_by_side([flat(255, (side, side), "Ground truth")])
+        whole = join_panels([flat(255, (side, side), "Ground truth")])
         heights.append(np.ptp(np.flatnonzero(dark(whole).any(axis=1))))
     assert heights == sorted(set(heights))
 
 
 def test_a_panel_may_be_one_pixel():
-    whole = side_by_side([flat(7, (1, 1), "Image"), flat(9, (1, 1), "Ground truth")])
+    whole = join_panels([flat(7, (1, 1), "Image"), flat(9, (1, 1), "Ground truth")])
     assert whole[-1, 0].tolist() == [7, 7, 7]
     assert whole[-1, -1].tolist() == [9, 9, 9]
 

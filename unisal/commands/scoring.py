@@ -107,7 +107,7 @@ def _sources_at_hand() -> list[str]:
     """Return the sources that are scored by default whose folder exists; name the others."""
     found, missing = [], []
     for dataset in DATASETS.values():
-        if not dataset.scored_by_default:
+        if not (dataset.scored_by_default and dataset.public_ground_truth):
             continue
         try:
             dataset.root()

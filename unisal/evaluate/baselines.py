@@ -45,7 +45,7 @@ class Baseline:
 
 
 class Chance(Baseline):
-    """Every pixel alike."""
+    """Takes every pixel for equally likely."""
 
     def density(self, size: Size) -> NDArray[np.float64]:
         return uniform_density(size)
@@ -85,7 +85,7 @@ class CentreBias(Baseline):
 
 
 def uniform_density(size: Size) -> NDArray[np.float64]:
-    """Return the density `[h, w]` that holds every pixel for equally likely."""
+    """Return the density `[h, w]` that is the same at every pixel."""
     return np.full(size, 1 / (size[0] * size[1]))
 
 

@@ -29,7 +29,7 @@ class Metric:
         compute: returns the value for a frame; NaN where it is undefined.
         name: its usual abbreviation, for a report.
         higher_is_better: its direction.
-        chance: its value where every pixel is predicted alike; None if that depends on the data.
+        chance: its value for a uniform prediction; None if that depends on the data.
         text: what it measures, for a report.
         needs: what `FrameToScore` has to hold for it besides the prediction and ground truth.
         on_all_frames: whether it is computed on each frame of a video, or on the share

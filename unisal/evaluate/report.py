@@ -51,7 +51,7 @@ Predict = Callable[[Result, int, int], LogDensity]
 that was scored."""
 
 BASELINES = {
-    CHANCE: "Every pixel alike.",
+    CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
 }
