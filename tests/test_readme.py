@@ -41,7 +41,7 @@ ELSEWHERE = {
     "python run.py download_weights": "tests/commands/test_download.py",
     "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
-        "tests/predict/test_stream.py"
+        "tests/commands/test_camera.py"
     ),
     "python run.py visualize_examples my_data --train_id=mine_unisal --n=5 --contact_sheet=True": (
         "tests/commands/test_visualize.py"

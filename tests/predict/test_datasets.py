@@ -96,5 +96,5 @@ def test_a_prediction_that_is_not_finite_is_named(images):
     for name, parameter in model.named_parameters():
         if name.startswith("adaptation_salicon"):
             parameter.data.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"COCO_val2014_0+1 is not finite; the weights may"):
+    with pytest.raises(UserError, match=r"COCO_val2014_0+1.jpg is not finite; the weights may"):
         list(predict_dataset(Engine(model, "cpu"), images, "SALICON"))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unisal.config import load_json, save_json, writable_run_dir
+from unisal.config import load_json, run_dir, save_json, writable_run_dir
 from unisal.data.mit1003 import FINE_TUNING
 from unisal.errors import UserError
 from unisal.files import write_atomically
@@ -52,7 +52,7 @@ class FineTuner(EpochLoop):
 
     def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
         self.options = FineTuneConfig.from_dict(options)
-        self.run = writable_run_dir(self.train_id)
+        self.run = run_dir(self.train_id)
         self.start = find_weights(self.train_id)
         self.start_loss: float | None = None
         self._has_saved = False
@@ -90,6 +90,8 @@ class FineTuner(EpochLoop):
 
     # ---- what is kept -------------------------------------------------------------------
     def _prepare_folder(self) -> None:
+        self.run = writable_run_dir(self.train_id)
+        self.folder = self.run / self.options.folder_name
         try:
             self.folder.mkdir(exist_ok=True)
             save_json(self.folder / CONFIG, self.options.as_dict())
