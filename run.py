@@ -7,4 +7,4 @@ from unisal.commands.cli import main
 from unisal.commands.table import COMMANDS
 
 if __name__ == "__main__":
-    sys.exit(main(COMMANDS, sys.argv[1:], "run.py"))
+    sys.exit(main(COMMANDS, sys.argv[1:], "python run.py"))

@@ -1,4 +1,4 @@
-"""One program per question of speed; each prints a ratio against a plain computation.
+"""Programs that measure speed, each as a ratio to a plain computation.
 
 They run from a clone of the project, for example `python -m benchmarks.metrics`.
 """

@@ -1,4 +1,4 @@
-"""The table of docs/performance.md: python -m benchmarks.all
+"""Print the table of docs/performance.md: python -m benchmarks.all
 
 Takes about half an hour on two slow cores. Nothing else should run meanwhile.
 """
@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import onnxruntime
 import torch
@@ -18,9 +19,12 @@ from benchmarks import folders, network, scoring, startup, training
 from benchmarks.case import Row, measure, print_rows
 from benchmarks.limits import measure_machine
 
+MODULES = (network, folders, scoring, training)
+"""Whose cases are the rows of the table."""
+
 
 def processor() -> str:
-    """-> its name, as far as the system tells."""
+    """Return the processor's name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -28,8 +32,18 @@ def processor() -> str:
     return next((line.partition(": ")[2] for line in lines if "model name" in line), "")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure everything and print the table."""
+def main(
+    arguments: Sequence[str] | None = None,
+    modules: Sequence[ModuleType] = MODULES,
+    with_memory: bool = True,
+) -> None:
+    """Measure everything and print the table.
+
+    Args:
+        arguments: those of the command line by default.
+        modules: whose cases to measure.
+        with_memory: also measure the peak of memory, each side in a process of its own.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")
     options = parser.parse_args(arguments)
@@ -42,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "copied per second\n"
     )
     rows: list[Row] = []
-    for case in [c for module in (network, folders, scoring, training) for c in module.cases()]:
-        rows.append(measure(case, machine))
+    for case in [case for module in modules for case in module.cases()]:
+        rows.append(measure(case, machine, memory=with_memory))
         case.close()
     print_rows(rows)
     print()

@@ -1,7 +1,7 @@
-"""A row of the table in docs/performance.md: a plain computation, ours, and what is said of them.
+"""A row of the table in docs/performance.md: a plain computation and ours, compared.
 
-`python -m benchmarks.case benchmarks.network OneImage ours` does one side once and prints the peak
-of its memory, so that each side has a process of its own for that.
+`python -m benchmarks.case benchmarks.network OneImage ours` runs one side once and prints the peak
+of its memory; each side gets a process of its own for that.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from benchmarks.limits import Machine
 from benchmarks.timing import compare
 
 PROJECT = Path(__file__).resolve().parent.parent
-TURN = 0.3
-"""Seconds that a side is timed for in a row, at least one call: the first one still meets what the
-other side left behind, threads that wait and other memory in the caches."""
+TURN_SECONDS = 0.3
+"""How long a side is timed in a row, at least for one call. The first call still meets what the
+other side left behind: threads that wait, and other memory in the caches."""
 HEADER = ("what", "wanted", "ratio", "plain", "ours", "difference", "peak memory", "of the limit")
 
 
@@ -29,8 +29,10 @@ class Case:
     """A plain computation and ours, of the same thing.
 
     Attributes:
-        what, wanted: first columns of the row.
-        items, unit: how many of what a call does; times are told per item.
+        what: first column of the row.
+        wanted: second column, the ratio that we are after.
+        items: how many items a call computes; times are given per item.
+        unit: what the items are, in the singular.
         rounds: how often each side is timed.
     """
 
@@ -41,31 +43,31 @@ class Case:
     rounds: int = 5
 
     def plain(self) -> Any:
-        """Compute it plainly -> what came out."""
+        """Compute it plainly and return the result."""
         raise NotImplementedError
 
     def ours(self) -> Any:
-        """Compute it our way -> what came out."""
+        """Compute it our way and return the result."""
         raise NotImplementedError
 
     def difference(self, plain: Any, ours: Any) -> str:
-        """-> how much the two results differ, in words."""
+        """Say in words how much the two results differ."""
         raise NotImplementedError
 
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
-        """-> how near our time of a call is to what the machine can do."""
+        """Say how near our time of a call is to what the machine can do."""
         return ""
 
     def options(self) -> dict[str, Any]:
-        """-> the arguments to make the same case with."""
+        """Return the arguments that make the same case again."""
         return {}
 
     def peak_memory(self) -> str:
-        """-> the most memory that either side needs, in words."""
+        """Say how much memory each side needs at most."""
         return f"{peak_of(self, 'plain'):.0f} MB plain, {peak_of(self, 'ours'):.0f} MB ours"
 
     def close(self) -> None:
-        """Remove what was made for the case."""
+        """Remove the files that were made for the case."""
 
 
 class Row(NamedTuple):
@@ -100,9 +102,17 @@ def measure(
     memory: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Row:
-    """Run a case: times in alternation in this process, memory in one process per side."""
+    """Run a case: times in alternation in this process, memory in one process per side.
+
+    Args:
+        case: what to run.
+        machine: the limits that the times are compared with.
+        rounds: how often each side is timed; by default what the case says.
+        memory: whether to measure the peak of memory.
+        clock: returns the time in seconds.
+    """
     difference = case.difference(case.plain(), case.ours())
-    times = compare(case.plain, case.ours, rounds or case.rounds, TURN, clock)
+    times = compare(case.plain, case.ours, rounds or case.rounds, TURN_SECONDS, clock)
     peak = case.peak_memory() if memory else ""
     limit = case.of_the_limit(machine, times.ours)
     plain, ours = times.plain / case.items, times.ours / case.items
@@ -110,7 +120,7 @@ def measure(
 
 
 def peak_of(case: Case, side: str, **options: Any) -> float:
-    """-> the most memory in MB that a process has which does one side once."""
+    """Return the peak of memory in MB of a process that runs one side once."""
     kind = type(case)
     spec = sys.modules[kind.__module__].__spec__
     module = spec.name if spec else kind.__module__  # of a module that runs, not "__main__"
@@ -132,9 +142,9 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def own_peak() -> float:
-    """-> the most memory in MB that this process has had."""
+    """Return the peak of this process's memory in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # what `resource` tells on Linux includes that of the process before `exec`
+    if status.exists():  # on Linux `resource` includes the process before `exec`
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / (1 << 10)
     import resource
 
@@ -143,7 +153,7 @@ def own_peak() -> float:
 
 
 def main(module: str, kind: str, side: str, options: str = "{}") -> None:
-    """Do one side once and print the process's peak of memory in MB."""
+    """Run one side once and print the process's peak of memory in MB."""
     case: Case = getattr(importlib.import_module(module), kind)(**json.loads(options))
     try:
         getattr(case, side)()

@@ -28,11 +28,11 @@ from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
 from unisal.predict import Predictor
 from unisal.predict.loading import load_model
-from unisal.predict.presets import PRESETS
+from unisal.predict.presets import find_preset
 
-SOURCE = PRESETS["DHF1K"]
-FEW = 20
-"""Frames with which the peak of memory is compared with that of all of them."""
+PRESET = find_preset("DHF1K")
+FEW_FRAMES = 20
+"""With so few, the peak of memory is compared with that of all frames."""
 
 
 class FolderCase(Case):
@@ -73,17 +73,17 @@ class FolderCase(Case):
         network = plain_network(self.model)
         out = self.root / "plain"
         out.mkdir(exist_ok=True)
-        height, width = SOURCE.input_size_for(self.size)
+        height, width = PRESET.input_size_for(self.size)
         paths = sorted((self.root / "images").iterdir())
-        for offset in range(SOURCE.frame_step):
+        for offset in range(PRESET.frame_step):
             state = None
-            for path in paths[offset :: SOURCE.frame_step]:
+            for path in paths[offset :: PRESET.frame_step]:
                 image = Image.open(path).convert("RGB")
                 resized = image.resize((width, height), Image.Resampling.LANCZOS)
                 x = (np.asarray(resized).astype(np.float32) / 255 - RGB_MEAN) / RGB_STD
                 clip = torch.from_numpy(x.transpose(2, 0, 1)).float()[None, None]
                 with torch.inference_mode():
-                    y, state = network(clip, self.size, state, SOURCE.domain, static=False)
+                    y, state = network(clip, self.size, state, PRESET.domain, static=False)
                 p = y[0, 0, 0].exp().numpy()
                 grey = (p / p.max() * 255).astype(np.uint8)
                 Image.fromarray(grey).save(out / path.name, quality=100)
@@ -106,11 +106,11 @@ class FolderCase(Case):
         return f"at most {max(levels)} grey levels, {np.mean(shares):.1%} of the pixels differ"
 
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
-        clip = VideoClip(SOURCE.input_size_for(self.size), self.items)
+        clip = VideoClip(PRESET.input_size_for(self.size), self.items)
         return f"{clip.of_the_limit(machine, seconds)}, for the network alone"
 
     def peak_memory(self) -> str:
-        few = f"{peak_of(self, 'ours', items=FEW):.0f} MB with {FEW} frames"
+        few = f"{peak_of(self, 'ours', items=FEW_FRAMES):.0f} MB with {FEW_FRAMES} frames"
         return f"{super().peak_memory()}, {few}"
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ class LargeFolder(FolderCase):
 
 
 def cases() -> list[Case]:
-    """-> the cases of this module."""
+    """Return the cases of this module."""
     return [SmallFolder(), LargeFolder()]
 
 

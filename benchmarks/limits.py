@@ -1,4 +1,4 @@
-"""What the hardware can do, measured, and what the network asks of it, counted."""
+"""Measures what the hardware can do, and counts what the network asks of it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-SIDE = 1024
+MATRIX_SIDE = 1024
 """Of the matrices whose product is timed."""
-COPIED = 1 << 26
-"""Bytes that are copied: far more than a cache holds."""
+COPIED_BYTES = 1 << 26
+"""Far more than a cache holds."""
 
 
 class Work(NamedTuple):
-    """What a computation cannot do without."""
+    """The least that a computation takes."""
 
     multiply_adds: float
     """Of its convolutions."""
@@ -34,7 +34,7 @@ class Machine(NamedTuple):
     moved: float
 
     def share(self, work: Work, seconds: float) -> str:
-        """-> how near a computation that took `seconds` is to what the machine can do."""
+        """Say how near a computation that took `seconds` is to what the machine can do."""
         computed = work.multiply_adds / self.multiply_adds / seconds
         moved = work.moved / self.moved / seconds
         return f"{computed:.0%} of multiply-adds, {moved:.0%} of copying"
@@ -42,15 +42,15 @@ class Machine(NamedTuple):
 
 def measure_machine() -> Machine:
     """Time a matrix product and a copy."""
-    a, b = torch.randn(2, SIDE, SIDE)
-    source, target = torch.ones(2, COPIED // 4)
+    a, b = torch.randn(2, MATRIX_SIDE, MATRIX_SIDE)
+    source, target = torch.ones(2, COPIED_BYTES // 4)
     product = _fastest(lambda: torch.mm(a, b))
     copy = _fastest(lambda: target.copy_(source))
-    return Machine(SIDE**3 / product, 2 * COPIED / copy)  # a copy reads and writes
+    return Machine(MATRIX_SIDE**3 / product, 2 * COPIED_BYTES / copy)  # a copy reads and writes
 
 
 def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
-    """-> the work of a frame.
+    """Count the work of a frame.
 
     Args:
         graph: as `unisal.inference.graph.export_graph` makes it.
@@ -74,7 +74,7 @@ def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
 
 
 def count_calls(function: Callable[[], Any]) -> Work:
-    """-> the work of the convolutions that PyTorch is called with."""
+    """Count the work of the convolutions that PyTorch is called with."""
     counter = _Counter()
     with counter:
         function()

@@ -1,4 +1,4 @@
-"""How much faster the metrics are than loops from their definitions: python -m benchmarks.metrics
+"""Compare the metrics with loops from their definitions: python -m benchmarks.metrics
 
 Prints for each metric the time of a call of the plain loop (over pixels, thresholds or draws, in
 `tests/plain_metrics.py`) and of ours, how many times faster ours is, and the largest difference
@@ -40,7 +40,7 @@ Metric = Callable[[Case], float]
 
 
 def pairs() -> dict[str, tuple[Metric, Metric]]:
-    """-> the plain loop and our function of each metric."""
+    """Return the plain loop and our function of each metric."""
     plain = plain_module("plain_metrics")
     plain_rng, rng, expected_rng = (np.random.RandomState(0) for _ in range(3))
 
@@ -88,7 +88,7 @@ def pairs() -> dict[str, tuple[Metric, Metric]]:
 def make_case(
     size: tuple[int, int], n_fixations: int, n_others: int, dtype: str, seed: int
 ) -> Case:
-    """-> blobs over a centre bias, and fixations drawn from mixtures of the two."""
+    """Draw blobs over a centre bias, and fixations from mixtures of the two."""
     rng = np.random.default_rng(seed)
     y, x = (np.mgrid[: size[0], : size[1]] + 0.5) / np.array(size).reshape(2, 1, 1)
     bias = np.exp(-((y - 0.5) ** 2 + (x - 0.5) ** 2) / 0.1)
@@ -129,7 +129,7 @@ def measure(
     at_least: float = 0.05,
     names: Sequence[str] = (),
 ) -> Iterator[tuple[str, Comparison, float]]:
-    """-> of each metric, or of those named, the times and the largest difference."""
+    """Yield of each metric, or of those named, the times and the largest difference."""
     cases = [make_case(size, n_fixations, n_others, dtype, seed) for seed in range(N_MAPS)]
     for name, (plain, ours) in pairs().items():
         if names and name not in names:

@@ -1,4 +1,4 @@
-"""The network alone, on the CPU: python -m benchmarks.network
+"""Measure the network alone, on the CPU: python -m benchmarks.network
 
 From a clip that is ready for the network to log-probabilities of its size.
 """
@@ -114,7 +114,7 @@ class VideoClipBF16(VideoClip):
 
 
 def cases() -> list[Case]:
-    """-> the cases that this machine can run."""
+    """Return the cases that this machine can run."""
     found: list[Any] = [VideoClip(), OneImage()]
     try:
         check_bf16(torch.device("cpu"))

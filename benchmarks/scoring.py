@@ -1,4 +1,4 @@
-"""`score_model` on pictures, from files to scores: python -m benchmarks.scoring
+"""Measure `score_model` on pictures, from files to scores: python -m benchmarks.scoring
 
 The plain way takes one picture after the other: read, resized, sent through the plain network,
 scored; the two AUCs with a loop over thresholds and draws, the other metrics from arrays. Ours is
@@ -26,7 +26,8 @@ from benchmarks.timing import plain_module, plain_network
 from unisal.config import examples_dir
 from unisal.data import SaliencyDataset, find_dataset
 from unisal.data.pictures import list_pictures, read_rgb
-from unisal.evaluate.frames import METRICS, SPLITS_STREAM, OtherFixations, ScoringOptions
+from unisal.evaluate.frames import OtherFixations
+from unisal.evaluate.options import SPLITS_STREAM, ScoringOptions
 from unisal.evaluate.scoring import score_dataset
 from unisal.inference.engine import Engine
 from unisal.model import UNISAL
@@ -134,7 +135,7 @@ def plain_scores(
     others: NDArray[np.bool_],
     rng: Any,
 ) -> list[float]:
-    """-> the six metrics by the definitions of spec 04."""
+    """Compute the six published metrics from their definitions."""
     plain = plain_module("plain_metrics")
     p, t = np.exp(log_p), (target / target.sum()).astype(np.float64)
     z = (p - p.mean(dtype=np.float64)) / p.std(dtype=np.float64, ddof=1)
@@ -152,7 +153,7 @@ def plain_scores(
 def _ground_truth(
     size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """-> a saliency map and a fixation map: some blobs."""
+    """Draw a saliency map and a fixation map: some blobs."""
     y, x = (np.mgrid[: size[0], : size[1]] + 0.5) / np.array(size).reshape(2, 1, 1)
     density = np.full(size, 1e-4)
     for a, b in rng.uniform(0.2, 0.8, (3, 2)):
@@ -164,8 +165,9 @@ def _ground_truth(
 
 
 def cases() -> list[Case]:
-    """-> the cases of this module."""
-    assert tuple(METRICS) == ("kld", "nss", "cc", "sim", "aucj", "aucs")  # `plain_scores`' order
+    """Return the cases of this module."""
+    # The order of `plain_scores`.
+    assert ScoringOptions.metrics == ("kld", "nss", "cc", "sim", "aucj", "aucs")
     return [Scoring()]
 
 

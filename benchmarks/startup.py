@@ -1,4 +1,4 @@
-"""How long the program takes to say something: python -m benchmarks.startup"""
+"""Measure how long the program takes to start: python -m benchmarks.startup"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTED = "under 0.5 s, without torch"
 
 
 def seconds(command: list[str], rounds: int = 9) -> float:
-    """-> the median of what a process takes."""
+    """Return the median time of a process in seconds."""
     took = []
     for _ in range(rounds):
         begun = time.perf_counter()
@@ -27,7 +27,7 @@ def seconds(command: list[str], rounds: int = 9) -> float:
 
 
 def loads_torch(command: list[str]) -> bool:
-    """Whether a process that does this imports torch."""
+    """Return whether the command imports torch."""
     traced = [command[0], "-X", "importtime", *command[1:]]
     done = subprocess.run(traced, cwd=PROJECT, capture_output=True, text=True, check=True)
     return any(line.endswith("| torch") for line in done.stderr.splitlines())

@@ -1,4 +1,4 @@
-"""How long one frame of a stream takes, from RGB to density: python -m benchmarks.stream_latency
+"""Measure the latency of a stream, from RGB to density: python -m benchmarks.stream_latency
 
 Prints percentiles over the frames after the first ones, which also pay for starting up; and the
 mean beside that of the same frames predicted as a whole video.
@@ -24,7 +24,7 @@ PERCENTILES = 50, 95, 99
 
 
 def make_frames(size: tuple[int, int], n: int) -> Iterator[NDArray[np.uint8]]:
-    """-> `n` frames `[H, W, 3] uint8` of the example video, forwards and backwards, at `size`."""
+    """Yield `n` frames `[H, W, 3]` of the example video, forwards and backwards, at `size`."""
     paths = list_pictures(examples_dir() / "DHF1K" / "otters" / "images")
     for path in islice(cycle(paths + paths[::-1]), n):
         yield np.asarray(Image.fromarray(read_rgb(path)).resize(size[::-1]))

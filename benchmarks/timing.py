@@ -1,4 +1,4 @@
-"""Times two computations against each other, and finds the plain ones of the tests."""
+"""Times two computations in turn, and finds the plain ones of the tests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def compare(
         ours: the one in question.
         rounds: how often each has its turn, after a call of each that is not timed.
         at_least: seconds of a turn, which is as many calls as that takes.
-        clock: what tells the time in seconds. `time.process_time` leaves out what other programs
+        clock: returns the time in seconds. `time.process_time` leaves out what other programs
             do on the same core; it adds up the threads of this one.
     """
     plain(), ours()
@@ -52,7 +52,7 @@ def compare(
 
 
 def _seconds(function: Callable[[], Any], at_least: float, clock: Callable[[], float]) -> float:
-    """-> mean time of a call."""
+    """Return the mean time of a call."""
     begun, n = clock(), 0
     while True:
         function()
@@ -63,13 +63,13 @@ def _seconds(function: Callable[[], Any], at_least: float, clock: Callable[[], f
 
 
 def plain_network(model: Any, **modes: bool) -> Any:
-    """-> the plain network with the weights and the configuration of a network."""
+    """Return the plain network with the weights and the configuration of a network."""
     plain = plain_module("plain_network")
     return plain.PlainNetwork(model.state_dict(), model.config, **modes)
 
 
 def plain_module(name: str) -> ModuleType:
-    """-> `tests/<name>.py`: what the tests compare with is what the benchmarks compare with."""
+    """Import `tests/<name>.py`: the benchmarks compare with what the tests compare with."""
     if str(TESTS) not in sys.path:
         sys.path.append(str(TESTS))
     return importlib.import_module(name)

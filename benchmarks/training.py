@@ -1,4 +1,4 @@
-"""A training step, forward and backward, on the CPU: python -m benchmarks.training
+"""Measure a training step, forward and backward, on the CPU: python -m benchmarks.training
 
 The encoder trains, its BatchNorms keep their estimates, as in most epochs of a run. There is no
 dropout, so that both sides compute the same. The optimiser, the same for both, is left out.
@@ -39,7 +39,8 @@ class TrainingCase(Case):
     Args:
         size: (H, W) of the network's input.
         target_size: (h, w) of the maps.
-        batch, time: how many clips of how many frames.
+        batch: how many clips.
+        time: how many frames each clip has.
     """
 
     domain: str
@@ -109,8 +110,10 @@ class TrainingCase(Case):
         return y
 
     def difference(self, plain: Gradients, ours: Gradients) -> str:
-        """In float32 a rounding moves units across the kinks of ReLU6, in any order of computation.
-        So the two are compared in float64 as well, on smaller frames: that takes its time."""
+        """Compare the gradients in float32, and on smaller frames in float64.
+
+        In float32 rounding moves units across the kinks of ReLU6, in any order of computation.
+        """
         height, width = SMALL
         options = {**self.options(), "size": SMALL, "target_size": (2 * height, 2 * width)}
         exact, small = (type(self)(**options) for _ in range(2))
@@ -135,7 +138,7 @@ class TrainingCase(Case):
 
 
 def distance(gradients: Gradients, expected: Gradients) -> float:
-    """-> how far gradients are off, as a share of the length of the whole gradient."""
+    """Return how far gradients are off, as a share of the length of the whole gradient."""
     pairs = [(gradients[k].double() - x.double(), x.double()) for k, x in expected.items()]
     error, whole = (torch.cat([x.flatten() for x in some]) for some in zip(*pairs, strict=True))
     return float(error.norm() / whole.norm())
@@ -174,7 +177,7 @@ class VideoStep(TrainingCase):
 
 
 def cases() -> list[Case]:
-    """-> the cases of this module."""
+    """Return the cases of this module."""
     return [ImageStep(), VideoStep()]
 
 

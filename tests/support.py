@@ -15,6 +15,8 @@ import scipy.io
 import torch
 from PIL import Image
 
+from unisal.commands.cli import main
+from unisal.commands.table import COMMANDS
 from unisal.config import save_json
 from unisal.model import UNISAL
 
@@ -210,16 +212,29 @@ def lively_network(seed: int = 0, contrast: float = 0.1, **model_cfg: Any) -> UN
     return model.eval()
 
 
+def call_command(*arguments: str, commands: Mapping[str, Any] = COMMANDS) -> int:
+    """Run a command line in this process, as `run.py` does; return its exit code."""
+    return main(commands, arguments, "python run.py")
+
+
 def run_command(
     *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Run `python run.py <arguments>` as a user does, from another folder."""
+    script = str(PROJECT / "run.py")
+    return run_python(script, *arguments, cwd=PROJECT.parent, env=env, timeout=timeout)
+
+
+def run_python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run this Python with `arguments` in the folder `cwd`; `env` adds to the environment."""
     return subprocess.run(
-        [sys.executable, str(PROJECT / "run.py"), *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
-        cwd=PROJECT.parent,
+        cwd=cwd,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -15,12 +16,72 @@ from unisal.errors import UserError
 class Example:
     """A class that is configured as the network, the trainer and the datasets are."""
 
+    @config.keeps_arguments
     def __init__(self, size=(1, 2), name="a", deep=True):
-        self.config = config.own_arguments(locals())
+        self.seen = dict(self.config)
+
+
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """Return the folder of the package as it is when installed: with the shipped run in it. The
+    working directory is `here` beside it."""
+    shipped = tmp_path / "site-packages" / "unisal" / "pretrained_unisal"
+    shipped.mkdir(parents=True)
+    for name in ("weights_best.pth", "UNISAL.json"):
+        (shipped / name).write_text(f"shipped {name}")
+    (shipped.parent.parent / "run.py").touch()  # of another package
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(config, "PACKAGE_DIR", shipped.parent)
+    return shipped.parent
+
+
+@pytest.mark.usefixtures("package")
+def test_folders_lie_in_the_working_directory_of_an_installed_package(tmp_path):
+    here = tmp_path / "here"
+    assert config.checkout_dir() is None
+    assert config.train_dir() == here / "training_runs"
+    assert config.pred_dir() == here / "predictions"
+    assert config.data_dir("SALICON_DATA_DIR", "SALICON") == here / "data" / "SALICON"
+    with pytest.raises(UserError, match=r"come with a checkout.*--examples_dir"):
+        config.examples_dir()
+
+
+def test_the_shipped_run_is_found_in_the_package_unless_there_is_another(package, tmp_path):
+    for train_id in (None, "", "pretrained_unisal"):
+        assert config.run_dir(train_id) == package / "pretrained_unisal"
+    with pytest.raises(UserError, match=r"'mine'.*there are: pretrained_unisal$"):
+        config.run_dir("mine")
+    own = tmp_path / "here" / "training_runs" / "pretrained_unisal"
+    own.mkdir(parents=True)
+    assert config.run_dir(None) == own
+    assert config.run_name(own) == config.run_name(package / "pretrained_unisal") == own.name
+
+
+@pytest.mark.usefixtures("package")
+def test_only_a_copy_of_the_shipped_run_is_written_to(tmp_path):
+    copy = config.writable_run_dir(None)
+    assert copy == tmp_path / "here" / "training_runs" / "pretrained_unisal"
+    assert sorted(p.name for p in copy.iterdir()) == ["UNISAL.json", "weights_best.pth"]
+    (copy / "scores.json").touch()
+    assert config.writable_run_dir(None) == config.run_dir(None) == copy
+    assert (copy / "scores.json").exists()
+    assert [p.name for p in copy.parent.iterdir()] == ["pretrained_unisal"]
+    (copy.parent / "mine").mkdir()
+    assert config.writable_run_dir("mine") == copy.parent / "mine"
+
+
+@pytest.mark.usefixtures("package")
+def test_a_copy_that_cannot_be_made_is_an_error_with_advice(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "file" / "runs"))
+    with pytest.raises(UserError, match=r"cannot be copied.*TRAIN_DIR"):
+        config.writable_run_dir(None)
 
 
 def test_folders_lie_beside_run_py_by_default():
-    assert (config.PROJECT_DIR / "run.py").is_file()
+    assert config.checkout_dir() == PROJECT
+    assert config.pred_dir() == PROJECT / "predictions"
     assert config.train_dir() == PROJECT / "training_runs"
     assert config.examples_dir() == PROJECT / "examples"
     assert config.data_dir("SALICON_DATA_DIR", "SALICON") == PROJECT / "data" / "SALICON"
@@ -67,6 +128,35 @@ def test_without_any_run_the_message_says_so(monkeypatch, tmp_path, exists):
 
 def test_arguments_are_kept_as_given():
     assert Example(name="b").config == {"size": (1, 2), "name": "b", "deep": True}
+
+
+def test_arguments_are_kept_by_name_before_the_constructor_runs():
+    example = Example((3, 4), deep=False)
+    assert example.config == example.seen == {"size": (3, 4), "name": "a", "deep": False}
+    assert list(example.config) == ["size", "name", "deep"]
+
+
+def test_a_wrong_argument_is_refused_as_ever():
+    with pytest.raises(TypeError, match="nam"):
+        Example(nam="b")
+
+
+def test_a_derived_class_keeps_its_own_arguments():
+    class Derived(Example):
+        @config.keeps_arguments
+        def __init__(self, name="b", extra=1):
+            super().__init__(name=name)
+
+    class Plain(Example):
+        def __init__(self):
+            super().__init__(name="c")
+
+    assert Derived(extra=2).config == {"name": "b", "extra": 2}
+    assert Plain().config == {"size": (1, 2), "name": "c", "deep": True}
+
+
+def test_the_signature_of_a_constructor_that_keeps_its_arguments_is_seen():
+    assert list(inspect.signature(Example).parameters) == ["size", "name", "deep"]
 
 
 def test_accept_turns_lists_into_tuples_at_every_depth_and_leaves_the_rest():

@@ -70,6 +70,15 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path, umask):
     assert len(modes) == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_the_umask_of_the_process_is_never_touched(tmp_path, monkeypatch):
+    # Other threads make files at the same time.
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask is the whole process's"))
+    write_atomically(tmp_path / "file", lambda temporary: temporary.write_text("x"))
+    with whole_folder(tmp_path / "folder"):
+        pass
+
+
 @pytest.mark.parametrize(
     "stem",
     ["x" * 251, "ü" * 125, "with space", "a.b.c", "%s{}"],

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
-import subprocess
-import sys
 
 import pytest
-from support import PROJECT
+from support import PROJECT, run_python
 
 import unisal
 
@@ -62,33 +60,23 @@ logging.basicConfig()
 """
 
 
-def python(*arguments, cwd, **env):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_no_import_has_a_side_effect(tmp_path):
     for folder in ("home", "here", "path"):
         (tmp_path / folder).mkdir()
     # A module that does everything that is watched for shows that the watching works.
     (tmp_path / "path" / "noisy.py").write_text(NOISY)
     search = os.pathsep.join([str(tmp_path / "path"), str(PROJECT)])
-    done = python(
+    done = run_python(
         "-c",
         WATCH,
         str(tmp_path / "result.json"),
-        json.dumps([*MODULES, "run", "noisy"]),
+        json.dumps([*MODULES, "run", "hubconf", "noisy"]),
         cwd=tmp_path / "here",
-        HOME=str(tmp_path / "home"),
-        TMPDIR=str(tmp_path / "here"),
-        PYTHONPATH=search,
+        env={
+            "HOME": str(tmp_path / "home"),
+            "TMPDIR": str(tmp_path / "here"),
+            "PYTHONPATH": search,
+        },
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     changed = json.loads((tmp_path / "result.json").read_text())
@@ -101,7 +89,7 @@ def test_no_import_has_a_side_effect(tmp_path):
         "logging",
         "output",
     }
-    assert changed == {name: [] for name in [*MODULES, "run"]}
+    assert changed == {name: [] for name in [*MODULES, "run", "hubconf"]}
 
 
 def test_the_walk_finds_the_modules():
@@ -122,12 +110,14 @@ def test_the_walk_finds_the_modules():
         [str(PROJECT / "run.py"), "train", "--help"],
         [str(PROJECT / "run.py"), "score_model", "--bogus=1"],
         [str(PROJECT / "run.py"), "no_such_command"],
+        ["-m", "unisal", "train", "--help"],
     ],
     ids=lambda arguments: " ".join(a.rpartition(os.sep)[2] for a in arguments),
 )
 def test_torch_is_not_loaded_before_it_is_needed(arguments, tmp_path):
     # -X importtime lists every module that is imported on stderr.
-    done = python("-X", "importtime", *arguments, cwd=tmp_path, PYTHONPATH=str(PROJECT))
+    env = {"PYTHONPATH": str(PROJECT)}
+    done = run_python("-X", "importtime", *arguments, cwd=tmp_path, env=env)
     imported = {
         line.rpartition("|")[2].strip().partition(".")[0]
         for line in done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""What README.md promises: commands that run, names that exist, links that lead somewhere."""
+"""README.md and the guides keep their promises: commands run, names exist, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
-from importlib import util
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
+from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
 README = (PROJECT / "README.md").read_text()
-PAGES = ["README.md", "examples/README.md", *(f"docs/{p.name}" for p in PROJECT.glob("docs/*.md"))]
+GUIDES = re.findall(r"^\| \[[^]]+\]\((docs/guide/\w+\.md)\)", README, re.MULTILINE)
+"""In the order of the README's table, which is the order in which their commands are run."""
+SETTINGS = (PROJECT / "docs" / "guide" / "files_and_settings.md").read_text()
+TEXT = "\n".join([README, *((PROJECT / guide).read_text() for guide in GUIDES)])
+PAGES = sorted(
+    str(page.relative_to(PROJECT))
+    for folder in (".", "docs", "docs/guide", "examples", "tests/reference", "training_runs/*")
+    for page in PROJECT.glob(f"{folder}/*.md")
+)
 
 BY_CI = [
     "python3 -m venv .venv && .venv/bin/pip install -e . && "
@@ -30,18 +38,18 @@ BY_CI = [
 ]
 """Run by .ci/run."""
 ELSEWHERE = {
-    "python run.py download_weights": "tests/model/test_download.py",
-    "python run.py predict_video --video_path=clip.mp4": "tests/predict/test_video_files.py",
+    "python run.py download_weights": "tests/commands/test_download.py",
+    "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
         "tests/predict/test_stream.py"
     ),
     "python run.py visualize_examples my_data --train_id=mine_unisal --n=5 --contact_sheet=True": (
-        "tests/predict/test_visualize.py"
+        "tests/commands/test_visualize.py"
     ),
     "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
-        "tests/predict/test_visualize.py"
+        "tests/commands/test_visualize.py"
     ),
-    "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/data/test_prepare_dhf1k.py",
+    "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
     "--eval_sources=FINAL_TEST_MIT1003": "tests/train/test_finetune.py",
 }
@@ -53,12 +61,12 @@ SHORT = [
     "--salicon_cfg={'out_size': [64, 96]}",
     f"--model_cfg={TINY}",
 ]
-"""Makes a training run of the README short; what it says comes first."""
+"""Makes a training run of the pages short; what they say comes first."""
 GALLERY = {
     f"python docs/pictures/make_{name}.py": f"docs/pictures/{name}.{suffix}"
     for name, suffix in (("video", "webp"), ("live", "jpg"), ("features", "jpg"))
 }
-"""Commands that make pictures of the README, and what they make."""
+"""Commands that make pictures of the pages, and what they make."""
 RUN = {
     "python run.py": ([], []),
     "python run.py train --help": ([], []),
@@ -66,6 +74,8 @@ RUN = {
         [],
         ["my_pictures/saliency/a.png", "my_pictures/saliency/b.jpg", "my_pictures/overlay/b.jpg"],
     ),
+    "python -m unisal": ([], []),
+    "unisal predictions_from_folder holiday": ([], ["holiday/saliency/a.png"]),
     "python run.py predictions_from_folder my_video --is_video=True": (
         [],
         ["my_video/saliency/001.png", "my_video/saliency/003.png"],
@@ -111,35 +121,32 @@ RUN = {
         ["predictions/mine_unisal/SALICON/COCO_val2014_000000000001.png"],
     ),
 }
-"""Run here, as processes and in this order: what is added to a command, and what it leaves."""
+"""Run here, as processes: what is added to a command, and what it leaves."""
 PYTHON_CHECKS = {
     ".image(": "assert density.shape == rgb.shape[:2] and density.dtype == np.float32\n"
     "assert abs(density.sum() - 1) < 1e-3\n",
     ".stream(": "assert density.shape == (90, 120) and abs(density.sum() - 1) < 1e-3\n",
     ".features(": 'assert list(features)[0] == "encoder_8" and values.ndim == 3\n',
+    "metrics.nss(": "assert nss > 0 and auc > 0.99\n",
+    ".fit(": 'assert Path("runs/from_python_unisal/weights_best.pth").is_file()\n',
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """Return the code blocks of all pages in a language, in order and each once."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    return list(dict.fromkeys(found))
 
 
 def typed_commands():
-    """-> every command line of README.md that starts a Python, in order."""
+    """Return every command of the pages that starts a Python or `unisal`, in order and once."""
     lines = [line for block in blocks("bash") for line in block.splitlines()]
-    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
     lines += re.findall(r"`(python [^`]*)`", prose)
-    return [line for line in lines if re.search(r"\bpython3? ", line)]
-
-
-@pytest.fixture(scope="module")
-def commands():
-    spec = util.spec_from_file_location("run", PROJECT / "run.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.COMMANDS
+    started = [line for line in lines if re.search(r"\bpython3? |^unisal ", line)]
+    return list(dict.fromkeys(started))
 
 
 # ---- commands and code --------------------------------------------------------------------
@@ -147,6 +154,9 @@ def commands():
 
 def test_it_is_known_how_each_command_is_tested():
     assert set(typed_commands()) == {*BY_CI, *RUN, *ELSEWHERE, *GALLERY}
+    lines = {line for block in blocks("bash") for line in block.splitlines()}
+    others = lines - set(typed_commands())
+    assert [line for line in others if not line.startswith("export ")] == []
     for command, file in ELSEWHERE.items():
         name = command.split()[2]
         assert re.search(rf'"{name}",|run_command\(\s*"{name}"', (PROJECT / file).read_text()), file
@@ -161,14 +171,19 @@ def test_ci_runs_the_two_lines_as_they_stand():
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """-> a function that runs a program where a reader of the README would be."""
+    """Return a function that runs a program where a reader of the pages would be."""
     home = tmp_path_factory.mktemp("reader")
-    for name in ("photo.jpg", "my_pictures/images/a.png", "my_pictures/images/b.jpg"):
+    for name in (
+        "photo.jpg",
+        "my_pictures/images/a.png",
+        "my_pictures/images/b.jpg",
+        "holiday/images/a.png",
+    ):
         write_photo(home / name, (30, 40))
     for n in range(1, 4):
         write_photo(home / "my_video" / "images" / f"{n:03d}.png", (30, 40), seed=n)
     environment = {"TRAIN_DIR": "runs", "PRED_DIR": "predictions", "PYTHONPATH": str(PROJECT)}
-    environment |= dict(re.findall(r"^export (\w+)=(\S+)$", README, re.MULTILINE))
+    environment |= dict(re.findall(r"^export (\w+)=(\S+)$", TEXT, re.MULTILINE))
     for part in ("train", "val"):
         write_salicon(home / environment["SALICON_DATA_DIR"], part, n=2)
     write_run(home / "runs" / "pretrained_unisal")
@@ -190,18 +205,21 @@ def reader(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_commands_run_in_the_order_of_the_readme(reader):
+def test_the_commands_run_in_the_order_of_the_pages(reader):
     for command in [c for c in typed_commands() if c in RUN]:
         more, written = RUN[command]
-        program, script, *arguments = shlex.split(command)
-        assert (program, script) == ("python", "run.py")
-        home = reader(str(PROJECT / script), *arguments, *more)
+        program, *arguments = shlex.split(command)
+        if program == "unisal":
+            arguments = ["-m", "unisal", *arguments]
+        elif arguments[0] == "run.py":
+            arguments[0] = str(PROJECT / "run.py")
+        home = reader(*arguments, *more)
         assert [name for name in written if not (home / name).is_file()] == [], command
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", GALLERY)
-def test_the_pictures_of_the_readme_are_what_their_commands_make(command, tmp_path):
+def test_the_pictures_of_the_pages_are_what_their_commands_make(command, tmp_path):
     shown = PROJECT / GALLERY[command]
     made = tmp_path / shown.name
     subprocess.run(
@@ -227,30 +245,41 @@ def test_the_python_examples_run(reader):
 # ---- names --------------------------------------------------------------------------------
 
 
-def test_all_commands_are_described_and_none_that_is_not_there(commands):
-    assert [name for name in commands if name not in README] == []
-    assert set(re.findall(r"python run\.py (\w+)", README)) <= set(commands)
+def test_all_commands_are_described_and_none_that_is_not_there():
+    assert [name for name in COMMANDS if name not in TEXT] == []
+    assert set(re.findall(r"python run\.py (\w+)", TEXT)) <= set(COMMANDS)
 
 
-def test_all_options_exist(commands):
-    known = {name for c in commands.values() for name in inspect.signature(c).parameters}
+def test_all_options_exist():
+    known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))} | {"help"}
-    assert set(re.findall(r"--([a-z0-9_]+)", README)) - known == set()
+    assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 
 def test_the_environment_variables_are_those_that_are_read():
-    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \|.*\| (.*) \|$", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([A-Z0-9_]+)` \|.*\| (.*) \|$", SETTINGS, re.MULTILINE))
     sources = "\n".join(p.read_text() for p in (PROJECT / "unisal").rglob("*.py"))
     assert set(rows) == set(re.findall(r'"([A-Z0-9_]+_(?:DIR|WEIGHTS))"', sources))
     for dataset in DATASETS.values():
         assert rows[dataset.root_variable] == f"`data/{dataset.root_default}/`"
 
 
+# ---- pages --------------------------------------------------------------------------------
+
+
+def test_the_readme_is_a_first_page():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_readme_leads_to_every_guide():
+    assert {PROJECT / guide for guide in GUIDES} == set(PROJECT.glob("docs/guide/*.md"))
+
+
 # ---- links --------------------------------------------------------------------------------
 
 
 def anchors(text):
-    """-> what the headings of a page are called in links, as GitHub does."""
+    """Return what the headings of a page are called in links, as GitHub does."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 

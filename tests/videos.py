@@ -16,8 +16,6 @@ from PIL import Image
 from support import photo
 from torchvision.transforms import functional as tv
 
-from unisal.commands.cli import main
-from unisal.commands.table import COMMANDS
 from unisal.commands.video_files import VideoOptions
 from unisal.model import UNISAL
 
@@ -27,11 +25,6 @@ BAR = 8
 SOUND_RATE, TONE = 48000, 440
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 UNIT = Fraction(1, 1000)
-
-
-def call(*arguments: str) -> int:
-    """Run a command line in this process, and return the exit code."""
-    return main(COMMANDS, arguments, "run.py")
 
 
 def plain_video(

@@ -23,11 +23,12 @@ _HOME = {
     "Trainer": "unisal.train",
     "load": "unisal.predict",
 }
+_ROOMS = ("data", "evaluate", "inference", "model", "predict", "train", "visualize", "writing")
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    if name in ("data", "evaluate", "model", "predict", "train", "visualize"):
+    if name in _ROOMS:
         return import_module(f"unisal.{name}")
     raise AttributeError(f"module 'unisal' has no attribute {name!r}")

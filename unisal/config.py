@@ -1,69 +1,184 @@
-"""What a run is configured with: keyword arguments, from and to JSON, and where things lie.
+"""Configurations as keyword arguments, from and to JSON, and the folders that are read and written.
 
-A configurable class (the network, the trainer, a dataset) is configured by its keyword
+A configurable class (the network, the trainer, a data set) is configured by its keyword
 arguments alone, keeps them in `config` and is saved as `<ClassName>.json` in the folder of the run.
+
+In a checkout of the project the default folders lie beside `run.py`. Where the package is installed
+by itself they lie in the working directory, and the weights that ship with the project are part of
+the package: see `run_dir` for how they are found and `writable_run_dir` for what happens when a
+command writes into their run.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from unisal.errors import UserError
-from unisal.files import write_atomically
+from unisal.files import whole_folder, write_atomically
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
-"""The folder of `run.py`."""
+PACKAGE_DIR = Path(__file__).resolve().parent
+"""The folder of the package."""
 PRETRAINED = "pretrained_unisal"
-"""The run whose weights ship with the project."""
+"""The run whose weights ship with the project: in a checkout a folder of `training_runs/`, in an
+installed package a folder of the package."""
+
+
+def checkout_dir() -> Path | None:
+    """Return the checkout that the package is a part of, None where it is installed by itself."""
+    folder = PACKAGE_DIR.parent
+    is_checkout = all((folder / name).is_file() for name in ("run.py", "pyproject.toml"))
+    return folder if is_checkout else None
+
+
+def base_dir() -> Path:
+    """Return the folder of the default folders: the checkout, else the working directory."""
+    return checkout_dir() or Path.cwd()
 
 
 def train_dir() -> Path:
-    """Where the folders of the runs lie: `TRAIN_DIR`, else `training_runs/` beside `run.py`."""
-    return Path(os.environ.get("TRAIN_DIR") or PROJECT_DIR / "training_runs")
+    """Return the folder of the runs: `$TRAIN_DIR`, else `training_runs/` in `base_dir`."""
+    return Path(os.environ.get("TRAIN_DIR") or base_dir() / "training_runs")
 
 
 def pred_dir() -> Path:
-    """Where predictions of data sets go: `PRED_DIR`, else `predictions/` beside `run.py`."""
-    return Path(os.environ.get("PRED_DIR") or PROJECT_DIR / "predictions")
+    """Return where predictions of data sets go: `$PRED_DIR`, else `predictions/` in `base_dir`."""
+    return Path(os.environ.get("PRED_DIR") or base_dir() / "predictions")
 
 
 def examples_dir() -> Path:
-    """The pictures that `predict_examples` predicts."""
-    return PROJECT_DIR / "examples"
+    """Return the folder of the example pictures and videos.
+
+    Raises:
+        UserError: the package is not part of a checkout.
+    """
+    folder = checkout_dir()
+    if folder is None:
+        raise UserError(
+            "the example pictures come with a checkout of the project, not with the installed "
+            "package; name a folder of your own with --examples_dir"
+        )
+    return folder / "examples"
 
 
 def data_dir(variable: str, default: str) -> Path:
-    """A dataset's root: the environment variable, else `data/<default>` beside `run.py`."""
-    return Path(os.environ.get(variable) or PROJECT_DIR / "data" / default)
+    """Return the root of a data set.
+
+    Args:
+        variable: the environment variable that names it.
+        default: without the variable it is `data/<default>` in `base_dir`.
+    """
+    return Path(os.environ.get(variable) or base_dir() / "data" / default)
+
+
+def find_run(train_id: str | None) -> Path | None:
+    """Return the folder of the run `train_id`, None if it does not exist; see `run_dir`."""
+    name = _run_name(train_id)
+    folder = train_dir() / name
+    if folder.is_dir():
+        return folder
+    shipped = PACKAGE_DIR / name
+    return shipped if name == PRETRAINED and shipped.is_dir() else None
 
 
 def run_dir(train_id: str | None) -> Path:
-    """-> the folder of the run `train_id` (None: the shipped one).
+    """Return the folder of a run.
+
+    Runs are looked for in `train_dir`; the run that ships with the project also in the package.
+
+    Args:
+        train_id: the name of its folder; None or "" for the run that ships with the project.
 
     Raises:
         UserError: there is no such run; lists those that exist.
     """
-    root = train_dir()
-    name = PRETRAINED if train_id is None or train_id == "" else str(train_id)
-    folder = root / name
-    if folder.is_dir():
+    folder = find_run(train_id)
+    if folder is not None:
         return folder
-    found = sorted(f.name for f in root.iterdir() if f.is_dir()) if root.is_dir() else []
-    known = f"there are: {', '.join(found)}" if found else "there is no run yet"
-    raise UserError(f"no run {name!r} in {root}; {known}")
+    root = train_dir()
+    found = {f.name for f in root.iterdir() if f.is_dir()} if root.is_dir() else set()
+    if find_run(PRETRAINED) is not None:
+        found.add(PRETRAINED)
+    known = f"there are: {', '.join(sorted(found))}" if found else "there is no run yet"
+    raise UserError(f"no run {_run_name(train_id)!r} in {root}; {known}")
 
 
-def own_arguments(local_variables: Mapping[str, Any]) -> dict[str, Any]:
-    """`own_arguments(locals())` on a constructor's first line -> its arguments, to be kept."""
-    return {k: v for k, v in local_variables.items() if k not in ("self", "__class__")}
+def writable_run_dir(train_id: str | None) -> Path:
+    """Return the folder of a run to write to.
+
+    The run that ships inside an installed package is not written to: it is copied into `train_dir`
+    first, and from then on the copy is the run of its name. Removing the copy brings the shipped
+    one back. All other runs are written to where they are.
+
+    Args:
+        train_id: see `run_dir`.
+
+    Raises:
+        UserError: there is no such run, or it cannot be copied.
+    """
+    folder = run_dir(train_id)
+    if folder.parent != PACKAGE_DIR:
+        return folder
+    copy = train_dir() / folder.name
+    try:
+        with whole_folder(copy) as temporary:
+            for file in folder.iterdir():
+                shutil.copyfile(file, temporary / file.name)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be copied to {copy}, where its results are to go: {error}; name a "
+            "folder that can be written in TRAIN_DIR"
+        ) from None
+    return copy
+
+
+def run_name(folder: Path) -> str:
+    """Return the `train_id` of a run's folder."""
+    root = train_dir()
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
+
+
+def _run_name(train_id: str | None) -> str:
+    return PRETRAINED if train_id is None or train_id == "" else str(train_id)
+
+
+def keeps_arguments(
+    constructor: Callable[Concatenate[Any, P], None],
+) -> Callable[Concatenate[Any, P], None]:
+    """Record what a constructor was called with.
+
+    Decorates `__init__`: the arguments by name, with the defaults of those that were not given,
+    become `self.config`, before the constructor runs. If a base class is decorated as well, the
+    arguments of the class that was called are kept.
+
+    Args:
+        constructor: the `__init__` to decorate.
+
+    Returns:
+        The decorated `__init__`, with the same signature.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def construct(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *given = bound.arguments.items()
+        if "config" not in vars(self):  # a class derived from this one has set it
+            self.config = dict(given)
+        constructor(self, *args, **kwargs)
+
+    return construct
 
 
 def accept(
@@ -72,10 +187,19 @@ def accept(
     name: str,
     ignored: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """-> `given` without its `ignored` keys, with JSON's lists turned into tuples.
+    """Check the keys of a configuration.
+
+    Args:
+        given: the configuration, None for an empty one.
+        known: the keys that are allowed.
+        name: of what is configured, for the message.
+        ignored: keys that are allowed and dropped.
+
+    Returns:
+        `given` without its `ignored` keys, with JSON's lists turned into tuples.
 
     Raises:
-        UserError: a key that is neither known nor ignored, with the one that may be meant.
+        UserError: a key is neither known nor ignored; names the closest one that is known.
     """
     known = list(known)
     values = {k: _as_tuple(v) for k, v in (given or {}).items() if k not in set(ignored)}
@@ -88,7 +212,16 @@ def accept(
 
 
 def build(cls: Callable[..., T], given: Mapping[str, Any], **overrides: Any) -> T:
-    """-> `cls(**given)`, after a check of the keys; `overrides` win."""
+    """Return `cls(**given)` after a check of the keys.
+
+    Args:
+        cls: a configurable class.
+        given: its configuration.
+        overrides: replace values of `given`.
+
+    Raises:
+        UserError: see `accept`.
+    """
     known = inspect.signature(cls).parameters
     return cls(**accept({**given, **overrides}, known, cls.__name__))
 
@@ -97,7 +230,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """Read a configuration.
 
     Raises:
-        UserError: the file is missing, is not JSON or holds no object.
+        UserError: the file is missing, is not JSON or does not hold an object.
     """
     try:
         values = json.loads(path.read_text())

@@ -8,10 +8,13 @@ from unisal.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """-> the device of that name; "auto": the GPU where there is one, else the CPU.
+    """Return the device of a name.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", ...; "auto" for the GPU where there is one, else the CPU.
 
     Raises:
-        UserError: there is no such device.
+        UserError: the device does not exist or cannot be used.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,4 +15,4 @@ class GraphError(UserError):
 
 
 class SomeFailed(Exception):
-    """Some of many inputs failed and have been named; the others are done."""
+    """Some of many inputs failed and have been named; the rest are done."""

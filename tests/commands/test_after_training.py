@@ -9,6 +9,7 @@ from unisal.commands import after_training, generate
 from unisal.commands.after_training import evaluate, sources_to_evaluate
 from unisal.data import MIT1003Dataset
 from unisal.errors import UserError
+from unisal.evaluate.options import ScoringOptions
 
 
 @pytest.fixture
@@ -50,13 +51,26 @@ def test_what_is_trained_on_is_read_the_same_afterwards():
 
 def test_without_public_gaze_there_are_predictions_and_no_scores(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(after_training, "score_model", lambda *a: calls.append(("scores", *a)))
-    monkeypatch.setattr(
-        generate, "generate_predictions", lambda *a, **o: calls.append(("maps", *a, o))
-    )
+    monkeypatch.setattr(after_training, "score_model", lambda **o: calls.append(o))
+    monkeypatch.setattr(generate, "generate_predictions", lambda **o: calls.append(o))
     evaluate("mine", ["MIT300", "FINAL_TEST_MIT1003", "SALICON", "MIT1003"], "cpu")
     scores, maps = calls
-    assert scores == ("scores", "mine", ["MIT1003", "SALICON"], "cpu")
-    assert maps == ("maps", "mine", ["MIT300"], {"device": "cpu", "overwrite": True})
+    assert scores == {
+        "train_id": "mine",
+        "sources": ["MIT1003", "SALICON"],
+        "model_domain": None,
+        "baselines": False,
+        "report": False,
+        "device": "cpu",
+        "options": ScoringOptions(),
+    }
+    nothing_chosen = dict.fromkeys(("phase", "model_domain", "smooth_method", "x_val_step"))
+    assert maps == {
+        "train_id": "mine",
+        "sources": ["MIT300"],
+        "device": "cpu",
+        "overwrite": True,
+        **nothing_chosen,
+    }
     said = capsys.readouterr().out
     assert "MIT300: where people looked is not public, so no score can be computed" in said

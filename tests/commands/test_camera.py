@@ -12,8 +12,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from support import PROJECT, run_command, write_run
-from videos import call, decode, number_of, numbered, write_clip
+from support import PROJECT, call_command, run_command, write_run
+from videos import decode, number_of, numbered, write_clip
 
 from unisal.commands.camera import Camera, Newest, open_camera
 from unisal.data.video_file import Frame
@@ -116,7 +116,7 @@ def test_a_mistake_with_a_camera_is_one_line(tmp_path, monkeypatch, capfd, argum
     film = write_clip(tmp_path / "film.mp4", numbered(3))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DISPLAY", "")
-    code = call("predict_camera", *(str(film) if a == "FILM" else a for a in arguments))
+    code = call_command("predict_camera", *(str(film) if a == "FILM" else a for a in arguments))
     out, err = capfd.readouterr()
     assert (code, out) == (2, "")
     (line,) = err.splitlines()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from importlib import util
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import (
-    PROJECT,
+    call_command,
     run_command,
     write_dhf1k,
     write_hollywood,
@@ -22,9 +21,8 @@ from support import (
 
 from unisal.commands import check_data as checks
 from unisal.commands.check_data import check_data, check_source, quick_check
-from unisal.commands.cli import main
 from unisal.data import DATASETS, DHF1KDataset, SALICONDataset
-from unisal.data.listing import Picture
+from unisal.data.listing import FrameFiles
 from unisal.errors import SomeFailed, UserError
 
 SIZE = (24, 40)
@@ -81,14 +79,6 @@ def problems(source, quick=False):
     return [(p.kind, p.path) for p in check_source(DATASETS[source], quick).problems]
 
 
-@pytest.fixture
-def commands():
-    spec = util.spec_from_file_location("run", PROJECT / "run.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.COMMANDS
-
-
 # ---- sound folders ------------------------------------------------------------------------
 
 
@@ -100,7 +90,7 @@ def test_a_sound_folder_has_no_problems(data, source, quick):
     report = check_source(DATASETS[source], quick)
     assert report.problems == []
     counted = {
-        p.name: (p.n_groups, *(p.counts[kind] for kind in Picture._fields)) for p in report.parts
+        p.name: (p.n_groups, *(p.counts[kind] for kind in FrameFiles._fields)) for p in report.parts
     }
     assert counted == COUNTS[source]
     assert [phase for p in report.parts for phase in p.phases] == list(DATASETS[source].phases)
@@ -277,7 +267,7 @@ def test_what_a_dataset_refuses_is_found(data, source, file):
     if "0005" in file or "images/COCO" in file:  # an image less is a smaller data set
         return
     phase = "test" if "testing" in file else "eval" if "0601" in file else "train"
-    options = {"seq_len": 2, "frame_modulo": 1} if DATASETS[source].dynamic else {}
+    options = {"seq_len": 2, "frame_modulo": 1} if DATASETS[source].is_video else {}
     with pytest.raises(UserError, match="missing"):
         DATASETS[source].from_options(options, phase=phase)
     assert problems(source)
@@ -323,9 +313,9 @@ def test_a_mistake_in_what_to_check(sources, words):
         check_data(sources)
 
 
-def test_the_command(tmp_path, data, commands, capsys):
+def test_the_command(tmp_path, data, capsys):
     data("SALICON")
-    assert main(commands, ["check_data", "--source=SALICON"], "run.py") == 0
+    assert call_command("check_data", "--source=SALICON") == 0
     out, err = capsys.readouterr()
     assert "3 images, 3 maps, 3 fixations" in out and "no problems" in out
     assert err == ""
@@ -353,7 +343,7 @@ class Lengths:
 
     def files(self, index, number):
         self.asked.append((index, number))
-        return Picture(None)
+        return FrameFiles(None)
 
 
 def test_the_quick_part_looks_at_all_of_a_small_data_set():
@@ -388,16 +378,14 @@ def test_the_quick_part_spreads_over_a_large_data_set(monkeypatch):
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_long_work_does_the_quick_part_first(
-    data, commands, tmp_path, monkeypatch, capsys, command, part
-):
+def test_long_work_does_the_quick_part_first(data, tmp_path, monkeypatch, capsys, command, part):
     path = data("SALICON") / "images" / f"COCO_{part}2014_000000000002.jpg"
     path.write_text("no picture")
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("PRED_DIR", str(tmp_path / "predictions"))
     write_run(tmp_path / "runs" / "pretrained_unisal")
     before = sorted(tmp_path.rglob("*"))
-    assert main(commands, [*command, "--device=cpu"], "run.py") == 2
+    assert call_command(*command, "--device=cpu") == 2
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = err.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shutil
@@ -10,32 +11,28 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
-from importlib import util
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Optional
 
 import pytest
 from PIL import Image
-from support import PROJECT, run_command, write_photo, write_run, write_salicon
+from support import PROJECT, TINY, call_command, run_command, write_photo, write_run, write_salicon
 
-from unisal.commands.cli import as_names, main
+from unisal.commands.cli import as_names, main, with_options_of
+from unisal.commands.table import COMMANDS
 from unisal.errors import SomeFailed, UserError
 from unisal.train.config import TrainerConfig
 
 
-@pytest.fixture(scope="session")
-def commands():
-    spec = util.spec_from_file_location("run", PROJECT / "run.py")
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.COMMANDS
-
-
 @pytest.fixture
-def call(commands, capsys):
-    """Run a command line in this process -> (exit code, stdout, stderr)."""
+def call(capsys):
+    """Return a function that runs a command line in this process and returns its exit code and
+    what it wrote to stdout and stderr."""
 
-    def run(*arguments, of=commands):
-        code = main(of, arguments, "run.py")
+    def run(*arguments, of=COMMANDS):
+        code = call_command(*arguments, commands=of)
         return code, *capsys.readouterr()
 
     return run
@@ -73,30 +70,30 @@ def assert_one_line(stderr, *words):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
-def test_the_commands_are_listed_with_one_line_each(call, commands, arguments):
+def test_the_commands_are_listed_with_one_line_each(call, arguments):
     code, out, err = call(*arguments)
     assert (code, err) == (0, "")
     listed = dict(re.findall(r"^  (\w+)  +(\S.*)$", out, re.MULTILINE))
-    assert list(listed) == list(commands)
-    for name, command in commands.items():
-        assert listed[name] == inspect.getdoc(command).splitlines()[0]
+    assert list(listed) == list(COMMANDS)
+    for name, function in COMMANDS.items():
+        assert listed[name] == inspect.getdoc(function).splitlines()[0]
 
 
-def test_the_program_lists_its_commands(commands):
+def test_the_program_lists_its_commands():
     done = run_command()
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(f"  {name} " in done.stdout for name in commands)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize(
     "name", ["predict_examples", "predictions_from_folder", "train", "score_model"]
 )
-def test_help_names_every_option_and_runs_nothing(call, commands, name, flag):
+def test_help_names_every_option_and_runs_nothing(call, name, flag):
     code, out, err = call(name, "--device=nonsense", flag)
     assert (code, err) == (0, "")
     options = [
-        p.name for p in inspect.signature(commands[name]).parameters.values() if p.name != "options"
+        p.name for p in inspect.signature(COMMANDS[name]).parameters.values() if p.name != "options"
     ]
     assert all(f"--{option}" in out for option in options)
     assert "usage: python run.py " + name in out
@@ -221,6 +218,108 @@ def test_options_reach_the_command_with_their_types(call):
     assert seen == [("x", 2.5, {"cfg": {"a": [1, None]}, "flag": True})]
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options as those of a run.
+
+    Options:
+        prefix, suffix: texts.
+        size: a number.
+    """
+
+    prefix: str | None = None
+    suffix: str = "unisal"
+    folder: Path | None = None
+    debug: bool = False
+    fast: bool | None = None
+    size: float = 0.5
+    cfg: Mapping[str, Any] = field(default_factory=dict)
+
+
+@with_options_of(Options)
+def configured(name: str = "x", **options: Any) -> None:
+    """Note what arrived.
+
+    name: whose.
+    """
+    ARRIVED.append((name, options))
+
+
+def annotated_with_types(name, **options):
+    ARRIVED.append((name, options))
+
+
+old_spelling = Optional[str]  # noqa: UP045
+annotated_with_types.__annotations__ = {"name": old_spelling, "options": Any, "return": None}
+annotated_with_types = with_options_of(Options)(annotated_with_types)
+annotated_with_types.__doc__ = "Note what arrived."
+ARRIVED: list[Any] = []
+
+
+@pytest.mark.parametrize("function", [configured, annotated_with_types])
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("--prefix=2024_05", {"prefix": "2024_05"}),
+        ("--prefix=None", {"prefix": None}),
+        ("--suffix=1e3", {"suffix": "1e3"}),
+        ("--suffix=None", {"suffix": "None"}),
+        ("--folder=2024_05", {"folder": Path("2024_05")}),
+        ("--folder=None", {"folder": None}),
+        ("--debug=no", {"debug": False}),
+        ("--debug=YES", {"debug": True}),
+        ("--debug", {"debug": True}),
+        ("--nodebug", {"debug": False}),
+        ("--fast=0", {"fast": False}),
+        ("--fast=None", {"fast": None}),
+        ("--size=1e3", {"size": 1000.0}),
+        ("--cfg={'a': [1]}", {"cfg": {"a": [1]}}),
+        ("--unknown=1", {"unknown": 1}),
+        ("--name=007", {}),
+    ],
+)
+def test_options_of_a_dataclass_are_read_by_their_types(call, function, typed, expected):
+    ARRIVED.clear()
+    code, out, err = call("configured", "--name=7", typed, of={"configured": function})
+    assert (code, out, err) == (0, "", "")
+    name = "007" if typed == "--name=007" else "7"
+    # What was not typed is not handed on: the class has the defaults, a resumed run its own.
+    (arrived,) = ARRIVED
+    assert arrived == (name, expected)
+
+
+@pytest.mark.parametrize("option", ["debug", "fast"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(call, option):
+    code, _, err = call("configured", f"--{option}=perhaps", of={"configured": configured})
+    assert code == 2
+    assert_one_line(err, f"{option} is 'perhaps'", "True or False")
+
+
+def test_options_of_a_dataclass_are_listed_with_their_defaults(call):
+    _, out, _ = call("configured", "--help", of={"configured": configured})
+    usage, *listed = out.split("\n\n")[0].splitlines()
+    assert usage == "usage: python run.py configured [--option=value ...]"
+    assert listed == [
+        "  --name='x'",
+        "  --prefix=None",
+        "  --suffix='unisal'",
+        "  --folder=None",
+        "  --debug=False",
+        "  --fast=None",
+        "  --size=0.5",
+        "  --cfg={}",
+    ]
+    assert "Note what arrived." in out and "    prefix, suffix: texts." in out
+
+
+def test_the_program_is_named_as_it_was_typed(capsys):
+    for program, name in (("unisal", "unisal"), ("python -m unisal", "unisal")):
+        assert main({"configured": configured}, ["configured", "--debug=x"], program) == 2
+        assert capsys.readouterr().err.startswith(f"{name}: debug is")
+        assert main({"configured": configured}, [], program) == 0
+        assert capsys.readouterr().out.startswith(f"usage: {program} COMMAND ")
+
+
 MISTAKES = [
     (["nope"], ["'nope'", "predict_examples", "train"]),
     (["--bogus=1"], ["--bogus"]),
@@ -266,6 +365,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 # ---- as processes -------------------------------------------------------------------------
+@pytest.mark.slow
+def test_options_of_a_run_are_read_by_their_types(tmp_path):
+    for part in ("train", "val"):
+        write_salicon(tmp_path / "data", part, n=2)
+    env = {"TRAIN_DIR": str(tmp_path / "runs"), "SALICON_DATA_DIR": str(tmp_path / "data")}
+    done = run_command(
+        "train",
+        "--data_sources=SALICON",
+        "--prefix=2024_05",
+        "--suffix=1e3",
+        "--debug=no",
+        "--tboard=no",
+        "--num_epochs=1",
+        "--num_workers=0",
+        "--device=cpu",
+        "--salicon_cfg={'out_size': [64, 96]}",
+        f"--model_cfg={TINY}",
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((tmp_path / "runs" / "2024_05_1e3" / "Trainer.json").read_text())
+    assert (kept["prefix"], kept["suffix"], kept["debug"]) == ("2024_05", "1e3", False)
 
 
 @pytest.mark.slow

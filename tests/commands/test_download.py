@@ -133,7 +133,7 @@ def files(folder):
 
 def refused(server, folder):
     with pytest.raises(UserError) as error:
-        download_weights(server.url, folder)
+        download_weights(base_url=server.url, folder=folder)
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
@@ -143,20 +143,22 @@ def refused(server, folder):
 
 def test_everything_arrives_unchanged_in_the_runs_folder(server, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
-    assert download_weights(server.url) == tmp_path / "runs" / "official_unisal"
+    assert (
+        download_weights(base_url=server.url, folder=None) == tmp_path / "runs" / "official_unisal"
+    )
     assert files(tmp_path / "runs" / "official_unisal") == CONTENTS
     assert capfd.readouterr() == ("", "")  # no progress bar where nobody watches
 
 
 @pytest.mark.parametrize("ending", ["", "/", "//"])
 def test_the_address_may_end_with_a_slash(server, tmp_path, ending):
-    download_weights(server.url.rstrip("/") + ending, tmp_path)
+    download_weights(base_url=server.url.rstrip("/") + ending, folder=tmp_path)
     assert files(tmp_path) == CONTENTS
 
 
 def test_a_server_that_tells_no_length_will_do(server, tmp_path):
     server.faults = dict.fromkeys(CONTENTS, "no length")
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert files(tmp_path) == CONTENTS
 
 
@@ -184,7 +186,7 @@ def test_a_progress_bar_counts_every_byte_of_every_file(
     monkeypatch.setattr(download, "tqdm", Bar)
     if not tells_length:
         server.faults = dict.fromkeys(CONTENTS, "no length")
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert [bar.title for bar in bars] == list(CONTENTS)
     for bar in bars:
         size = len(CONTENTS[bar.title])
@@ -204,7 +206,7 @@ def test_nothing_has_its_name_before_it_is_whole_and_checked(server, tmp_path, m
 
     for checker in ("_check_blob", "_check_json"):
         monkeypatch.setattr(download, checker, check)
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert seen == list(CONTENTS)
 
 
@@ -215,7 +217,7 @@ def test_what_arrives_can_be_predicted_with(server, tmp_path, monkeypatch):
     server.contents.update(files(tmp_path / "origin"))
     ids = {name: plain_blob_id(server.contents[name]) for name in (BEST, TUNED)}
     monkeypatch.setattr(download, "BLOB_IDS", ids)
-    folder = download_weights(server.url)
+    folder = download_weights(base_url=server.url, folder=None)
     state = load_model("official_unisal").state_dict()
     assert all(torch.equal(state[k], v) for k, v in expected.state_dict().items())
     assert find_weights("official_unisal", fine_tuned=True) == folder / TUNED
@@ -225,10 +227,10 @@ def test_what_arrives_can_be_predicted_with(server, tmp_path, monkeypatch):
 
 
 def test_what_is_there_and_intact_is_not_fetched_again(server, tmp_path):
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     times = {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
     server.requests.clear()
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert server.requests == []  # so it also works without a network
     assert {p.name: p.stat().st_mtime_ns for p in tmp_path.iterdir()} == times
     assert files(tmp_path) == CONTENTS
@@ -240,7 +242,7 @@ def test_damaged_weights_are_replaced_by_good_ones(server, tmp_path, damage):
     damaged = {"truncated": good[:-1], "one bit": b"\x01" + good[1:], "empty": b""}[damage]
     (tmp_path / BEST).write_bytes(damaged)
     (tmp_path / TUNED).write_bytes(CONTENTS[TUNED])
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert files(tmp_path) == CONTENTS
     assert server.requests[0] == BEST
     assert TUNED not in server.requests
@@ -254,7 +256,7 @@ def test_what_was_there_stays_when_nothing_better_comes(server, tmp_path, name, 
     refused(server, tmp_path)
     assert files(tmp_path)[name] == b"damaged"
     server.faults.clear()
-    download_weights(server.url, tmp_path)
+    download_weights(base_url=server.url, folder=tmp_path)
     assert files(tmp_path) == CONTENTS
 
 
@@ -318,7 +320,7 @@ def test_a_missing_record_is_only_a_warning(server, tmp_path, caplog, missing):
     for name in missing:
         del server.contents[name]
     with caplog.at_level(logging.WARNING):
-        assert download_weights(server.url, tmp_path) == tmp_path
+        assert download_weights(base_url=server.url, folder=tmp_path) == tmp_path
     assert files(tmp_path) == {k: v for k, v in CONTENTS.items() if k not in missing}
     assert len(caplog.messages) == len(missing)
     for name, message in zip(missing, caplog.messages, strict=True):
@@ -334,13 +336,13 @@ def test_an_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "tqdm", Bar)
     with pytest.raises(KeyboardInterrupt):
-        download_weights(server.url, tmp_path)
+        download_weights(base_url=server.url, folder=tmp_path)
     assert files(tmp_path) == {}
 
 
 def test_without_network_nothing_is_left(unreachable, tmp_path):
     with pytest.raises(UserError, match=r"cannot be fetched.*refused") as error:
-        download_weights(unreachable, tmp_path / "official")
+        download_weights(base_url=unreachable, folder=tmp_path / "official")
     assert f"{unreachable}{BEST}" in str(error.value)
     assert f"put the file into {tmp_path / 'official'}" in str(error.value)
     assert files(tmp_path / "official") == {}
@@ -351,7 +353,7 @@ def test_without_network_nothing_is_left(unreachable, tmp_path):
 )
 def test_an_address_that_is_none_is_refused_and_quoted(tmp_path, url):
     with pytest.raises(UserError, match="cannot be fetched") as error:
-        download_weights(url, tmp_path)
+        download_weights(base_url=url, folder=tmp_path)
     assert str(error.value).startswith(f"{str(url).rstrip('/')}/{BEST} ")
     assert files(tmp_path) == {}
 

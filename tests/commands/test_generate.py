@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_video import plain_input, plain_video
 from support import (
     PROJECT,
     lively_network,
@@ -26,7 +27,6 @@ from support import (
     write_salicon,
     write_ucfsports,
 )
-from torchvision.transforms import functional as tv
 
 from unisal.commands.generate import generate_predictions
 from unisal.config import save_json
@@ -42,6 +42,13 @@ SMALL = {"out_size": (64, 96)}
 @cache
 def network(seed=0):
     return lively_network(seed, contrast=0.3)
+
+
+def generate(train_id, sources=(), **chosen):
+    """Write predictions as the command does, on the CPU."""
+    options = dict.fromkeys(("phase", "model_domain", "smooth_method", "x_val_step"))
+    given = {**options, "overwrite": False, "device": "cpu", **chosen}
+    generate_predictions(train_id=train_id, sources=sources, **given)
 
 
 def save_run(folder, seed=0, fine_tuned=None):
@@ -61,7 +68,7 @@ def save_run(folder, seed=0, fine_tuned=None):
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory):
-    """-> a folder with small data of all sources and the run `mine`."""
+    """A folder with small data of all sources and the run `mine`."""
     root = tmp_path_factory.mktemp("generate")
     write_dhf1k(root / "DHF1K", {601: 2}, size=SIZE)
     write_dhf1k(root / "DHF1K", {701: 7, 702: 4}, size=SIZE, with_maps=False)
@@ -78,7 +85,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def root(originals, tmp_path, monkeypatch):
-    """-> a copy of the data and the run; predictions go to `predictions` in it."""
+    """A copy of the data and the run; predictions go to `predictions` in it."""
     shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
     for source, dataset in DATASETS.items():
         monkeypatch.setenv(dataset.root_variable, str(tmp_path / source))
@@ -154,7 +161,7 @@ def test_the_command_writes_all_six_sources(root):
         assert line.startswith(f"{source}, phase test: ")
         assert ("ft_mit1003.pth" in line) == source.startswith("MIT")
     before = state(folder)
-    generate_predictions("mine", device="cpu")  # all is done: nothing is written again
+    generate("mine")  # all is done: nothing is written again
     assert state(folder) == before
 
 
@@ -171,7 +178,7 @@ def test_the_validation_part_of_all_that_have_one(root, capsys):
     shutil.rmtree(root / "UCFSports")
     names = dict.fromkeys((f"Run-{i:03d}" for i in range(1, 16)), 1)
     write_ucfsports(root / "UCFSports", names, part="test", size=SIZE)
-    generate_predictions("mine", phase="eval", device="cpu")
+    generate("mine", phase="eval")
     found = files(root / "predictions" / "mine")
     assert {f for f in found if not f.endswith(".json")} == set().union(*VALIDATION.values())
     out = capsys.readouterr().out
@@ -180,10 +187,10 @@ def test_the_validation_part_of_all_that_have_one(root, capsys):
 
 def test_the_fold_is_the_one_that_was_fine_tuned(root):
     sources, folder = ["MIT1003", "MIT300"], root / "predictions" / "mine"
-    generate_predictions("mine", sources, device="cpu", x_val_step=3)
+    generate("mine", sources, x_val_step=3)
     save_json(root / "runs" / "mine" / "ft_mit1003.json", {"folder": "x", "x_val_step": 4})
     save_json(root / "runs" / "mine" / "MIT1003Dataset.json", {"x_val_step": 4})
-    generate_predictions("mine", sources, device="cpu")
+    generate("mine", sources)
     for source in sources:
         found = sorted(p.name for p in (folder / source).iterdir() if p.is_dir())
         assert found == [f"{source}_xVal3", f"{source}_xVal4"]
@@ -193,29 +200,15 @@ def test_the_fold_is_the_one_that_was_fine_tuned(root):
 # ---- pixels -------------------------------------------------------------------------------
 
 
-def plain_input(path, size):
-    picture = Image.open(path).convert("RGB").resize(size[::-1], Image.Resampling.LANCZOS)
-    return tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+def plain_maps(log_densities):
+    """Return the grey levels of maps before they are rounded."""
+    p = log_densities.double().exp()
+    return (p / p.amax((-2, -1), keepdim=True) * 255).numpy()
 
 
-def plain_map(y):
-    p = y.double().exp()
-    return (p / p.max() * 255).numpy()
-
-
-@torch.no_grad()
-def plain_video(model, paths, domain, step):
-    """-> the maps of frames in order, each sequence frame by frame."""
-    maps = [None] * len(paths)
-    for offset in range(step):
-        state = None
-        for i in range(offset, len(paths), step):
-            x = plain_input(paths[i], (64, 96))[None, None]
-            y, state = model(
-                x, target_size=SIZE, h0=state, return_hidden=True, source=domain, static=False
-            )
-            maps[i] = plain_map(y[0, 0, 0])
-    return maps
+def plain_video_maps(paths, domain, step):
+    inputs = [plain_input(path, (64, 96)) for path in paths]
+    return plain_maps(plain_video(network(), inputs, SIZE, domain, step))
 
 
 VIDEO_FOLDERS = {
@@ -231,24 +224,24 @@ VIDEO_FOLDERS = {
 
 @pytest.mark.parametrize("source", VIDEOS)
 def test_videos_are_those_of_the_network_frame_by_frame(root, source):
-    generate_predictions("mine", [source], device="cpu")
+    generate("mine", [source])
     images, maps, step = VIDEO_FOLDERS[source]
     paths = sorted((root / source / images).iterdir())
-    plain = plain_video(network(), paths, source, step)
+    plain = plain_video_maps(paths, source, step)
     for path, expected in zip(paths, plain, strict=True):
         written = level(root / "predictions" / "mine" / maps / path.name)
         assert np.abs(written - expected).max() < 1.1  # rounded down
-    other = plain_video(network(), paths, source, step + 1)
+    other = plain_video_maps(paths, source, step + 1)
     assert max(np.abs(a - b).max() for a, b in zip(plain, other, strict=True)) > 5
 
 
 def test_images_are_those_of_the_network(root):
-    generate_predictions("mine", ["SALICON", "MIT300"], device="cpu")
+    generate("mine", ["SALICON", "MIT300"])
     predictions = root / "predictions" / "mine"
     path = root / "SALICON" / "images" / "COCO_test2014_000000000002.jpg"
     with torch.no_grad():
         x = plain_input(path, (64, 96))[None, None]
-        expected = plain_map(network()(x, target_size=SIZE, source="SALICON")[0, 0, 0])
+        expected = plain_maps(network()(x, target_size=SIZE, source="SALICON")[0, 0, 0])
         written = level(predictions / "SALICON" / f"{path.stem}.png")
         assert np.abs(written - expected).max() < 1.1
 
@@ -267,28 +260,37 @@ def test_images_are_those_of_the_network(root):
 
 def test_a_run_without_fine_tuned_weights_says_so(root, caplog, capsys):
     (root / "runs" / "mine" / "ft_mit1003.pth").unlink()
-    generate_predictions("mine", ["MIT300"], device="cpu")
+    generate("mine", ["MIT300"])
     assert "no weights fine-tuned on MIT1003" in caplog.text
     assert "weights_best.pth of mine" in capsys.readouterr().out
 
 
 def test_domain_and_smoothing_can_be_chosen(root):
     folder = root / "predictions" / "mine" / "DHF1K" / "0701"
-    generate_predictions("mine", ["DHF1K"], device="cpu", model_domain="UCFSports")
+    generate("mine", ["DHF1K"], model_domain="UCFSports")
     paths = sorted((root / "DHF1K" / "annotation" / "0701" / "images").iterdir())
-    plain = plain_video(network(), paths, "UCFSports", 3)
+    plain = plain_video_maps(paths, "UCFSports", 3)
     for path, expected in zip(paths, plain, strict=True):
         assert np.abs(level(folder / path.name) - expected).max() < 1.1
     rough = level(folder / "0004.png")
-    generate_predictions(
-        "mine",
-        ["DHF1K"],
-        device="cpu",
-        model_domain="UCFSports",
-        smooth_method="med3",
-        overwrite=True,
-    )
+    chosen = {"model_domain": "UCFSports", "smooth_method": "med3"}
+    generate("mine", ["DHF1K"], overwrite=True, **chosen)
     assert np.abs(level(folder / "0004.png") - rough).max() > 1
+
+
+def test_the_record_names_the_domain_that_was_used(root, caplog):
+    model = lively_network(sources=("SALICON", "UCFSports"))
+    save_json(root / "runs" / "mine" / "UNISAL.json", model.config)
+    torch.save(model.state_dict(), root / "runs" / "mine" / "weights_best.pth")
+    generate("mine", ["DHF1K"])
+    assert "no domain 'DHF1K'; using 'SALICON'" in caplog.text
+    record = root / "predictions" / "mine" / "DHF1K.json"
+    assert json.loads(record.read_text())["domain"] == "SALICON"
+    before = state(root / "predictions")
+    generate("mine", ["DHF1K"], model_domain="SALICON")  # the same, asked for by name
+    assert state(root / "predictions") == before
+    with pytest.raises(UserError, match="domain was 'SALICON', now 'UCFSports'"):
+        generate("mine", ["DHF1K"], model_domain="UCFSports")
 
 
 # ---- stops, faults, other weights ---------------------------------------------------------
@@ -315,18 +317,18 @@ def test_a_run_that_is_killed_is_finished_by_the_same_command(root):
     first, second = state(folder / "0701"), files(folder / "0702")
     assert len(first) == 7 and len(second) < 60
     (folder / "0702" / ".0009-abc12345.png").write_text("half")  # a kill may leave such a file
-    generate_predictions("mine", ["DHF1K"], device="cpu")
+    generate("mine", ["DHF1K"])
     assert state(folder / "0701") == first
     assert files(folder / "0702") == {f"{i:04d}.png" for i in range(1, 61)}
 
 
 def test_a_video_that_lacks_a_map_is_predicted_again_and_no_other(root, capsys):
-    generate_predictions("mine", ["DHF1K"], device="cpu")
+    generate("mine", ["DHF1K"])
     folder = root / "predictions" / "mine" / "DHF1K"
     before = state(folder)
     (folder / "0702" / "0003.png").unlink()
     capsys.readouterr()
-    generate_predictions("mine", ["DHF1K"], device="cpu")
+    generate("mine", ["DHF1K"])
     assert "11 frames, 7 of them done before" in capsys.readouterr().out
     after = state(folder)
     assert {p: content for p, (content, _) in after.items()} == {
@@ -337,11 +339,11 @@ def test_a_video_that_lacks_a_map_is_predicted_again_and_no_other(root, capsys):
 
 
 def test_an_image_that_lacks_its_raw_probabilities_is_predicted_again(root):
-    generate_predictions("mine", ["MIT300"], device="cpu")
+    generate("mine", ["MIT300"])
     folder = root / "predictions" / "mine" / "MIT300"
     before = state(folder)
     (folder / "MIT300_xVal0" / "i2.npy").unlink()
-    generate_predictions("mine", ["MIT300"], device="cpu")
+    generate("mine", ["MIT300"])
     after = state(folder)
     assert {p.stem for p in before if after[p] != before[p]} == {"i2"}
 
@@ -361,38 +363,38 @@ CHANGES = [
 
 
 def test_predictions_that_were_made_otherwise_are_not_mixed(root):
-    generate_predictions("mine", ["DHF1K"], device="cpu")
+    generate("mine", ["DHF1K"])
     before = state(root / "predictions")
     for change, options, words in CHANGES:
         run = root / "runs" / "mine"
         kept = {p: p.read_bytes() for p in run.iterdir()}
         change(run)
         with pytest.raises(UserError) as refused:
-            generate_predictions("mine", ["SALICON", "DHF1K"], device="cpu", **options)
+            generate("mine", ["SALICON", "DHF1K"], **options)
         said = str(refused.value)
         assert words in said and "PRED_DIR" in said and "--overwrite=True" in said
         assert str(root / "predictions" / "mine" / "DHF1K") in said
         assert state(root / "predictions") == before  # SALICON was not begun
         for path, content in kept.items():
             path.write_bytes(content)
-    generate_predictions("mine", ["DHF1K"], device="cpu")  # as it was before
+    generate("mine", ["DHF1K"])  # as it was before
 
 
 def test_overwriting_makes_all_of_a_source_anew(root):
-    generate_predictions("mine", ["DHF1K", "SALICON"], device="cpu")
+    generate("mine", ["DHF1K", "SALICON"])
     folder = root / "predictions" / "mine"
     before = {p: content for p, (content, _) in state(folder).items()}
     (folder / "DHF1K" / "0999").mkdir()
     (folder / "DHF1K" / "0999" / "0001.png").write_text("of another time")
     save_run(root / "runs" / "mine", 5)
-    generate_predictions("mine", ["DHF1K"], device="cpu", overwrite=True)
+    generate("mine", ["DHF1K"], overwrite=True)
     after = {p: content for p, (content, _) in state(folder).items()}
     assert set(after) == set(before)
     changed = {p.relative_to(folder).parts[0] for p in before if after[p] != before[p]}
     assert changed == {"DHF1K"}
     record = json.loads((folder / "DHF1K.json").read_text())
     assert (record["train_id"], record["phase"]) == ("mine", "test")
-    generate_predictions("mine", ["DHF1K"], device="cpu")  # and now it is what is asked for
+    generate("mine", ["DHF1K"])  # and now it is what is asked for
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
@@ -401,7 +403,7 @@ def test_files_of_unknown_origin_are_left_alone(root, overwrite):
     folder.mkdir(parents=True)
     (folder / "thesis.txt").write_text("three years of work")
     with pytest.raises(UserError, match=r"DHF1K holds files, but .*DHF1K\.json"):
-        generate_predictions("mine", ["DHF1K"], device="cpu", overwrite=overwrite)
+        generate("mine", ["DHF1K"], overwrite=overwrite)
     assert files(root / "predictions") == {"mine/DHF1K/thesis.txt"}
 
 
@@ -415,7 +417,7 @@ def test_a_faulty_video_or_image_is_named_and_the_others_are_done(root, caplog):
     with pytest.raises(
         SomeFailed, match=r"^2 could .*: DHF1K 0701, SALICON COCO_test2014_000000000001\.jpg$"
     ):
-        generate_predictions("mine", ["DHF1K", "SALICON"], device="cpu")
+        generate("mine", ["DHF1K", "SALICON"])
     assert "0701/images/0004.png" in caplog.text
     folder = root / "predictions" / "mine"
     assert MAPS["DHF1K"] & files(folder) >= {m for m in MAPS["DHF1K"] if "0702" in m}
@@ -441,5 +443,5 @@ def test_a_faulty_video_or_image_is_named_and_the_others_are_done(root, caplog):
 )
 def test_a_mistake_is_told_before_any_work(root, options, words):
     with pytest.raises(UserError, match=words):
-        generate_predictions(**{"train_id": "mine", "device": "cpu", **options})
+        generate(**{"train_id": "mine", **options})
     assert not (root / "predictions").exists()

@@ -13,11 +13,10 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from support import PROJECT, lively_network, run_command, write_network, write_run
+from support import PROJECT, call_command, lively_network, run_command, write_network, write_run
 from videos import (
     SOUND_RATE,
     TONE,
-    call,
     decode,
     decode_sound,
     number_of,
@@ -345,7 +344,7 @@ def clips(tmp_path):
 
 @pytest.mark.usefixtures("loaded")
 def test_a_broken_file_is_named_and_the_rest_is_done(clips, capsys, caplog):
-    assert call("predict_video", str(clips), "--maps=True") == 1
+    assert call_command("predict_video", str(clips), "--maps=True") == 1
     out, err = capsys.readouterr()
     assert names(clips / "saliency") == ["b_maps", "b_overlay.mp4", "d_maps", "d_overlay.mp4"]
     assert len(decode(clips / "saliency" / "b_overlay.mp4")[0]) == 7
@@ -358,22 +357,22 @@ def test_a_broken_file_is_named_and_the_rest_is_done(clips, capsys, caplog):
 @pytest.mark.usefixtures("loaded")
 def test_what_is_done_is_left_alone(clips, capsys):
     (clips / "c.mkv").unlink()
-    assert call("predict_video", str(clips)) == 0
+    assert call_command("predict_video", str(clips)) == 0
     saliency = clips / "saliency"
     before = {p: p.stat().st_mtime_ns for p in saliency.iterdir()}
     assert len(before) == 2
 
     write_clip(clips / "e.mp4", numbered(3))
-    assert call("predict_video", str(clips)) == 0
+    assert call_command("predict_video", str(clips)) == 0
     assert "2 finished before and skipped" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert names(saliency) == ["b_overlay.mp4", "d_overlay.mp4", "e_overlay.mp4"]
 
-    assert call("predict_video", str(clips), "--maps=png") == 0  # maps alone are missing
+    assert call_command("predict_video", str(clips), "--maps=png") == 0  # maps alone are missing
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert len(names(saliency / "b_maps")) == 7
 
-    assert call("predict_video", str(clips), "--maps=png", "--overwrite=True") == 0
+    assert call_command("predict_video", str(clips), "--maps=png", "--overwrite=True") == 0
     assert all(p.stat().st_mtime_ns > then for p, then in before.items())
     assert len(names(saliency / "b_maps")) == 7
     assert not [p for p in saliency.iterdir() if p.name.startswith(".")]
@@ -383,10 +382,10 @@ def test_what_is_done_is_left_alone(clips, capsys):
 def test_a_pattern_fits_files_but_not_what_was_written_of_them(tmp_path, clips, capsys):
     pattern = str(clips / "**" / "*.mp4")
     for _ in range(2):
-        assert call("predict_video", pattern) == 0
+        assert call_command("predict_video", pattern) == 0
         assert names(clips / "saliency") == ["b_overlay.mp4"]
     assert "finished before" in capsys.readouterr().out
-    assert call("predict_video", str(clips / "[bd].*"), f"--out_dir={tmp_path / 'o'}") == 0
+    assert call_command("predict_video", str(clips / "[bd].*"), f"--out_dir={tmp_path / 'o'}") == 0
     assert names(tmp_path / "o") == ["b_overlay.mp4", "d_overlay.mp4"]
 
 
@@ -412,7 +411,7 @@ def test_one_bar_goes_over_all_files(clips, monkeypatch):
             pass
 
     monkeypatch.setattr(video_files, "TERMINAL", Watched())
-    call("predict_video", str(clips))
+    call_command("predict_video", str(clips))
     assert bars == [[7 + 9, "frame", 7 + 9]]
     assert titles == ["b.mp4", "d.webm"]
 
@@ -430,7 +429,7 @@ def test_a_single_video_is_opened_once_for_its_pictures(tmp_path, monkeypatch, n
     monkeypatch.setattr(video_file, "open_media", watched)
     for i in range(n):
         write_clip(tmp_path / f"{i}.mp4", numbered(3))
-    assert call("predict_video", str(tmp_path), "--overlay=False", "--maps=npz") == 0
+    assert call_command("predict_video", str(tmp_path), "--overlay=False", "--maps=npz") == 0
     # Of several, the others are opened before for the length of the bar.
     assert opened == [f"{i}.mp4" for i in (*range(n), *range(1, n))]
 
@@ -441,7 +440,7 @@ def test_a_truncated_file_gives_the_frames_it_has_and_says_so(tmp_path, caplog, 
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 7 // 10])
     n = len(read(path))
-    assert call("predict_video", str(path)) == 0
+    assert call_command("predict_video", str(path)) == 0
     overlay, _ = decode(tmp_path / "saliency" / "clip_overlay.mp4")
     assert len(overlay) == n < 50
     assert f"{path} is cut off after {n} frames" in caplog.text
@@ -475,7 +474,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     (tmp_path / "clip.txt").write_text("no video")
     places = {"CLIP": str(clip), "EMPTY": "empty", "TEXT": "clip.txt"}
     before = sorted(tmp_path.rglob("*"))
-    code = call("predict_video", *(places.get(a, a) for a in arguments))
+    code = call_command("predict_video", *(places.get(a, a) for a in arguments))
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
@@ -486,7 +485,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
 def test_two_videos_of_one_name_are_refused(tmp_path, capsys):
     for name in ("clip.mp4", "clip.mkv"):
         write_clip(tmp_path / name, numbered(2))
-    assert call("predict_video", str(tmp_path)) == 2
+    assert call_command("predict_video", str(tmp_path)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "clip.mp4" in line and "clip.mkv" in line and "clip_overlay.mp4" in line
     assert names(tmp_path) == ["clip.mkv", "clip.mp4"]

@@ -218,7 +218,7 @@ def test_an_example_equals_a_plain_reading(root, phase):
 )
 def test_the_input_size_in_training_is_the_closest_in_ratio(root, size, expected):
     write_mit1003(root, [size])
-    assert MIT1003Dataset("valid", x_val_step=None).input_size(0) == expected
+    assert MIT1003Dataset("valid", x_val_step=None).input_size_for(0) == expected
 
 
 def test_fixations_are_told_from_noise_before_they_are_thinned_out(root):
@@ -308,7 +308,7 @@ def test_batches_hold_pictures_of_one_input_size_in_shuffled_order(root):
     dataset = MIT1003Dataset(x_val_step=None)
     orders = epochs(dataset, 3, n=4)
     for order in orders:
-        sizes = [{dataset.input_size(i) for i in batch} for batch in order]
+        sizes = [{dataset.input_size_for(i) for i in batch} for batch in order]
         assert all(len(s) == 1 for s in sizes)
         counts = Counter(s.pop() for s in sizes)
         # 11 // 3, 6 // 3, and one batch of the size that has fewer pictures than a batch
@@ -316,7 +316,7 @@ def test_batches_hold_pictures_of_one_input_size_in_shuffled_order(root):
         used = list(itertools.chain(*order))
         assert len(used) == len(set(used)) == 9 + 6 + 2
     assert len({str(order) for order in orders}) == 4
-    in_turn = [[dataset.input_size(batch[0]) for batch in order] for order in orders]
+    in_turn = [[dataset.input_size_for(batch[0]) for batch in order] for order in orders]
     assert len({str(sizes) for sizes in in_turn}) > 1
     assert [str(order) for order in epochs(dataset, 3, n=4)] == [str(order) for order in orders]
 
@@ -335,7 +335,7 @@ def test_validation_takes_every_picture_in_an_order_of_its_own(root):
     assert len(batches) == 3 + 2 + 1
     assert sorted(n for b in batches for n in b.names) == sorted(names(dataset))
     for batch in batches:
-        assert (batch.source, batch.domain, batch.static) == ("MIT1003", "SALICON", True)
+        assert (batch.source, batch.domain, batch.is_video) == ("MIT1003", "SALICON", False)
         height, width = batch.frames.shape[-2:]
         assert batch.target_size == (2 * height, 2 * width)
         for name, frames, maps in zip(batch.names, batch.frames, batch.maps, strict=True):
@@ -439,7 +439,7 @@ def test_both_are_known_by_their_names():
     assert DATASETS["MIT1003"] is find_dataset("FINAL_TEST_MIT1003") is MIT1003Dataset
     assert DATASETS["MIT300"] is find_dataset("MIT300") is MIT300Dataset
     for dataset in (MIT1003Dataset, MIT300Dataset):
-        assert (dataset.domain, dataset.dynamic, dataset.fine_tuned) == ("SALICON", False, True)
+        assert (dataset.domain, dataset.is_video, dataset.fine_tuned) == ("SALICON", False, True)
     assert MIT1003Dataset.public_ground_truth and not MIT300Dataset.public_ground_truth
     with pytest.raises(UserError, match=r"no data set 'MIT'; known are .*MIT1003.*FINAL_TEST"):
         find_dataset("MIT")

@@ -20,7 +20,7 @@ class Clips(SaliencyDataset):
     """A made-up video source: clips of three frames that hold their own number."""
 
     source = domain = "DHF1K"
-    dynamic = True
+    is_video = True
 
     def __init__(self, n=5, phase="train", seed=0):
         super().__init__(phase, 1.0, False, seed)
@@ -138,7 +138,7 @@ def test_a_batch_of_images_is_its_examples_as_clips_of_one_frame(salicon):
         [dataset.name(i) for i in numbers] for numbers in ((0, 1, 2), (3, 4, 5))
     ]
     for batch, numbers in zip(batches, ((0, 1, 2), (3, 4, 5)), strict=True):
-        assert (batch.source, batch.static, batch.target_size) == ("SALICON", True, (48, 64))
+        assert (batch.source, batch.is_video, batch.target_size) == ("SALICON", False, (48, 64))
         assert batch.frames.shape == (3, 1, 3, 64, 96)
         assert batch.maps.shape == batch.fixations.shape == (3, 1, 1, 48, 64)
         assert batch.fixations.dtype == torch.bool
@@ -150,7 +150,7 @@ def test_a_batch_of_images_is_its_examples_as_clips_of_one_frame(salicon):
 
 def test_a_batch_of_clips_keeps_their_time_axis():
     (batch,) = make_loader(Clips(2, "valid"), 2, 0, False)
-    assert (batch.source, batch.static, batch.target_size) == ("DHF1K", False, (4, 8))
+    assert (batch.source, batch.is_video, batch.target_size) == ("DHF1K", True, (4, 8))
     assert batch.frames.shape == (2, 3, 3, 32, 64)
     assert batch.maps.shape == batch.fixations.shape == (2, 3, 1, 4, 8)
     assert batch.names == ["clip 0", "clip 1"]

@@ -271,9 +271,9 @@ def test_scored_videos_keep_their_own_size(roots, source):
         dataset = UCFSportsDataset("test", frame_modulo=2)
     item = dataset[0]
     assert item.target_size == (20, 50)
-    assert item.frames.shape == (2, 3, *dataset.out_size)
+    assert item.frames.shape == (2, 3, *dataset.input_size)
     video = dataset.samples[0].video
-    expected = plain_frame(dataset.path(video, "images", 3), dataset.out_size)
+    expected = plain_frame(dataset.path(video, "images", 3), dataset.input_size)
     torch.testing.assert_close(item.frames[1], expected, atol=1e-5, rtol=0)
 
 
@@ -302,7 +302,7 @@ def test_a_batch_of_clips(roots):
     (batch,) = make_loader(dataset, 4, 0, False)
     assert batch.frames.shape == (2, 3, 3, 32, 64)
     assert batch.maps.shape == batch.fixations.shape == (2, 3, 1, 36, 64)
-    assert not batch.static
+    assert batch.is_video
     assert all("000" in name for name in batch.names)
 
 
@@ -484,6 +484,6 @@ def test_a_configuration_of_the_published_code_loads_as_it_is(roots):
     write_dhf1k(roots["DHF1K"], {1: 6, 601: 6})
     dataset = DHF1KDataset.from_options(OFFICIAL)
     assert [v.name for v in dataset.videos] == ["0001"]  # the seed 0 shuffles nothing
-    assert dataset.out_size == (224, 384)
+    assert dataset.input_size == (224, 384)
     with pytest.raises(UserError, match=r"DHF1KDataset has no option 'seq_length'.*'seq_len'"):
         DHF1KDataset.from_options({**OFFICIAL, "seq_length": 3})

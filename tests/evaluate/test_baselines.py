@@ -1,4 +1,4 @@
-"""What scores are read beside: chance, centre bias, and observers who predict observers."""
+"""Reference baselines: chance, the centre bias, and observers who predict observers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import plain_metrics as plain
 import pytest
-from support import SHARED
+from support import PROJECT
 
 from unisal.evaluate import metrics
 
@@ -40,7 +40,7 @@ MAPS = {
 
 
 def random_maps(shape, dtype, seed=0):
-    """-> two densities, the second with zeros in it, and fixations."""
+    """Return two densities, the second with zeros in it, and fixations."""
     rng = np.random.default_rng(seed)
     p, t = rng.random(shape) ** 3 + 1e-3, rng.random(shape) ** 3
     t.flat[0] = 0
@@ -50,14 +50,14 @@ def random_maps(shape, dtype, seed=0):
 
 
 def fixate(rng, shape, n):
-    """-> `n` fixated pixels at random."""
+    """Return `n` fixated pixels at random."""
     fixations = np.zeros(math.prod(shape), bool)
     fixations[rng.choice(fixations.size, n, replace=False)] = True
     return fixations.reshape(shape)
 
 
 def hard_maps(name, dtype, n=12):
-    """-> maps of a kind, with fixations and others: one, few, nearly all."""
+    """Yield maps of a kind, with fixations and others: one, few, nearly all."""
     rng = np.random.default_rng(1)
     for shape in [(2, 3), (7, 5), (13, 21)]:
         for _ in range(n // 3):
@@ -227,9 +227,7 @@ def test_the_closed_form_draws_nothing():
 
 @pytest.fixture(scope="module")
 def reference():
-    folder = SHARED / "reference"
-    if not (folder / "metrics.json").is_file():
-        pytest.skip("the reference values are on the developers' machines only")
+    folder = PROJECT / "tests" / "reference"
     with np.load(folder / "metrics.npz") as arrays:
         return json.loads((folder / "metrics.json").read_text()), dict(arrays)
 

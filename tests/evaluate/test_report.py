@@ -1,4 +1,4 @@
-"""The report: what it says, that it needs nothing but itself, and how it looks in a browser."""
+"""The report: its contents, that it needs no other file, and how it looks in a browser."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from scored_runs import score_run
 from support import lively_network, run_command, write_dhf1k, write_run, write_salicon
 
-from unisal.evaluate.frames import METRICS, ScoringOptions
-from unisal.evaluate.report import ABOUT, REPORT, extremes
+from unisal.evaluate.metric_table import METRICS
+from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.report import REPORT, extremes
 from unisal.evaluate.scores import Scores
-from unisal.evaluate.scoring import (
-    dataset_to_score,
-    network_predictions,
-    predict_frame,
-    score_model,
-)
+from unisal.evaluate.scoring import dataset_to_score, predict_frame
 from unisal.inference.engine import Engine
+from unisal.predict.datasets import predict_dataset
 from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH
 
 RUN = """mine<b onclick='x'>&amp;"quoted\""""
@@ -79,13 +77,13 @@ class Page(HTMLParser):
         return [attributes for name, attributes, _ in self.tags if name == tag]
 
     def text(self, tag):
-        """-> the texts inside elements of that name."""
+        """Return the texts inside elements of that name."""
         return [" ".join(text.split()) for text, around in self.texts if tag in around]
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A report of images and videos, made as a user makes it; -> the folder of the run."""
+    """The folder of a run with a report of images and videos, made as a user makes it."""
     root = tmp_path_factory.mktemp("report")
     write_salicon(root / "SALICON", "train", n=3, size=(96, 128))
     write_salicon(root / "SALICON", "val", n=9, size=(96, 128))
@@ -180,7 +178,7 @@ def test_the_page_says_what_was_scored_and_how(page):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", moment["datetime"])
     meanings = " ".join(page.text("dd"))
     for name in USED:
-        assert ABOUT[name].text in meanings
+        assert METRICS[name].text in meanings
     assert "half of the observers" not in meanings  # nobody tells them apart here
 
 
@@ -203,7 +201,7 @@ def test_best_and_worst_are_shown_in_order_with_their_scores(scored, page):
 def test_a_chart_stands_for_every_metric_and_marks_the_baselines(scored, page):
     labels = [attributes["aria-label"] for attributes in page.all("svg")]
     assert [re.match(r"Histogram of (\S+) over", label)[1] for label in labels] == 2 * [
-        ABOUT[name].name for name in USED
+        METRICS[name].name for name in USED
     ]
     assert "over 8 images" in labels[1]  # one has no NSS
     assert "over 2 videos" in labels[4]
@@ -213,10 +211,6 @@ def test_a_chart_stands_for_every_metric_and_marks_the_baselines(scored, page):
         for metric in USED:
             value = found[name]["mean"][metric]
             assert (f"{name} {number(value)}" in marked) == (value is not None)
-
-
-def test_every_metric_is_explained():
-    assert list(ABOUT) == list(METRICS)
 
 
 # ---- that it needs nothing but itself ----------------------------------------------------------
@@ -295,7 +289,7 @@ def test_a_frame_is_predicted_again_as_it_was_scored(tmp_path, monkeypatch, sour
     write_salicon(tmp_path, "val", n=3)
     dataset = dataset_to_score(source)
     engine = Engine(lively_network(), "cpu")
-    expected = {(i, n): y for i, n, y in network_predictions(engine, dataset, dataset.domain)}
+    expected = dict(predict_dataset(engine, dataset, dataset.domain, size="target"))
     again = predict_frame(engine, dataset, dataset.domain, 1, number)
     np.testing.assert_array_equal(again, expected[1, number])
     assert np.abs(again - expected[0, 1]).max() > 1e-3
@@ -307,8 +301,7 @@ def test_one_image_and_one_metric_are_a_page_too(tmp_path, monkeypatch, capsys):
     write_salicon(tmp_path / "SALICON", "val", n=1)
     write_run(tmp_path / "runs" / "mine")
     (tmp_path / "runs" / "mine" / REPORT).write_text("an old one")
-    options = ScoringOptions(("nss",))
-    score_model("mine", ["SALICON"], device="cpu", options=options, report=True)
+    score_run(options=ScoringOptions(("nss",)), report=True)
     page = Page((tmp_path / "runs" / "mine" / REPORT).read_text())
     assert [text for text in page.text("h3") if text] == [
         "Scores",
@@ -325,7 +318,7 @@ def test_no_report_is_written_unless_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     write_salicon(tmp_path / "SALICON", "val", n=1)
     write_run(tmp_path / "runs" / "mine")
-    score_model("mine", ["SALICON"], device="cpu", options=ScoringOptions(("sim",)))
+    score_run(options=ScoringOptions(("sim",)))
     assert not (tmp_path / "runs" / "mine" / REPORT).exists()
 
 
@@ -396,7 +389,7 @@ HEIGHT = 3000
 
 @pytest.fixture(scope="module")
 def browser():
-    """-> the browser's program; the test is skipped where there is none, but not in `.ci/run`."""
+    """The browser's program; the test is skipped where there is none, but not in `.ci/run`."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None and not os.environ.get("UNISAL_REQUIRE_BROWSER"):
@@ -406,7 +399,7 @@ def browser():
 
 
 def look(browser, html, folder, dark):
-    """-> what the page tells at each width, and a screenshot `[h, w, 3]` of all side by side."""
+    """Return what the page reports at each width, and a screenshot `[h, w, 3]` of them all."""
     folder.mkdir()
     watch = WATCH.replace("TEXTS", json.dumps(TEXTS))
     (folder / "copy.html").write_text(html.replace("</body>", f"{watch}</body>"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import plain_metrics
@@ -11,6 +13,8 @@ import pytest
 import scipy.stats
 import torch
 from PIL import Image
+from plain_video import plain_input, plain_video
+from scored_runs import score_run
 from support import (
     run_command,
     write_dhf1k,
@@ -19,12 +23,13 @@ from support import (
     write_salicon,
     write_ucfsports,
 )
-from torchvision.transforms import functional as tv
 
 from unisal.errors import UserError
-from unisal.evaluate.frames import METRICS, Frame, OtherFixations, ScoringOptions, score_frame
-from unisal.evaluate.scores import Scores, table
-from unisal.evaluate.scoring import dataset_to_score, score_model
+from unisal.evaluate.frames import FrameToScore, OtherFixations
+from unisal.evaluate.metric_table import score_frame
+from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.scores import Scores, format_table
+from unisal.evaluate.scoring import dataset_to_score, score_baselines
 
 FILES = (
     "SALICON_eval_scores",
@@ -33,6 +38,7 @@ FILES = (
     "SALICON_eval_summary",
 )
 NAN = math.nan
+SIX = ScoringOptions().metrics
 FOUR = ("kld", "nss", "cc", "sim")
 """The metrics that nothing is drawn for."""
 
@@ -48,7 +54,7 @@ def strict_json(path):
 
 @pytest.fixture
 def salicon(tmp_path, monkeypatch):
-    """A SALICON folder; -> its root. The run `mine` exists."""
+    """The root of a SALICON folder. The run `mine` goes to `runs/` beside it."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     write_salicon(tmp_path / "SALICON", "val", n=3)
@@ -56,13 +62,12 @@ def salicon(tmp_path, monkeypatch):
 
 
 def plain_scores(model, root):
-    """Straight from the files and the definitions of spec 04, one row per picture."""
+    """Straight from the files and the definitions of docs/behaviour.md, one row per picture."""
     rows = []
     for path in sorted((root / "images").glob("COCO_val2014_*.jpg")):
-        picture = Image.open(path).convert("RGB").resize((384, 288), Image.Resampling.LANCZOS)
+        x = plain_input(path, (288, 384))
         t = np.asarray(Image.open(root / "maps" / "val" / f"{path.stem}.png"), float)
         fixated = np.asarray(Image.open(root / "fixations" / "val" / f"{path.stem}.png")) > 127
-        x = tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         with torch.no_grad():
             log_p = model(x[None, None], target_size=t.shape, source="SALICON")[0, 0, 0].double()
         p, t = log_p.exp().numpy(), t / t.sum()
@@ -92,32 +97,32 @@ def test_score_model_writes_the_scores_into_the_runs_folder(salicon, tmp_path):
     assert {p.name for p in folder.iterdir()} - before == {f"{name}.json" for name in FILES}
     rows, means, weighted, summary = (strict_json(folder / f"{name}.json") for name in FILES)
     expected = plain_scores(model, salicon)
-    assert np.shape(rows) == (4, len(METRICS))
+    assert np.shape(rows) == (4, len(SIX))
     # CC and NSS of a map that is almost flat, as random weights make it, lose some digits.
     np.testing.assert_allclose(np.array(rows)[:, :4], expected, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(means, np.mean(rows, axis=0), rtol=1e-12)
     assert weighted == means
     title, shown, lower, upper = (line.split() for line in done.stdout.splitlines())
-    assert title == ["SALICON:", "4", "images", *METRICS]
+    assert title == ["SALICON:", "4", "images", *SIX]
     assert shown == ["mine", *(f"{mean:.4f}" for mean in means)]
-    for name, low, mean, high in zip(METRICS, lower[-6:], means, upper[-6:], strict=True):
+    for name, low, mean, high in zip(SIX, lower[-6:], means, upper[-6:], strict=True):
         assert float(low) <= mean + 1e-4
         assert mean <= float(high) + 1e-4
         interval = summary["mean_interval_95"][name]
         assert [f"{end:.4f}" for end in interval] == [low, high]
     assert summary["n"] == 4
     assert summary["videos"] == [f"COCO_val2014_{i:012d}.jpg" for i in (1, 2, 3, 4)]
-    assert summary["left_out"] == dict.fromkeys(METRICS, 0)
+    assert summary["left_out"] == dict.fromkeys(SIX, 0)
 
 
 def test_scoring_again_replaces_the_scores(salicon, tmp_path, capsys):
     write_run(tmp_path / "runs" / "mine")
-    score_model("mine", ["SALICON"], device="cpu")
+    score_run("mine", ["SALICON"])
     first = [strict_json(tmp_path / "runs" / "mine" / f"{name}.json") for name in FILES]
     for folder in ("images", "maps/val", "fixations/val"):
         for path in (salicon / folder).glob("*3.*"):
             path.unlink()
-    (result,) = score_model("mine", ["SALICON"], device="cpu")
+    (result,) = score_run("mine", ["SALICON"])
     # The shuffled AUC's negatives come from the other pictures, of which there are fewer now.
     again = strict_json(tmp_path / "runs" / "mine" / f"{FILES[0]}.json")
     assert [row[:5] for row in again] == [row[:5] for row in first[0][:2]]
@@ -145,7 +150,7 @@ def test_the_data_is_the_validation_part(salicon):
 def test_a_mistake_is_found_before_any_work(tmp_path, train_id, sources, message):
     write_run(tmp_path / "runs" / "mine")
     with pytest.raises(UserError, match=message):
-        score_model(train_id, sources, device="cpu")
+        score_run(train_id, sources)
     assert not list(tmp_path.rglob("*_scores.json"))
 
 
@@ -155,14 +160,15 @@ def test_a_prediction_that_is_not_finite_names_its_picture(tmp_path):
     state["adaptation_salicon.0.bias"][:] = NAN
     torch.save(state, tmp_path / "runs" / "mine" / "weights_best.pth")
     with pytest.raises(UserError, match=r"COCO_val2014_000000000001\.jpg is not finite"):
-        score_model("mine", ["SALICON"], device="cpu")
+        score_run("mine", ["SALICON"])
 
 
 def test_a_frame_has_its_metrics_in_order():
     rng = np.random.default_rng(0)
     p, t = rng.random((2, 20, 30)).astype(np.float32)
     p, t, fixated = p / p.sum(), t / t.sum(), rng.random((20, 30)) > 0.9
-    frame = Frame(np.log(p), p, t, fixated, rng.random((20, 30)) > 0.9, rng)
+    others = rng.random((20, 30)) > 0.9
+    frame = FrameToScore(np.log(p), p, t, fixated, rng, others)
     expected = {
         "kld": scipy.stats.entropy(t.ravel(), p.ravel()),
         "nss": scipy.stats.zscore(p, axis=None, ddof=1)[fixated].mean(),
@@ -185,16 +191,16 @@ def test_undefined_scores_are_left_out_counted_and_told():
     assert scores.means == pytest.approx([3.0, 2.0, 0.3, 0.4])
     assert scores.weighted_means == pytest.approx(scores.means)  # images: one frame each
     assert scores.n_undefined.tolist() == [0, 2, 1, 0]
-    shown = [line.split() for line in table("mine", scores).splitlines()]
+    shown = [line.split() for line in format_table("mine", scores).splitlines()]
     assert ["undefined,", "left", "out", "0", "2", "1", "0"] in shown
 
 
 def test_all_defined_scores_need_no_note():
     scores = Scores.from_frames("SALICON", FOUR, np.ones((2, 1, 4)))
-    assert "undefined" not in table("mine", scores)
+    assert "undefined" not in format_table("mine", scores)
 
 
-def test_videos_count_alike_in_one_mean_and_frames_in_the_other():
+def test_videos_have_equal_weights_in_one_mean_and_frames_in_the_other():
     short = np.array([[1.0, 2.0, NAN, 1.0]])
     long = np.array([[4.0, NAN, NAN, 1.0], [5.0, NAN, NAN, 1.0], [6.0, 8.0, NAN, 1.0]])
     scores = Scores.from_frames("DHF1K", FOUR, [short, long])
@@ -218,7 +224,7 @@ def test_saved_scores_are_json_also_where_a_score_is_undefined(tmp_path, recwarn
 
 @pytest.fixture
 def videos(tmp_path, monkeypatch):
-    """Two short validation videos of DHF1K; -> the network of the run `mine`."""
+    """The network of the run `mine`, with two short validation videos of DHF1K."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path / "DHF1K"))
     write_dhf1k(tmp_path / "DHF1K", {1: 3, 601: 3, 602: 7})
@@ -226,38 +232,25 @@ def videos(tmp_path, monkeypatch):
 
 
 def plain_video_scores(model, folder, n, static):
-    """Each of the five interleaved sequences through the network at once, frame by frame scored."""
-    rows = {}
-    for offset in range(1, 6):
-        numbers = list(range(offset, n + 1, 5))
-        if not numbers:
-            continue
-        frames = []
-        for number in numbers:
-            picture = Image.open(folder / "images" / f"{number:04d}.png").resize(
-                (384, 224), Image.Resampling.LANCZOS
-            )
-            frames.append(
-                tv.normalize(tv.to_tensor(picture), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-            )
-        source = "SALICON" if static else "DHF1K"
-        with torch.no_grad():
-            y = model(torch.stack(frames)[None], (36, 64), source=source, static=static)[0, :, 0]
-        for number, log_p in zip(numbers, y.double().numpy(), strict=True):
-            t = np.asarray(Image.open(folder / "maps" / f"{number:04d}.png"), float)
-            p, t = np.exp(log_p), t / t.sum()
-            rows[number] = [
-                scipy.stats.entropy(t.ravel(), p.ravel()),
-                np.minimum(p / p.sum(), t).sum(),
-            ]
-    return np.array([rows[number] for number in sorted(rows)])
+    """KLD and SIM of each frame of a video, from the definitions."""
+    names = [f"{number:04d}.png" for number in range(1, n + 1)]
+    inputs = [plain_input(folder / "images" / name, (224, 384)) for name in names]
+    log_densities = plain_video(
+        model, inputs, (36, 64), "SALICON" if static else "DHF1K", 5, static
+    )
+    rows = []
+    for name, log_p in zip(names, log_densities.double().numpy(), strict=True):
+        t = np.asarray(Image.open(folder / "maps" / name), float)
+        p, t = np.exp(log_p), t / t.sum()
+        rows.append([scipy.stats.entropy(t.ravel(), p.ravel()), np.minimum(p / p.sum(), t).sum()])
+    return np.array(rows)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("static", [False, True])
 def test_videos_are_scored_frame_by_frame(videos, tmp_path, static):
     domain = "SALICON" if static else None
-    (result,) = score_model("mine", ["DHF1K"], device="cpu", model_domain=domain)
+    (result,) = score_run("mine", ["DHF1K"], model_domain=domain)
     scores, names = result.scores, result.scores.metrics
     expected = [
         plain_video_scores(videos, tmp_path / "DHF1K" / "annotation" / name, n, static)
@@ -281,7 +274,7 @@ def test_a_run_is_scored_with_the_options_of_its_datasets(tmp_path):
     options = {"out_size": [32, 64], "subset": 0.1, "augment": True, "seq_len": 4, "phase": "train"}
     (tmp_path / "runs" / "mine" / "DHF1KDataset.json").write_text(json.dumps(options))
     dataset = dataset_to_score("DHF1K", tmp_path / "runs" / "mine")
-    assert dataset.out_size == (32, 64)
+    assert dataset.input_size == (32, 64)
     assert [v.name for v in dataset.videos] == ["0601", "0602"]
 
 
@@ -291,7 +284,7 @@ def test_hollywood_and_ucfsports_are_scored_on_their_test_parts(tmp_path, monkey
     monkeypatch.setenv("UCFSPORTS_DATA_DIR", str(tmp_path / "UCF"))
     write_hollywood(tmp_path / "HW", {(3, 1): 2}, part="test", size=(20, 40))
     write_ucfsports(tmp_path / "UCF", {"Golf-001": 2}, part="test", size=(20, 40))
-    score_model("mine", ["Hollywood", "UCFSports"], device="cpu")
+    score_run("mine", ["Hollywood", "UCFSports"])
     written = {p.name for p in (tmp_path / "runs" / "mine").glob("*_eval_mean_scores.json")}
     assert written == {f"{s}_resized_eval_mean_scores.json" for s in ("Hollywood", "UCFSports")}
 
@@ -299,11 +292,11 @@ def test_hollywood_and_ucfsports_are_scored_on_their_test_parts(tmp_path, monkey
 @pytest.mark.usefixtures("videos")
 def test_the_aucs_of_a_video_use_a_random_share_of_its_frames():
     options = ScoringOptions(auc_portion=0.5)
-    (result,) = score_model("mine", ["DHF1K"], device="cpu", options=options)
+    (result,) = score_run("mine", ["DHF1K"], options=options)
     columns = [result.scores.metrics.index(name) for name in ("kld", "aucj", "aucs")]
     assert result.scores.n_wanted[:, columns].tolist() == [[3, 1, 1], [7, 3, 3]]
     assert result.scores.n_undefined.tolist() == [0] * 6  # not asked for is not undefined
-    (whole,) = score_model("mine", ["DHF1K"], device="cpu", options=ScoringOptions(auc_portion=1.0))
+    (whole,) = score_run("mine", ["DHF1K"], options=ScoringOptions(auc_portion=1.0))
     assert whole.scores.n_wanted[:, columns].tolist() == [[3, 3, 3], [7, 7, 7]]
 
 
@@ -333,7 +326,7 @@ def test_nothing_at_hand_is_a_mistake(tmp_path, monkeypatch):
     for variable in ("DHF1K", "SALICON", "UCFSPORTS", "HOLLYWOOD"):
         monkeypatch.setenv(f"{variable}_DATA_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"nothing to score on.*SALICON_DATA_DIR"):
-        score_model("mine", device="cpu")
+        score_run("mine", ())
 
 
 @pytest.mark.parametrize(
@@ -344,11 +337,37 @@ def test_nothing_at_hand_is_a_mistake(tmp_path, monkeypatch):
         ({"auc_portion": 0}, "auc_portion is 0"),
         ({"auc_portion": 1.5}, "auc_portion is 1.5"),
         ({"n_aucs_maps": 0}, "n_aucs_maps is 0"),
+        ({"n_aucs_maps": 1.5}, "n_aucs_maps is 1.5"),
+        ({"random_seed": -1}, "random_seed is -1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         ScoringOptions(**options)
+
+
+class Recorded:
+    """A progress that keeps what it was told."""
+
+    def __init__(self):
+        self.counts = {}
+
+    @contextmanager
+    def bar(self, title, unit, total=None, done=0, keep=True):
+        self.counts[title] = [unit, total, done]
+
+        def update(n=1):
+            self.counts[title][2] += n
+
+        yield SimpleNamespace(update=update)
+
+
+def test_the_progress_counts_every_image(salicon):
+    write_salicon(salicon, "train", n=2)
+    progress = Recorded()
+    score_baselines(dataset_to_score("SALICON"), ScoringOptions(("sim",)), progress=progress)
+    counted = ["image", 3, 3]
+    assert progress.counts == {"score chance": counted, "score centre bias": counted}
 
 
 # ---- the shuffled AUC's negatives ---------------------------------------------------------
@@ -368,7 +387,7 @@ def test_the_negatives_are_other_videos_fixations_at_the_maps_size(salicon):
     np.testing.assert_array_equal(larger.reshape(48, 2, 64, 2).any(axis=(1, 3)), at_first)
 
 
-def test_so_many_others_are_taken_as_asked_for(salicon):
+def test_as_many_others_are_taken_as_asked_for(salicon):
     write_salicon(salicon, "val", n=6)
     dataset = dataset_to_score("SALICON")
     known = [dataset.read_fixation_map(i) for i in range(6)]

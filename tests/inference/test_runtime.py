@@ -305,7 +305,7 @@ def test_a_network_without_a_graph_runs_in_pytorch_with_one_warning(caplog):
     assert "no ONNX graph can be made" in warning.getMessage()
     assert "rfft" in warning.getMessage()
     with torch.no_grad():
-        expected, _ = model.logits(x, source="SALICON", static=True)
+        expected, _ = model.logits(x, domain="SALICON", static=True)
     torch.testing.assert_close(maps, expected[0, :, 0], atol=1e-4, rtol=0)
 
 
@@ -318,7 +318,7 @@ def test_several_threads_that_find_no_graph_warn_once(caplog):
 
 def test_onnx_runtime_that_was_asked_for_is_not_replaced():
     engine = Engine(changed_network(), "cpu", runtime="onnx")
-    with pytest.raises(UserError, match="no ONNX graph can be made.*rfft"):
+    with pytest.raises(UserError, match=r"no ONNX graph can be made.*rfft"):
         engine.image_logits(clip(1, 1, 64, 96)[0], "SALICON")
 
 

@@ -160,7 +160,7 @@ def test_the_map_is_made_from_the_last_of_them(predictor, frames):
     model = predictor.engine.model
     x = torch.stack([as_input(rgb) for rgb in frames[:4]])[None]
     with torch.no_grad():
-        features, hidden = model.features(x, source="DHF1K")
+        features, hidden = model.features(x, domain="DHF1K")
         logits = model.logits_from(features.before_upsampling, "DHF1K")
         expected, state = model(x, source="DHF1K", return_hidden=True)
     torch.testing.assert_close(model.log_density(logits), expected, rtol=0, atol=0)

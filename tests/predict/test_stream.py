@@ -16,7 +16,7 @@ from videos import plain_video
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
-from unisal.predict.presets import PRESETS, Preset
+from unisal.predict.presets import Preset, find_preset
 from unisal.predict.stream import ShotCuts
 
 SIZE, INPUT_SIZE = (40, 70), (64, 96)
@@ -47,8 +47,8 @@ def assert_same(ours, theirs):
 
 @pytest.mark.parametrize("source", ["DHF1K", "UCFSports", "SALICON"])
 def test_step_by_step_it_gives_the_numbers_of_the_whole_video(predictor, frames, source):
-    stream = predictor.stream(PRESETS[source].frame_rate, source)
-    assert stream.frame_step == PRESETS[source].frame_step
+    stream = predictor.stream(find_preset(source).frame_rate, source)
+    assert stream.frame_step == find_preset(source).frame_step
     steps = [stream.step(rgb, log=True) for rgb in frames]
     assert all(y.dtype == np.float32 and y.shape == SIZE for y in steps)
     assert_same(steps, list(predictor.video(frames, source, log=True)))
@@ -151,7 +151,7 @@ def test_memory_and_states_stay_the_same(predictor, frames):
     ],
 )
 def test_the_step_is_the_nearest_in_time(predictor, source, fps, step):
-    trained = PRESETS[source].frame_step / PRESETS[source].frame_rate
+    trained = find_preset(source).frame_step / find_preset(source).frame_rate
     assert predictor.stream(fps, source).frame_step == step
     misfits = {n: abs(n / fps - trained) for n in range(1, 40)}
     assert misfits[step] == pytest.approx(min(misfits.values()))

@@ -16,7 +16,7 @@ from videos import plain_video
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
-from unisal.predict.presets import PRESETS, Preset, find_preset
+from unisal.predict.presets import Preset, find_preset
 
 SIZE = (40, 70)
 TOLERANCE = 5e-5
@@ -162,7 +162,7 @@ def test_the_input_size_depends_on_source_and_frames(source, frame_size, input_s
 @pytest.mark.parametrize(("source", "step"), [("DHF1K", 5), ("UCFSports", 4)])
 def test_the_network_sees_the_frames_at_that_size(predictor, source, step):
     frames = [photo((360, 640), seed) for seed in range(6)]
-    size = PRESETS[source].input_size_for((360, 640))
+    size = find_preset(source).input_size_for((360, 640))
     expected = plain_video(predictor.engine.model, frames, source, step, input_size=size)
     assert_same(list(predictor.video(frames, source, log=True)), expected)
 

@@ -70,7 +70,7 @@ def batch_of(source, seed=0, size=2, height=32, width=32):
     return Batch(
         source=source,
         domain=source,
-        static=static,
+        is_video=not static,
         names=[f"{source} {seed}.{i}" for i in range(size)],
         frames=torch.randn((size, steps, 3, height, width), generator=generator),
         maps=maps / maps.sum((-1, -2), keepdim=True),
@@ -115,7 +115,7 @@ class PlainTraining:
             cnn_training=not self.cnn_eval,
         )
         log_density, _ = plain(
-            batch.frames, batch.target_size, source=batch.source, static=batch.static
+            batch.frames, batch.target_size, source=batch.source, static=not batch.is_video
         )
         losses = plain_losses(log_density, batch.maps, batch.fixations)
         total = sum(w * losses[name] for name, w in WEIGHTS.items())
@@ -443,7 +443,7 @@ def test_validation_equals_the_plain_network_and_changes_nothing():
     torch.testing.assert_close(state_of(net), before, atol=0, rtol=0)
     plain, rows = PlainNetwork(before, net.config), {}
     for b in batches:
-        log_density, _ = plain(b.frames, b.target_size, source=b.source, static=b.static)
+        log_density, _ = plain(b.frames, b.target_size, source=b.source, static=not b.is_video)
         parts = [v.item() for v in plain_losses(log_density, b.maps, b.fixations).values()]
         total = sum(w * p for w, p in zip(WEIGHTS.values(), parts, strict=True))
         rows.setdefault(b.source, []).append([total, *parts])

@@ -48,7 +48,7 @@ class Clips(SaliencyDataset):
     """A made-up video source in the place of DHF1K's."""
 
     source = domain = "DHF1K"
-    dynamic = True
+    is_video = True
     scalar_prefix = "conv"
 
     def __init__(self, phase="train", n=4, seed=0):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from unisal.commands.scoring import score_model
 from unisal.data import SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
-from unisal.evaluate.scoring import score_model
+from unisal.evaluate.options import ScoringOptions
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,15 @@ def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> Non
     scored = [d.source for d in datasets if d.public_ground_truth]
     predicted = [d.source for d in datasets if not d.public_ground_truth]
     if scored:
-        score_model(train_id, scored, device)
+        score_model(
+            train_id=train_id,
+            sources=scored,
+            model_domain=None,
+            baselines=False,
+            report=False,
+            device=device,
+            options=ScoringOptions(),
+        )
     if predicted:
         from unisal.commands.generate import generate_predictions
 
@@ -59,4 +68,13 @@ def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> Non
                 "predictions are written"
             )
         # Those of other weights are of no use any more.
-        generate_predictions(train_id, predicted, device=device, overwrite=True)
+        generate_predictions(
+            train_id=train_id,
+            sources=predicted,
+            phase=None,
+            model_domain=None,
+            smooth_method=None,
+            x_val_step=None,
+            overwrite=True,
+            device=device,
+        )

@@ -82,7 +82,7 @@ class CameraOptions:
 
 
 def predict_camera(
-    camera: str, *, options: CameraOptions, train_id: str | None, device: str
+    *, camera: str, options: CameraOptions, train_id: str | None, device: str
 ) -> None:
     """Predict a camera's frames as they arrive, into a window or a file.
 

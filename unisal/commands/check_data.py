@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import MAX_NAMED_FILES
-from unisal.data.listing import Group, Picture, Problem
+from unisal.data.listing import FrameFiles, Group, Problem
 from unisal.data.pictures import displayed_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
 from unisal.threads import in_threads
@@ -139,7 +139,7 @@ def check_source(dataset: type[SaliencyDataset], quick: bool = False) -> SourceR
     phases_of: defaultdict[str, list[str]] = defaultdict(list)
     for phase in dataset.phases:
         phases_of[dataset.part(phase)].append(phase)
-    parts = [PartReport(name, phases, dataset.dynamic) for name, phases in phases_of.items()]
+    parts = [PartReport(name, phases, dataset.is_video) for name, phases in phases_of.items()]
     look = look_at_headers if quick else partial(look_at_pixels, dataset)
     n_pictures = sum(len(group.pictures) for part in parts for group in _groups(dataset, part))
     with tqdm(
@@ -156,9 +156,9 @@ def _groups(dataset: type[SaliencyDataset], part: PartReport) -> Iterable[Group]
 
 
 def _check_group(
-    part: PartReport, group: Group, look: Callable[[Picture], Look], bar: tqdm[None]
+    part: PartReport, group: Group, look: Callable[[FrameFiles], Look], bar: tqdm[None]
 ) -> None:
-    sizes: dict[str, dict[Size, list[Path]]] = {kind: {} for kind in Picture._fields}
+    sizes: dict[str, dict[Size, list[Path]]] = {kind: {} for kind in FrameFiles._fields}
     part.n_groups += 1
     part.problems += group.problems
     looks = in_threads(look, group.pictures, WORKERS, AHEAD)
@@ -190,7 +190,7 @@ def _odd_sizes(group: str, files_of: Mapping[Size, Sequence[Path]]) -> list[Prob
 
 
 # ---- one picture --------------------------------------------------------------------------
-def look_at_headers(picture: Picture) -> Look:
+def look_at_headers(picture: FrameFiles) -> Look:
     """Read the sizes off the files' headers; a `.mat` has none."""
     sizes, problems = {}, []
     for kind, path in picture._asdict().items():
@@ -202,7 +202,7 @@ def look_at_headers(picture: Picture) -> Look:
     return Look(sizes, problems + _unlike(picture, sizes, "saliency_map", "fixations"))
 
 
-def look_at_pixels(dataset: type[SaliencyDataset], picture: Picture) -> Look:
+def look_at_pixels(dataset: type[SaliencyDataset], picture: FrameFiles) -> Look:
     """Decode all files of a picture, and compare its map and fixations."""
     readers: dict[str, Callable[[Path], NDArray[Any]]] = {
         "image": read_rgb,
@@ -226,7 +226,7 @@ def look_at_pixels(dataset: type[SaliencyDataset], picture: Picture) -> Look:
     return Look(sizes, problems + _half_blank(picture, blank))
 
 
-def _half_blank(picture: Picture, blank: Mapping[str, bool]) -> list[Problem]:
+def _half_blank(picture: FrameFiles, blank: Mapping[str, bool]) -> list[Problem]:
     """-> the problem that of map and fixations one is blank and the other is not, if so."""
     if "saliency_map" not in blank or "fixations" not in blank:
         return []
@@ -241,7 +241,7 @@ def _half_blank(picture: Picture, blank: Mapping[str, bool]) -> list[Problem]:
     return []
 
 
-def _unlike(picture: Picture, sizes: Mapping[str, Size], one: str, other: str) -> list[Problem]:
+def _unlike(picture: FrameFiles, sizes: Mapping[str, Size], one: str, other: str) -> list[Problem]:
     """-> the problem that two files of a picture differ in size, if they do."""
     if one not in sizes or other not in sizes or sizes[one] == sizes[other]:
         return []
@@ -275,7 +275,7 @@ def quick_check(datasets: Iterable[SaliencyDataset]) -> None:
             more = len(problems) - MAX_NAMED_FILES
             raise UserError(
                 f"{dataset.source}: {shown}{f' and {more} more' if more > 0 else ''}; "
-                f"`python run.py check_data --source={dataset.source}` looks at every file"
+                f"the command `check_data --source={dataset.source}` looks at every file"
             )
 
 

@@ -1,4 +1,4 @@
-"""How functions become commands: their list, their options, and what a mistake looks like."""
+"""How functions become commands: their list and help, option parsing and error reporting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import inspect
 import io
 import logging
 import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from functools import partial
-from typing import Any
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union
 
 from unisal.errors import (
     EXIT_INTERRUPTED,
@@ -24,13 +27,21 @@ Command = Callable[..., None]
 
 
 def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str) -> int:
-    """Run one command line -> the exit code.
+    """Run one command line.
 
-    0: done; 1: some inputs failed and were named, the others are done; 2: a mistake in what was
-    asked for, told in one line; 130: interrupted by Ctrl-C. Errors of the program itself
-    keep their traceback.
+    Args:
+        commands: the commands by their names.
+        arguments: what was typed after the program's name.
+        program: how the program is typed, for instance "python run.py". Its last word begins
+            messages.
+
+    Returns:
+        The exit code. 0: done; 1: some inputs failed and were named, the others are done; 2: a
+        mistake in what was asked for, told in one line; 130: interrupted by Ctrl-C. Errors of the
+        program itself keep their traceback.
     """
-    logging.basicConfig(format=f"{program}: %(levelname)s: %(message)s", level=logging.WARNING)
+    name = program.split()[-1]
+    logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview(commands, program))
         return 0
@@ -39,19 +50,26 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
         if call is not None:
             call.run()
     except UserError as error:
-        return _say(program, error, EXIT_MISTAKE)
+        return _say(name, error, EXIT_MISTAKE)
     except SomeFailed as error:
-        return _say(program, error, EXIT_SOME_FAILED)
+        return _say(name, error, EXIT_SOME_FAILED)
     except KeyboardInterrupt:
-        return _say(program, "interrupted", EXIT_INTERRUPTED)
+        return _say(name, "interrupted", EXIT_INTERRUPTED)
     return 0
 
 
 def as_names(value: Any, option: str) -> tuple[str, ...]:
-    """An option's value -> names: `A,B`, `"('A', 'B')"`, `A` and nothing at all are understood.
+    """Read an option that holds names.
+
+    Args:
+        value: `A,B`, `"('A', 'B')"`, `A` or nothing at all.
+        option: its name, for the message.
+
+    Returns:
+        The names, none of them empty.
 
     Raises:
-        UserError: it is something else; says which option.
+        UserError: the value is something else.
     """
     if value is None:
         return ()
@@ -62,23 +80,57 @@ def as_names(value: Any, option: str) -> tuple[str, ...]:
     return tuple(v.strip() for v in value if v.strip())
 
 
-def documented_by(options: type) -> Callable[[Command], Command]:
-    """Add the description of a class of options to a command's help."""
+def with_options_of(options: type) -> Callable[[Command], Command]:
+    """Give a command the options of a dataclass.
+
+    The command has to take `**options`. Its signature then names the fields of the class, with
+    their types and defaults, so that they are read and listed like the options of its own, and the
+    "Options:" of the class's docstring are added to its help. The command is called with the
+    options that were typed; unknown ones reach it too, since the class knows what may be meant.
+
+    Args:
+        options: the dataclass.
+
+    Returns:
+        The decorator.
+    """
 
     def add(command: Command) -> Command:
         described = inspect.cleandoc(options.__doc__ or "").split("Options:", 1)[-1]
         command.__doc__ = f"{inspect.getdoc(command)}\n\nOptions:{described}"
+        signature = inspect.signature(command)
+        own = list(signature.parameters.values())
+        types = typing.get_type_hints(options)
+        added = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_default(field),
+                annotation=types[field.name],
+            )
+            for field in fields(options)
+            if field.name not in signature.parameters
+        ]
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own[:-1], *added, own[-1]]
+        )
         return command
 
     return add
 
 
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
 def overview(commands: Mapping[str, Command], program: str) -> str:
-    """-> the list of the commands, one line each."""
+    """Return the list of the commands, one line each."""
     width = max(len(name) for name in commands)
     lines = [f"  {name:<{width}}  {_first_line(command)}" for name, command in commands.items()]
-    usage = f"usage: python {program} COMMAND [--option=value ...]"
-    more = f"python {program} COMMAND --help  tells a command's options"
+    usage = f"usage: {program} COMMAND [--option=value ...]"
+    more = f"{program} COMMAND --help  tells a command's options"
     return "\n".join([usage, "", *lines, "", more])
 
 
@@ -107,7 +159,7 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
         rest = " ".join(arguments[arguments.index("--") :])
         raise UserError(f"{arguments[0]}: {rest!r} is not understood")
     if any(a in ("-h", "--help") for a in arguments[1:]):
-        print(_help(commands[arguments[0]], f"python {program} {arguments[0]}"))
+        print(_help(commands[arguments[0]], f"{program} {arguments[0]}"))
         return None
     said = io.StringIO()
     try:
@@ -126,23 +178,45 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
 def _deferred(command: Command) -> Callable[..., _Call]:
     from fire.decorators import SetParseFns
 
-    readers = {
-        p.name: READERS[str(p.annotation)]
-        for p in inspect.signature(command).parameters.values()
-        if str(p.annotation) in READERS
-    }
-
     def defer(*arguments: Any, **options: Any) -> _Call:
         return _Call(command, arguments, options)
 
     defer.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
     defer.__wrapped__ = command  # type: ignore[attr-defined]  # Fire reads the options off it
-    return SetParseFns(**{name: partial(read, name) for name, read in readers.items()})(defer)
+    return SetParseFns(**_readers(command))(defer)
 
 
-def _as_text(_option: str, typed: str) -> str | None:
-    """Text stays as it was typed: Python would read the folder `2024_05` as the number 202405."""
-    return None if typed == "None" else typed
+# ---- values -------------------------------------------------------------------------------
+SWITCH_WORDS = {True: ("true", "yes", "1"), False: ("false", "no", "0")}
+READERS: dict[type, Callable[[str, str], Any]] = {
+    str: lambda _option, typed: typed,
+    Path: lambda _option, typed: Path(typed),
+    bool: lambda option, typed: _as_switch(option, typed),
+}
+"""How options of these types are read, from (name, text). Without one a text is read as a Python
+value, which would make the number 202405 of the folder `2024_05`."""
+
+
+def _readers(command: Command) -> dict[str, Callable[[str], Any]]:
+    """Return how a command's options are read; those that are read as Python values are absent."""
+    types = typing.get_type_hints(command)
+    readers: dict[str, Callable[[str], Any]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        reader = _reader(types.get(name, parameter.annotation))
+        if reader is not None:
+            readers[name] = partial(reader, name)
+    return readers
+
+
+def _reader(annotation: Any) -> Callable[[str, str], Any] | None:
+    """Return the reader for a type, or for a type or None."""
+    if typing.get_origin(annotation) not in (Union, UnionType):
+        return READERS.get(annotation)
+    alternatives = [t for t in typing.get_args(annotation) if t is not NoneType]
+    if len(alternatives) != 1 or alternatives[0] not in READERS:
+        return None
+    reader = READERS[alternatives[0]]
+    return lambda option, typed: None if typed == "None" else reader(option, typed)
 
 
 def _as_switch(option: str, typed: str) -> bool:
@@ -152,15 +226,7 @@ def _as_switch(option: str, typed: str) -> bool:
     raise UserError(f"{option} is {typed!r}; it has to be True or False")
 
 
-SWITCH_WORDS = {True: ("true", "yes", "1"), False: ("false", "no", "0")}
-READERS: dict[str, Callable[[str, str], Any]] = {
-    "str": _as_text,
-    "str | None": _as_text,
-    "bool": _as_switch,
-}
-"""How options are read by the types that a command's signature gives; others as Python values."""
-
-
+# ---- help and messages --------------------------------------------------------------------
 def _help(command: Command, usage: str) -> str:
     options = [
         f"  --{p.name}" + ("" if p.default is p.empty else f"={p.default!r}")
@@ -176,6 +242,6 @@ def _first_line(command: Command) -> str:
     return (inspect.getdoc(command) or "").splitlines()[0]
 
 
-def _say(program: str, message: object, code: int) -> int:
-    print(f"{program}: {' '.join(str(message).split())}", file=sys.stderr)
+def _say(name: str, message: object, code: int) -> int:
+    print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""The official weights: fetched, verified, and only then given their name."""
+"""Downloading the official weights: a file gets its name only once it is verified."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unisal.errors import UserError
 from unisal.files import write_atomically
 
 OFFICIAL = "official_unisal"
-"""The run's folder they go to."""
+"""The name of their run."""
 BASE_URL = (
     "https://github.com/rdroste/unisal/raw/"
     "0440df77f6fb4c93bb6f5ba1aa8cf543061ffc56/training_runs/pretrained_unisal/"
@@ -27,7 +27,7 @@ BLOB_IDS = {
     "weights_best.pth": "f06b52c56405bbf11b40cf1b4307573aa4035bea",
     "weights_ft_mit1003.pth": "2a14bf648bf090a771152bb0f9da2da311c1cbef",
 }
-"""Git's id of each weights file's content."""
+"""Git's id of the content of each weights file."""
 NETWORK_CONFIG = "UNISAL.json"
 OTHER_CONFIGS = (
     "Trainer.json",
@@ -36,48 +36,50 @@ OTHER_CONFIGS = (
     "UCFSportsDataset.json",
     "SALICONDataset.json",
 )
-"""For the record only: a run is loaded without them."""
+"""Kept for the record: a run is loaded without them."""
 TIMEOUT = 30.0
+"""Seconds without an answer after which a download fails."""
 CHUNK = 1 << 16
+"""Bytes that are read at once."""
 
 log = logging.getLogger(__name__)
 
 
-class NotThere(UserError):
+class FileNotOnServer(UserError):
     """The server has no such file."""
 
 
-def download_weights(base_url: str = BASE_URL, folder: Path | None = None) -> Path:
-    """Fetch the official weights and their configuration into `training_runs/official_unisal/`.
+def download_weights(*, base_url: str, folder: Path | None) -> Path:
+    """Download the official weights and their configuration.
 
-    Files that are there and intact are not fetched again.
+    Files that exist and are intact are skipped.
 
     Args:
-        base_url: the web folder that holds the files, for a mirror.
-        folder: where to put them instead.
+        base_url: the web folder of the files.
+        folder: where to put them; None for the run `OFFICIAL` in the folder of the runs.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: the server cannot be reached, lacks a file, cut the connection, or
-            sent a content other than the published one. Nothing is left under the name concerned.
+        UserError: the server cannot be reached, lacks a file, cut the connection, or sent a
+            content other than the published one. No file is left under the name concerned.
     """
     folder = folder or train_dir() / OFFICIAL
-    base_url = str(base_url).rstrip("/") + "/"  # the command line may make a number of it
+    base_url = str(base_url).rstrip("/") + "/"  # a number is refused like any other non-address
     for name in BLOB_IDS:
         _fetch(base_url + name, folder / name, _check_blob)
     _fetch(base_url + NETWORK_CONFIG, folder / NETWORK_CONFIG, _check_json)
     for name in OTHER_CONFIGS:
         try:
             _fetch(base_url + name, folder / name, _check_json)
-        except NotThere as error:
+        except FileNotOnServer as error:
             log.warning("%s; it is not needed for prediction", error)
     return folder
 
 
 def git_blob_id(path: Path) -> str:
-    """-> git's id of a file's content: `sha1("blob <size>\\0" + content)`."""
+    """Return git's id of a file's content, `sha1("blob <size>\\0" + content)`, in hexadecimal."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -86,8 +88,8 @@ def git_blob_id(path: Path) -> str:
 
 
 def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
-    """Download to a temporary file, `check` it and its name, and move it to `path`; not if
-    what is there passes the check already."""
+    """Download to a temporary file, `check` it and its name, and move it to `path`, unless the
+    file there passes the check already."""
     if path.is_file() and _passes(path, check):
         return
 
@@ -95,9 +97,9 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
         try:
             _stream(url, temporary, path.name)
         except urllib.error.HTTPError as error:
-            kind = NotThere if error.code == 404 else UserError
+            kind = FileNotOnServer if error.code == 404 else UserError
             raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: `url` is none
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: not a URL
             reason = getattr(error, "reason", error)
             raise UserError(
                 f"{url} cannot be fetched: {reason}; try again, or put the file into {path.parent}"

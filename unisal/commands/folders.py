@@ -30,7 +30,7 @@ from unisal.inference.densities import (
 from unisal.inference.engine import Engine
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import IMAGE_PRESET, PRESETS, VIDEO_PRESET, find_preset
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, is_video_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 
 
 def predict_folder(
-    folder: Path,
     *,
+    folder: Path,
     is_video: bool,
     source: str | None,
     train_id: str | None,
@@ -130,7 +130,7 @@ def predict_examples(
         )
     failed = []
     for example in examples:
-        predictor = load(train_id, device, PRESETS[example.preset].fine_tuned)
+        predictor = load(train_id, device, find_preset(example.preset).fine_tuned)
         try:
             predict_example(predictor, example, overlay)
         except SomeFailed as error:
@@ -151,8 +151,7 @@ def find_examples(folder: Path) -> list[ExampleFolder]:
         if inside.name in EXAMPLE_IMAGE_FOLDERS:
             found.append(ExampleFolder(inside, inside.name, is_video=False))
         else:
-            is_known = inside.name in PRESETS and PRESETS[inside.name].is_video
-            preset = inside.name if is_known else VIDEO_PRESET
+            preset = inside.name if is_video_preset(inside.name) else VIDEO_PRESET
             found += [ExampleFolder(v, preset, is_video=True) for v in _visible_folders(inside)]
     return [example for example in found if has_pictures(example.folder)]
 
@@ -164,7 +163,7 @@ def predict_example(predictor: Predictor, example: ExampleFolder, overlay: bool)
         SomeFailed: some of its images, or its video, could not be predicted.
     """
     job = FolderJob(example.folder, find_pictures(example.folder), overlay)
-    domain = predictor.engine.domain(PRESETS[example.preset].domain)
+    domain = predictor.engine.domain(find_preset(example.preset).domain)
     if not example.is_video:
         predict_image_folder(predictor.engine, job, domain)
         return

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, documented_by
+from unisal.commands.cli import as_names, with_options_of
+from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
+METRICS = ",".join(ScoringOptions.metrics)
+"""What a run is scored with by default, as it is typed."""
 
-@documented_by(TrainerConfig)
+
+@with_options_of(TrainerConfig)
 def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
@@ -18,25 +22,34 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     resume: name of a run that was stopped, to go on with it from its newest checkpoint.
     """
     from unisal.commands.check_data import quick_check
-    from unisal.evaluate.scoring import dataset_to_score, score_model
+    from unisal.commands.scoring import score_model
+    from unisal.evaluate.scoring import dataset_to_score
     from unisal.train import Trainer
 
     trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
     sources = as_names(eval_sources, "eval_sources") or trainer.cfg.data_sources
-    # What is missing or damaged is found before the training.
+    # Missing and damaged files are found before the training.
     quick_check(dataset for part in trainer.datasets.values() for dataset in part.values())
     quick_check(dataset_to_score(source) for source in sources)
     trainer.fit()
-    score_model(trainer.train_id, sources, trainer.cfg.device)
+    score_model(
+        train_id=trainer.train_id,
+        sources=sources,
+        model_domain=None,
+        baselines=False,
+        report=False,
+        device=trainer.cfg.device,
+        options=ScoringOptions(),
+    )
 
 
-@documented_by(FineTuneConfig)
+@with_options_of(FineTuneConfig)
 def train_finetune_mit(
     eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
-    eval_sources: what to evaluate afterwards (MIT300, where it is there). MIT300 is predicted,
+    eval_sources: what to evaluate afterwards (MIT300, if its folder exists). MIT300 is predicted,
         since its gaze is not public; FINAL_TEST_MIT1003, the fold of MIT1003, is scored.
     """
     from unisal.commands.after_training import evaluate, sources_to_evaluate
@@ -55,42 +68,42 @@ def score_model(
     train_id: str | None = None,
     sources: Any = None,
     model_domain: str | None = None,
-    metrics: Any = None,
+    metrics: Any = METRICS,
     baselines: bool = False,
     report: bool = False,
-    auc_portion: float = 0.5,
-    n_aucs_maps: int = 10,
-    random_seed: int = 27,
+    auc_portion: float = ScoringOptions.auc_portion,
+    n_aucs_maps: int = ScoringOptions.n_aucs_maps,
+    random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas (those of DHF1K, SALICON, UCFSports and Hollywood whose
-        folder is there).
+        folder exists).
     model_domain: whose modules of the network to use, instead of the source's own.
-    metrics: which ones, in the order of the columns (kld,nss,cc,sim,aucj,aucs).
-    baselines: also score what a score can be read beside: chance, the centre bias of the
-        training part, and one half of the observers against the other where they are known.
+    metrics: which ones, in the order of the columns. There is also ig, the information gain over
+        the centre bias of the training part, in bits per fixation; it needs that part.
+    baselines: also score reference baselines: chance, the centre bias of the training part, and
+        one half of the observers against the other where the data tells them apart.
     report: also write report.html into the run's folder: one page with the scores, their
         distributions, and the best and worst videos or images beside the ground truth.
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: of everything that is drawn; the same seed gives the same files.
     """
-    from unisal.commands.check_data import quick_check
-    from unisal.config import run_dir
-    from unisal.data import find_dataset
-    from unisal.evaluate.frames import METRICS, ScoringOptions
-    from unisal.evaluate.scoring import SCORED_BY_DEFAULT, dataset_to_score, score_model
+    from unisal.commands.scoring import score_model
 
-    names = as_names(metrics, "metrics") or tuple(METRICS)
-    options = ScoringOptions(names, auc_portion, n_aucs_maps, random_seed)
-    wanted = as_names(sources, "sources")
-    folder = run_dir(train_id)
-    there = wanted or [s for s in SCORED_BY_DEFAULT if find_dataset(s).is_there()]
-    quick_check(dataset_to_score(source, folder) for source in there)
-    score_model(train_id, wanted, device, model_domain, baselines, options, report)
+    names = as_names(metrics, "metrics") or ScoringOptions.metrics
+    score_model(
+        train_id=train_id,
+        sources=as_names(sources, "sources"),
+        model_domain=model_domain,
+        baselines=baselines,
+        report=report,
+        device=device,
+        options=ScoringOptions(names, auc_portion, n_aucs_maps, random_seed),
+    )
 
 
 def predictions_from_folder(
@@ -109,8 +122,8 @@ def predictions_from_folder(
     Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
 
     is_video: the pictures are the frames of one video, in the order of their names.
-    source: what they resemble most. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also
-        DHF1K, Hollywood or UCFSports (DHF1K).
+    source: the preset, named after the data set whose pictures are most similar. Images: SALICON,
+        MIT1003 or MIT300 (SALICON); videos: also DHF1K, Hollywood or UCFSports (DHF1K).
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: whose modules of the network to use (those for the source).
     overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
@@ -123,7 +136,7 @@ def predictions_from_folder(
     from unisal.commands.folders import predict_folder
 
     predict_folder(
-        Path(folder_path),
+        folder=Path(folder_path),
         is_video=is_video,
         source=source,
         train_id=train_id,
@@ -183,8 +196,8 @@ def predict_video(
         in one file, <name>_densities.npz or .h5.
     features: also write the network's features of that name, <name>_features_<features>.h5:
         encoder_8, encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
-    source: what the videos resemble most: DHF1K, Hollywood or UCFSports; with SALICON each frame
-        is predicted by itself.
+    source: the preset, named after the data set whose videos are most similar: DHF1K, Hollywood or
+        UCFSports; with SALICON each frame is predicted by itself.
     model_domain: whose modules of the network to use (those for the source).
     frame_step: how far apart the frames are that the network sees as neighbours (whatever is
         nearest in time to the source's own: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at
@@ -205,7 +218,7 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
     )
-    predict_videos(video_path, options=options, train_id=train_id, device=device)
+    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
 
 
 def predict_camera(
@@ -251,7 +264,7 @@ def predict_camera(
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
     )
-    predict_camera(camera, options=options, train_id=train_id, device=device)
+    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
 
 
 def visualize_examples(
@@ -281,8 +294,8 @@ def visualize_examples(
     out_dirname: the folder to write to.
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write above the panels what they are.
-    source: what the pictures resemble most (SALICON; with --video: DHF1K). With a source of videos
-        they are predicted as the frames of one.
+    source: the preset, named after the data set whose pictures are most similar (SALICON; with
+        --video: DHF1K). With a preset for videos they are predicted as the frames of one.
     contact_sheet: also write the panels of all drawn pictures in one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
@@ -291,7 +304,7 @@ def visualize_examples(
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        Path(folder_path),
+        folder=Path(folder_path),
         train_id=train_id,
         n=n,
         seed=seed,
@@ -318,8 +331,8 @@ def generate_predictions(
 ) -> None:
     """Write the saliency maps of whole data sets, to be handed in to a benchmark or compared.
 
-    Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. A run that was stopped is finished
-    by the same command.
+    Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. The same command finishes a run
+    that was stopped.
 
     train_id: the run whose weights to use (pretrained_unisal).
     sources: data sets, separated by commas (DHF1K,Hollywood,UCFSports,SALICON,MIT1003,MIT300).
@@ -327,57 +340,58 @@ def generate_predictions(
     model_domain: whose modules of the network to use, instead of the source's own.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     x_val_step: the fold of MIT1003 (the one that the run was fine-tuned without, else 0).
-    overwrite: remove predictions that are there, made with other weights for instance.
+    overwrite: first remove existing predictions, made with other weights for instance.
     """
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
-        train_id,
-        as_names(sources, "sources"),
-        phase,
-        device,
-        model_domain,
-        smooth_method,
-        x_val_step,
-        overwrite,
+        train_id=train_id,
+        sources=as_names(sources, "sources"),
+        phase=phase,
+        model_domain=model_domain,
+        smooth_method=smooth_method,
+        x_val_step=x_val_step,
+        overwrite=overwrite,
+        device=device,
     )
 
 
 def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
-    """Look through the data folders: what is there, and what is missing, damaged or odd.
+    """Inspect the data folders: count their files and report missing, damaged and odd ones.
 
-    source: data sets, separated by commas (all whose folder is there).
-    quick: read the headers of the files alone, not every pixel.
-    max_shown: how many problems of a data set to name.
+    source: data sets, separated by commas (all whose folder exists).
+    quick: read only the headers of the files, not every pixel.
+    max_shown: how many problems to name per data set.
     """
     from unisal.commands.check_data import check_data
 
-    check_data(as_names(source, "source"), quick, max_shown)
+    check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
 
 
 def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
-    """Turn the videos of DHF1K's official download into frames, where they are read.
+    """Convert the videos of DHF1K's official download to the frames that are read.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
-    maps and fixation of the download. A run that was stopped is finished by the same command.
+    maps and fixation of the download. The same command finishes a run that was stopped.
 
     dhf1k_dir: the download ($DHF1K_DATA_DIR, data/DHF1K).
-    tolerance: frames by which a video and its maps may differ in number. The first ones that have
-        both are kept, and the video is named.
+    tolerance: frames by which a video and its maps may differ in number. The first frames that
+        have maps are kept, and the video is named.
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(Path(dhf1k_dir) if dhf1k_dir else None, tolerance)
+    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
 
 
 def download_weights(base_url: str | None = None) -> None:
-    """Fetch and verify the official weights of 2020 into training_runs/official_unisal/.
+    """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
-    base_url: a mirror that holds the files.
+    base_url: a mirror of the files.
     """
     from unisal.commands.download import BASE_URL, download_weights
 
-    print(f"official weights are in {download_weights(base_url or BASE_URL)}")
+    folder = download_weights(base_url=base_url or BASE_URL, folder=None)
+    print(f"official weights are in {folder}")
 
 
 COMMANDS = {

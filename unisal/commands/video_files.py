@@ -111,7 +111,7 @@ def chosen_maps(maps: Any) -> str | None:
 
 
 def predict_videos(
-    video_path: str, *, options: VideoOptions, train_id: str | None, device: str
+    *, video_path: str, options: VideoOptions, train_id: str | None, device: str
 ) -> None:
     """Predict a video file, all videos of a folder, or all that match a pattern.
 

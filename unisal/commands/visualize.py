@@ -17,7 +17,7 @@ from torch import Tensor
 from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
 from unisal.commands.progress import TERMINAL
-from unisal.config import PRETRAINED, run_dir, train_dir
+from unisal.config import PRETRAINED, find_run, run_dir
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
@@ -66,8 +66,8 @@ class Shown(NamedTuple):
 
 
 def visualize_examples(
-    folder: Path,
     *,
+    folder: Path,
     train_id: str | None,
     n: int,
     seed: int,
@@ -212,8 +212,8 @@ def check_video(frames: Sequence[Pair]) -> Size:
 def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str, Predictor]:
     """Load a model, and the shipped one if it exists and is another; returned by their names."""
     names = [train_id or PRETRAINED]
-    shipped = train_dir() / PRETRAINED
-    if shipped.is_dir() and shipped.resolve() != run_dir(train_id).resolve():
+    shipped = find_run(PRETRAINED)
+    if shipped is not None and shipped.resolve() != run_dir(train_id).resolve():
         names.append(PRETRAINED)
     return {str(name): load(name, device, fine_tuned) for name in names}
 

@@ -1,9 +1,11 @@
 """Pictures and gaze, from disk to tensors. Knows no model.
 
-`DATASETS` is the registry: a new source is one file and one line here.
+`DATASETS` is the registry: a new source is one file, and one line here or a call of `register`.
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from unisal.data.base import Batch, Item, SaliencyDataset
 from unisal.data.dhf1k import DHF1KDataset
@@ -15,6 +17,8 @@ from unisal.data.salicon import SALICONDataset
 from unisal.data.ucfsports import UCFSportsDataset
 from unisal.data.video import VideoDataset
 from unisal.errors import UserError
+
+D = TypeVar("D", bound=SaliencyDataset)
 
 DATASETS: dict[str, type[SaliencyDataset]] = {
     dataset.source: dataset
@@ -28,15 +32,33 @@ DATASETS: dict[str, type[SaliencyDataset]] = {
     )
 }
 DATASET_ALIASES = {"FINAL_TEST_MIT1003": "MIT1003"}
-"""Other names of sources: the published code calls the validation fold of MIT1003 so after
-fine-tuning."""
+"""Other names of sources: this is what the published code calls the validation fold of MIT1003
+after fine-tuning."""
+
+
+def register(dataset: type[D]) -> type[D]:
+    """Make a data set known by the name in its `source`, to train, score, predict and check it.
+
+    Args:
+        dataset: its class. May be used as a decorator.
+
+    Returns:
+        The class.
+
+    Raises:
+        UserError: another class has that name.
+    """
+    known = DATASETS.setdefault(dataset.source, dataset)
+    if known is not dataset:
+        raise UserError(f"there is a data set {dataset.source!r} already: {known.__name__}")
+    return dataset
 
 
 def find_dataset(source: str) -> type[SaliencyDataset]:
-    """-> the class of a source.
+    """Return the class of a source.
 
     Raises:
-        UserError: there is no source of that name; lists those there are.
+        UserError: there is no source of that name; lists the known ones.
     """
     name = DATASET_ALIASES.get(source, source)
     if name not in DATASETS:
@@ -60,4 +82,5 @@ __all__ = [
     "UCFSportsDataset",
     "VideoDataset",
     "find_dataset",
+    "register",
 ]

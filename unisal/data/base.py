@@ -1,7 +1,8 @@
-"""One example, one batch, one dataset: what every source shares (spec 02)."""
+"""One example, one batch, one data set: what all sources share (docs/behaviour.md, "Data")."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unisal.checks import check_count, check_number
 from unisal.config import build, data_dir, load_json
 from unisal.data.augment import Augmentation
-from unisal.data.listing import Group, Picture
+from unisal.data.listing import FrameFiles, Group
 from unisal.data.pictures import read_grey
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
+from unisal.progress import SILENT, Progress
+from unisal.types import Size
 
 E = TypeVar("E")
 PHASES = ("train", "valid", "eval", "test")
@@ -33,37 +37,39 @@ PUBLISHED_OPTIONS = (
     "seq_per_vid_val",
     "target_size",
 )
-"""Options in the published code's `<Dataset>.json` that have no effect here, nor have those about
-its register files."""
+"""Options in the published code's `<Dataset>.json` that have no effect here, as those about its
+register files, whose names start with `register`."""
+PUBLISHED_NAMES = {"frame_modulo": "frame_step", "out_size": "input_size"}
+"""The published code's names of options, which `<Dataset>.json` keeps, and those used here."""
 TRAINING_OPTIONS = ("phase", "subset", "augment", "seed", "verbose")
-"""Options of a run's dataset that say how it was trained, not how it is read."""
+"""Options of a run's data set that say how it was trained, not how it is read."""
 
 
 class Item(NamedTuple):
-    """One example: an image, or a clip with a time axis `T` after the batch's place."""
+    """One example: an image, or a clip, whose tensors have a time axis `T` in front."""
 
     frame_nrs: list[int]
     """1-based positions of the frames in their video; `[1]` for an image."""
     frames: Tensor
     """`[(T,) 3, H, W] float32`, ImageNet-normalised RGB."""
     maps: Tensor | None
-    """`[(T,) 1, h, w] float32` densities, each with sum 1; None where a part has none."""
+    """`[(T,) 1, h, w] float32` densities, each with sum 1; None in a part without ground truth."""
     fixations: Tensor | None
     """`[(T,) 1, h, w] bool`."""
-    target_size: tuple[int, int]
-    """(h, w) of maps and predictions."""
+    target_size: Size
+    """Of maps and predictions."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples of one source, as the trainer takes them; images are clips of one frame."""
+    """Examples of one source as the trainer takes them; images are clips of one frame."""
 
     source: str
     domain: str
     """Whose modules of the network predict it."""
-    static: bool
+    is_video: bool
     names: list[str]
-    """Which examples these are, for messages."""
+    """Of the examples, for messages."""
     frames: Tensor
     """`[B, T, 3, H, W] float32`."""
     maps: Tensor
@@ -72,10 +78,12 @@ class Batch:
     """`[B, T, 1, h, w] bool`."""
 
     @property
-    def target_size(self) -> tuple[int, int]:
+    def target_size(self) -> Size:
+        """The size of the maps."""
         return self.maps.shape[-2], self.maps.shape[-1]
 
     def to(self, device: torch.device) -> Batch:
+        """Return the batch with its tensors on a device."""
         return replace(
             self,
             frames=self.frames.to(device, non_blocking=True),
@@ -84,7 +92,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """Called by torch's DataLoader."""
+        """Return the batch in pinned memory; called by torch's `DataLoader`."""
         return replace(
             self,
             frames=self.frames.pin_memory(),
@@ -94,61 +102,102 @@ class Batch:
 
 
 class SaliencyDataset(Dataset[Item]):
-    """What the six sources share. A subclass finds its examples and reads one.
+    """What all sources share. A subclass finds its examples and reads one of them.
 
-    Everything that differs per source and that others need to know is an attribute of the class.
+    Everything that differs per source and that other parts of the program need is an attribute
+    or a method of its class, so nothing else asks which source it is.
 
     Args:
         phase: "train"; "valid" (while training); "eval" (scores on the validation part); "test".
         subset: share of the examples to keep, the first ones.
         augment: random changes of training examples: True, or the options of `Augmentation`.
-        seed: of the random choices, together with `epoch` and the example's index. They
-            do not depend on the process that reads the example.
+        seed: of the random choices, together with `epoch` and the index of the example. They do
+            not depend on the process that reads the example.
+        verbose: accepted for old configurations; has no effect.
+        own: options of the source itself, by their names in `<Dataset>.json`.
+
+    Raises:
+        UserError: an option is not allowed; names it.
     """
 
     source: ClassVar[str]
-    """The dataset's name: in commands, configurations and file names."""
+    """The name of the source: in commands, configurations and file names."""
     domain: ClassVar[str]
-    """Whose modules of the network predict it."""
-    dynamic: ClassVar[bool]
+    """Whose modules of the network are used for it."""
+    is_video: ClassVar[bool]
     """Whether it holds videos."""
     root_variable: ClassVar[str]
+    """The environment variable that names its folder."""
     root_default: ClassVar[str]
+    """The folder in `data/` that it is read from otherwise."""
     scalar_prefix: ClassVar[str]
-    """What its losses are called in TensorBoard."""
+    """The first part of its losses' names in TensorBoard."""
     scored_phase: ClassVar[str] = "eval"
     """The phase whose examples it is scored on."""
     score_name: ClassVar[str]
-    """What the files of its scores are called after."""
+    """The first part of the names of its files of scores."""
+    scored_by_default: ClassVar[bool] = True
+    """Whether it is scored where no source is named."""
     fine_tuned: ClassVar[bool] = False
     """Whether it is predicted with the fine-tuned weights, where a run has them."""
     public_ground_truth: ClassVar[bool] = True
-    """Whether it can be trained on and scored at all; else it can only be predicted."""
+    """Whether it can be trained on and scored at all; otherwise it can only be predicted."""
+    phases: ClassVar[tuple[str, ...]] = PHASES
+    """Those it has examples for."""
+    predicted_phases: ClassVar[tuple[str, ...]] = ("test", "eval")
+    """Those whose predictions can be written, to be handed in or compared; the default first."""
+    raw_predictions: ClassVar[bool] = False
+    """Whether the benchmark also takes the predictions as raw probabilities."""
+
+    # ---- how it is read, and how pictures and videos like it are predicted -------------------
+    input_size: Size | None = None
+    """Of the network's input; None: the optimal one for each picture."""
+    native_frame_size: ClassVar[Size | None] = None
+    """The one size of frames that `input_size` is meant for; None: any."""
+    frame_step: int = 4
+    """How far apart in a video the frames are that the GRU sees one after the other."""
+    frame_rate: ClassVar[int] = 24
+    """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
+
+    # ---- how it is trained, unless a run's options say otherwise -----------------------------
+    batch_size: ClassVar[int]
+    """Examples in a batch."""
+    valid_batch_size: ClassVar[int | None] = None
+    """The same in validation; None: as in training."""
+    loss_weight: ClassVar[float] = 1.0
+    """The factor of its loss in a run that weighs its sources."""
+    debug_subset: ClassVar[float] = 0.1
+    """The share of its examples that a run with `debug=True` takes."""
     validates_all: ClassVar[bool] = False
     """Whether validation also takes batches that are not full, so that every example counts."""
-    phases: ClassVar[tuple[str, ...]] = PHASES
-    """Those that it has examples for."""
-    predicted_phases: ClassVar[tuple[str, ...]] = ("test", "eval")
-    """Those whose predictions can be written to be handed in or compared; the default first."""
-    raw_predictions: ClassVar[bool] = False
-    """Whether they are also wanted as raw probabilities."""
+
     config: dict[str, Any]
-    """The keyword arguments it was made with."""
+    """The keyword arguments it was made with, by their names in `<Dataset>.json`."""
     epoch: int = 0
+    """Selects the random choices of an epoch of training."""
 
     def __init__(
         self,
-        phase: str,
-        subset: float,
-        augment: bool | Mapping[str, Any],
-        seed: int | Sequence[int],
+        phase: str = "train",
+        subset: float = 1.0,
+        augment: bool | Mapping[str, Any] = False,
+        seed: int | Sequence[int] = 0,
+        verbose: int = 1,
+        **own: Any,
     ) -> None:
         if phase not in PHASES:
             raise UserError(f"phase is {phase!r}; allowed are {', '.join(PHASES)}")
-        if not 0 < subset <= 1:
-            raise UserError(f"subset is {subset}; it has to be above 0 and at most 1")
+        check_number(subset, "subset", smallest=0, above=True, largest=1)
         if augment and not isinstance(augment, bool | Mapping):
             raise UserError(f"augment is {augment!r}; it has to be True, False or a dictionary")
+        self.config = {
+            "phase": phase,
+            **own,
+            "subset": subset,
+            "augment": augment,
+            "seed": seed,
+            "verbose": verbose,
+        }
         self.phase = phase
         self.seed = [seed] if isinstance(seed, int) else list(seed)
         self.augmentation: Augmentation | None = None
@@ -156,11 +205,19 @@ class SaliencyDataset(Dataset[Item]):
             self.augmentation = build(Augmentation, {} if augment is True else augment)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any], **overrides: Any) -> SaliencyDataset:
-        """-> a dataset from typed options or a `<Dataset>.json`, the published code's included.
+    def from_options(
+        cls, options: Mapping[str, Any], *, progress: Progress = SILENT, **overrides: Any
+    ) -> SaliencyDataset:
+        """Make a data set from typed options or those of a `<Dataset>.json`.
+
+        Args:
+            options: keyword arguments of the class. Those that only the published code knows are
+                left out.
+            progress: is told how far a first look at many files has come.
+            overrides: win over `options`.
 
         Raises:
-            UserError: an unknown option, named.
+            UserError: an unknown option, named; or the data is missing or faulty.
         """
         known = {
             k: v
@@ -169,11 +226,25 @@ class SaliencyDataset(Dataset[Item]):
         }
         if known.get("subset", 1) is None:
             known.pop("subset")
+        arguments = inspect.signature(cls).parameters
+        if "progress" in arguments:
+            overrides["progress"] = progress
+        for published, name in PUBLISHED_NAMES.items():
+            for values in (known, overrides):
+                if published in values and name in arguments:
+                    values[name] = one_of(name, values.get(name), published, values.pop(published))
         return build(cls, known, **overrides)
 
     @classmethod
-    def as_in_run(cls, run: Path, **overrides: Any) -> SaliencyDataset:
-        """-> a dataset read as the run in that folder reads it.
+    def as_in_run(
+        cls, run: Path, *, progress: Progress = SILENT, **overrides: Any
+    ) -> SaliencyDataset:
+        """Make a data set that is read as a run reads it.
+
+        Args:
+            run: the folder of the run.
+            progress: see `from_options`.
+            overrides: win over the options that the run keeps.
 
         Raises:
             UserError: the options that the run keeps, or the data, are faulty.
@@ -181,14 +252,14 @@ class SaliencyDataset(Dataset[Item]):
         saved = run / f"{cls.__name__}.json"
         options = load_json(saved) if saved.is_file() else {}
         options = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS}
-        return cls.from_options(options, **overrides)
+        return cls.from_options(options, progress=progress, **overrides)
 
     @classmethod
     def root(cls) -> Path:
-        """Where the data lies.
+        """Return the folder of the data.
 
         Raises:
-            UserError: the folder does not exist; says how to name another one.
+            UserError: it does not exist; says how to name another one.
         """
         root = data_dir(cls.root_variable, cls.root_default)
         if not root.is_dir():
@@ -200,30 +271,30 @@ class SaliencyDataset(Dataset[Item]):
 
     @classmethod
     def is_there(cls) -> bool:
-        """Whether its folder exists."""
+        """Tell whether its folder exists."""
         return data_dir(cls.root_variable, cls.root_default).is_dir()
 
     @classmethod
     def part(cls, phase: str) -> str:
-        """-> what the files that a phase reads are called; several phases may read the same."""
+        """Return the name of the files that a phase reads; several phases may read the same."""
         raise NotImplementedError
 
     @classmethod
     def list_part(cls, phase: str) -> Iterator[Group]:
-        """-> the files on disk that a phase reads, whether or not they are as they should be."""
+        """Yield the files on disk that a phase reads, faulty ones included."""
         raise NotImplementedError
 
     @staticmethod
     def read_fixation_file(path: Path) -> NDArray[np.bool_]:
-        """-> the fixated pixels that a file of fixations holds, `[h, w] bool`."""
+        """Return the fixated pixels that a file of fixations holds, `[h, w] bool`."""
         return to_fixation_map(read_grey(path))
 
     def rng(self, index: int) -> np.random.Generator:
-        """The random stream of one example in this epoch."""
+        """Return the random stream of one example in this epoch."""
         return np.random.default_rng([*self.seed, self.epoch, index])
 
     def name(self, index: int) -> str:
-        """What to call an example in a message."""
+        """Return what an example is called in messages."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -233,24 +304,27 @@ class SaliencyDataset(Dataset[Item]):
         raise NotImplementedError
 
     def batch_group(self, index: int) -> Hashable:
-        """Examples of different groups never share a batch: their tensors differ in size."""
+        """Return the group of an example.
+
+        Examples of different groups never share a batch, since their tensors differ in size.
+        """
         return None
 
     def score_folder(self, run: Path | None = None) -> str:
-        """-> where in the folder of a run, `run`, its scores go."""
+        """Return where in the folder of a run, `run`, its scores go."""
         return ""
 
     @classmethod
     def fold_options(cls, _fold: int | None) -> dict[str, Any]:
-        """-> the options that choose a fold for scores and predictions; none without folds."""
+        """Return the options that choose a fold for scores and predictions; none without folds."""
         return {}
 
     def prediction_folder(self, run: Path, fold: int | None = None) -> Path:
-        """-> where among the predictions of a run, whose folder is `run`, its own go.
+        """Return where among the predictions of a run its own go.
 
         Args:
-            run: the run's folder.
-            fold: that was asked for; None: the one that the run was fine-tuned on.
+            run: the folder of the run.
+            fold: the fold that was asked for; None: the one that the run was fine-tuned without.
         """
         return Path(self.source)
 
@@ -258,31 +332,31 @@ class SaliencyDataset(Dataset[Item]):
     # `index` counts videos, an image being a video of one frame; `number` counts a video's
     # frames from 1.
     def lengths(self) -> list[int]:
-        """-> the number of frames of each video; 1 for each image."""
+        """Return the number of frames of each video; 1 for each image."""
         raise NotImplementedError
 
     def title(self, index: int) -> str:
-        """What to call a video or an image in a message and a table."""
+        """Return what a video or an image is called in messages and tables."""
         raise NotImplementedError
 
-    def files(self, index: int, number: int = 1) -> Picture:
-        """-> the files of one frame."""
+    def files(self, index: int, number: int = 1) -> FrameFiles:
+        """Return the files of one frame."""
         raise NotImplementedError
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
-        """-> the file of one frame's prediction, in the `prediction_folder`."""
+        """Return the file of one frame's prediction, in the `prediction_folder`."""
         raise NotImplementedError
 
-    def frame_size(self, index: int) -> tuple[int, int]:
-        """-> (height, width) of the frames as they are shown."""
+    def frame_size(self, index: int) -> Size:
+        """Return the size of the frames as they are shown."""
         raise NotImplementedError
 
     def read_input(self, index: int, number: int = 1) -> Tensor:
-        """-> one frame as the network takes it: `[3, H, W] float32`, ImageNet-normalised RGB."""
+        """Read one frame as the network takes it: `[3, H, W] float32`, ImageNet-normalised RGB."""
         raise NotImplementedError
 
-    def target_size(self, index: int) -> tuple[int, int]:
-        """-> (height, width) of the ground truth.
+    def target_size(self, index: int) -> Size:
+        """Return the size of the ground truth.
 
         Raises:
             UserError: there is none, or it cannot be read.
@@ -290,23 +364,27 @@ class SaliencyDataset(Dataset[Item]):
         raise NotImplementedError
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        """-> the saliency map of one frame as a density `[h, w]` with sum 1."""
+        """Read the saliency map of one frame as a density `[h, w]` with sum 1."""
         raise NotImplementedError
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
-        """-> the fixated pixels of one frame, `[h, w] bool`."""
+        """Read the fixated pixels of one frame, `[h, w] bool`."""
         raise NotImplementedError
 
     def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
-        """-> each observer's fixations of an image as `[n, 2]` (x, y) in pixels of the ground
-        truth, counted from 0; None where the data does not tell the observers apart."""
+        """Read the fixations of each observer of an image.
+
+        Returns:
+            For each observer `[n, 2]` (x, y) in pixels of the ground truth, counted from 0. None
+            where the data does not tell the observers apart.
+        """
         return None
 
     def collate(self, examples: Sequence[tuple[int, Item]]) -> Batch:
-        """Numbered examples -> a batch.
+        """Make a batch of numbered examples.
 
         Raises:
-            UserError: their maps differ in size, with the names of two that do.
+            UserError: their maps differ in size; names two that do.
         """
         names = [self.name(i) for i, _ in examples]
         items = [item for _, item in examples]
@@ -321,12 +399,12 @@ class SaliencyDataset(Dataset[Item]):
         def stacked(tensors: Sequence[Tensor | None]) -> Tensor:
             present = [t for t in tensors if t is not None]
             stack = torch.stack(present)
-            return stack if self.dynamic else stack.unsqueeze(1)  # images: a time axis of one
+            return stack if self.is_video else stack.unsqueeze(1)  # images: a time axis of one
 
         return Batch(
             source=self.source,
             domain=self.domain,
-            static=not self.dynamic,
+            is_video=self.is_video,
             names=names,
             frames=stacked([i.frames for i in items]),
             maps=stacked([i.maps for i in items]),
@@ -335,7 +413,7 @@ class SaliencyDataset(Dataset[Item]):
 
 
 class Numbered(Dataset[tuple[int, Item]]):
-    """A dataset whose examples carry their index along, so that a batch can name them."""
+    """A data set whose examples carry their index along, so that a batch can name them."""
 
     def __init__(self, dataset: SaliencyDataset) -> None:
         self.dataset = dataset
@@ -345,6 +423,37 @@ class Numbered(Dataset[tuple[int, Item]]):
 
     def __getitem__(self, index: int) -> tuple[int, Item]:
         return index, self.dataset[index]
+
+
+def one_of(name: str, value: Any, published: str, other: Any) -> Any:
+    """Return an option that may be given by either of its names.
+
+    Args:
+        name, published: the names.
+        value, other: what was given by each of them; None where nothing was.
+
+    Raises:
+        UserError: it was given by both.
+    """
+    if value is not None and other is not None:
+        raise UserError(f"{published} and {name} are two names of one option; give one of them")
+    return other if value is None else value
+
+
+def check_size(value: Any, name: str) -> Size:
+    """Check a size.
+
+    Args:
+        value: (height, width).
+        name: of the option, for the message.
+
+    Raises:
+        UserError: it is not two whole numbers above zero.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise UserError(f"{name} is {value!r}; it has to be (height, width)")
+    height, width = value
+    return check_count(height, f"the height in {name}"), check_count(width, f"the width in {name}")
 
 
 def require_files(what: str, missing: Sequence[Path]) -> None:
@@ -357,5 +466,5 @@ def require_files(what: str, missing: Sequence[Path]) -> None:
 
 
 def first_share(examples: list[E], subset: float) -> list[E]:
-    """-> the first `int(subset * n)` of the examples."""
+    """Return the first `int(subset * n)` of the examples."""
     return examples[: int(subset * len(examples))]

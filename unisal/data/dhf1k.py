@@ -1,11 +1,9 @@
-"""DHF1K: 1,000 videos of many kinds (spec 02)."""
+"""DHF1K: 1,000 videos of many kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from unisal.config import own_arguments
 from unisal.data.video import VideoDataset
 
 
@@ -13,7 +11,7 @@ class DHF1KDataset(VideoDataset):
     """`annotation/%04d/{images,maps,fixation}/%04d.png`; 1-700 are split, 701-1000 are the test
     set, which has images only.
 
-    Args and errors: see `VideoDataset`.
+    For the options see `VideoDataset`.
     """
 
     source = "DHF1K"
@@ -22,30 +20,17 @@ class DHF1KDataset(VideoDataset):
     root_default = "DHF1K"
     scalar_prefix = "conv"
     score_name = "DHF1K"
+    input_size = (224, 384)
+    native_frame_size = (360, 640)
+    frame_step = 5
+    frame_rate = 30
+    debug_subset = 0.02
     numbers = range(1, 701)
+    val_size = 100
     test_numbers = range(701, 1001)
     folders = dict.fromkeys(("train", "valid", "eval", "test"), "annotation")
     clips_per_valid_video = 2
     test_has_maps = False
-
-    def __init__(
-        self,
-        phase: str = "train",
-        seq_len: int = 12,
-        frame_modulo: int = 5,
-        out_size: tuple[int, int] = (224, 384),
-        val_size: int = 100,
-        n_x_val: int = 3,
-        x_val_step: int = 2,
-        x_val_seed: int | None = None,
-        subset: float = 1.0,
-        augment: bool | Mapping[str, Any] = False,
-        seed: int | Sequence[int] = 0,
-        verbose: int = 1,
-    ) -> None:
-        self.config = own_arguments(locals())
-        split = (val_size, n_x_val, x_val_step, x_val_seed)
-        super().__init__(phase, seq_len, frame_modulo, out_size, split, subset, augment, seed)
 
     @staticmethod
     def file_prefix(_name: str) -> str:

@@ -1,13 +1,12 @@
-"""Hollywood-2: clips of films, cut into shots (spec 02)."""
+"""Hollywood-2: clips of films, cut into shots."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from unisal.config import own_arguments
 from unisal.data.video import CroppedVideoDataset
+from unisal.types import Size
 
 FOLDER = re.compile(r"(actionclip(?:train|test))(\d+)_(\d+)")
 
@@ -18,7 +17,7 @@ class HollywoodDataset(CroppedVideoDataset):
     A folder is one shot, and an example is a shot's clip. Its files are called after the
     video alone, and their numbers go on from shot to shot.
 
-    Args and errors: see `VideoDataset`.
+    For the options see `VideoDataset`.
     """
 
     source = "Hollywood"
@@ -28,6 +27,10 @@ class HollywoodDataset(CroppedVideoDataset):
     scalar_prefix = "hollywood"
     score_name = "Hollywood_resized"
     scored_phase = "test"
+    input_size = (224, 416)
+    debug_subset = 0.04
+    val_size = 75
+    x_val_seed = 42
     numbers = range(1, 701)  # as published, although there are 747
     test_numbers = range(1, 885)
     folders = {  # noqa: RUF012
@@ -36,25 +39,6 @@ class HollywoodDataset(CroppedVideoDataset):
         "eval": "testing",
         "test": "testing",
     }
-
-    def __init__(
-        self,
-        phase: str = "train",
-        seq_len: int = 12,
-        frame_modulo: int = 4,
-        out_size: tuple[int, int] = (224, 416),
-        val_size: int = 75,
-        n_x_val: int = 3,
-        x_val_step: int = 2,
-        x_val_seed: int | None = 42,
-        subset: float = 1.0,
-        augment: bool | Mapping[str, Any] = False,
-        seed: int | Sequence[int] = 0,
-        verbose: int = 1,
-    ) -> None:
-        self.config = own_arguments(locals())
-        split = (val_size, n_x_val, x_val_step, x_val_seed)
-        super().__init__(phase, seq_len, frame_modulo, out_size, split, subset, augment, seed)
 
     @staticmethod
     def file_prefix(name: str) -> str:
@@ -65,7 +49,7 @@ class HollywoodDataset(CroppedVideoDataset):
         matches = map(FOLDER.fullmatch, names)
         return [int(m[2]) if m else 0 for m in matches]
 
-    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+    def resized(self, size: Size) -> Size:
         height, width = size
-        wanted = self.out_size[0]
+        wanted = self.input_size[0]
         return size if height == wanted else (wanted, int(width * wanted / height))

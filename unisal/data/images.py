@@ -10,21 +10,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.data.base import Item, SaliencyDataset
-from unisal.data.listing import Picture
-from unisal.data.pictures import displayed_size, read_rgb, read_rgb_image
-from unisal.data.transforms import normalise, resize_rgb, to_density
+from unisal.data.listing import FrameFiles
+from unisal.data.pictures import (
+    displayed_size,
+    picture_size,
+    read_grey,
+    read_rgb,
+    read_rgb_image,
+)
+from unisal.data.transforms import normalise, optimal_input_size, resize_rgb, to_density
+from unisal.errors import UserError
+from unisal.types import RGB, Size
 
 
 class ImageDataset(SaliencyDataset):
-    """Images. A subclass finds the pictures and says at which size the network sees them."""
+    """Images. A subclass fills `images` in its constructor and says in `files` which maps and
+    fixations belong to them.
 
-    dynamic = False
+    Its pictures are predicted at the input size of its class or, without one, at the optimal size
+    for each of them; its ground truth has the size of the files.
+    """
+
+    is_video = False
+    batch_size = 32
     images: list[Path]
     """The pictures, in the order of the examples."""
 
-    def input_size(self, index: int) -> tuple[int, int]:
-        """-> (height, width) of the network's input for an example."""
-        raise NotImplementedError
+    def input_size_for(self, index: int) -> Size:
+        """Return the size of the network's input for an example."""
+        return self.input_size or optimal_input_size(self.frame_size(index))
 
     def name(self, index: int) -> str:
         return self.images[index].name
@@ -38,28 +52,51 @@ class ImageDataset(SaliencyDataset):
     def title(self, index: int) -> str:
         return self.name(index)
 
-    def files(self, index: int, number: int = 1) -> Picture:
-        return Picture(self.images[index])
+    def files(self, index: int, number: int = 1) -> FrameFiles:
+        return FrameFiles(self.images[index])
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
         return Path(self.images[index].name)
 
-    def frame_size(self, index: int) -> tuple[int, int]:
+    def frame_size(self, index: int) -> Size:
         return displayed_size(self.images[index])
 
     def read_input(self, index: int, number: int = 1) -> Tensor:
-        return normalise(resize_rgb(read_rgb_image(self.images[index]), self.input_size(index)))
+        return normalise(resize_rgb(read_rgb_image(self.images[index]), self.input_size_for(index)))
+
+    def target_size(self, index: int) -> Size:
+        return picture_size(self._file(index, "saliency_map"))
+
+    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
+        return to_density(read_grey(self._file(index, "saliency_map")))
+
+    def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
+        return self.read_fixation_file(self._file(index, "fixations"))
+
+    def __getitem__(self, index: int) -> Item:
+        files = self.files(index)
+        if files.saliency_map is None:
+            return self.item_without_maps(index)
+        rgb = read_rgb(self.images[index])
+        saliency_map = read_grey(files.saliency_map)
+        fixations = self.read_fixation_map(index)
+        if fixations.shape != saliency_map.shape:
+            raise UserError(
+                f"{files.fixations} is {fixations.shape}, its map {files.saliency_map} "
+                f"{saliency_map.shape} (height, width); they have to be the same"
+            )
+        return self.item_with_maps(index, rgb, saliency_map, fixations)
 
     def item_with_maps(
         self,
         index: int,
-        rgb: NDArray[np.uint8],
+        rgb: RGB,
         saliency_map: NDArray[np.float32],
         fixations: NDArray[np.bool_],
     ) -> Item:
-        """-> an example of a picture, its saliency map in [0, 1] and its fixations; in training all
-        three randomly changed, if asked for."""
-        size = self.input_size(index)
+        """Make an example of a picture, its saliency map in [0, 1] and its fixations; in training
+        all three are changed at random, if asked for."""
+        size = self.input_size_for(index)
         if self.augmentation is None:
             frame = resize_rgb(rgb, size)
         else:
@@ -76,7 +113,14 @@ class ImageDataset(SaliencyDataset):
         )
 
     def item_without_maps(self, index: int) -> Item:
-        """-> an example of a part that has no ground truth; its target is the picture's size."""
+        """Make an example of a part without ground truth; its target has the picture's size."""
         rgb = read_rgb(self.images[index])
-        frame = normalise(resize_rgb(rgb, self.input_size(index)))
+        frame = normalise(resize_rgb(rgb, self.input_size_for(index)))
         return Item([1], frame, None, None, (rgb.shape[0], rgb.shape[1]))
+
+    def _file(self, index: int, kind: str) -> Path:
+        """Return the file of one kind, a field of `FrameFiles`."""
+        path: Path | None = getattr(self.files(index), kind)
+        if path is None:
+            raise UserError(f"{self.images[index]} has no maps and fixations")
+        return path

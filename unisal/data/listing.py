@@ -21,7 +21,7 @@ class Problem:
     """What is wrong, in a line that names the file."""
 
 
-class Picture(NamedTuple):
+class FrameFiles(NamedTuple):
     """The files of one image, or of one frame of a video; None for one that is not there."""
 
     image: Path | None
@@ -34,7 +34,7 @@ class Group:
     """Pictures that belong together: a video, or the images of a part."""
 
     name: str
-    pictures: Sequence[Picture]
+    pictures: Sequence[FrameFiles]
     problems: Sequence[Problem] = ()
     """Files that are missing."""
     one_image_size: bool = False
@@ -63,11 +63,11 @@ class Place(NamedTuple):
         }
 
 
-def list_images(places: Mapping[str, Place]) -> tuple[list[Picture], list[Problem]]:
+def list_images(places: Mapping[str, Place]) -> tuple[list[FrameFiles], list[Problem]]:
     """-> the images of a part, a file of each kind for each of them, and those that are missing.
 
     Args:
-        places: per kind (a field of `Picture`) where its files lie.
+        places: per kind (a field of `FrameFiles`) where its files lie.
     """
     files = {kind: place.find() for kind, place in places.items()}
 
@@ -81,12 +81,12 @@ def match_files(
     names: Sequence[K],
     files: Mapping[str, Mapping[K, Path]],
     expected: Callable[[str, K], Path],
-) -> tuple[list[Picture], list[Problem]]:
+) -> tuple[list[FrameFiles], list[Problem]]:
     """Put together what belongs to one picture.
 
     Args:
         names: of the pictures.
-        files: per kind (a field of `Picture`) those that are there, by the name of their
+        files: per kind (a field of `FrameFiles`) those that are there, by the name of their
             picture. A kind that is left out is not wanted.
         expected: kind, name -> the file that should be there.
 
@@ -96,7 +96,7 @@ def match_files(
     pictures, problems = [], []
     for name in names:
         there = {kind: paths[name] for kind, paths in files.items() if name in paths}
-        pictures.append(Picture(*map(there.get, Picture._fields)))
+        pictures.append(FrameFiles(*map(there.get, FrameFiles._fields)))
         missing = [expected(kind, name) for kind in files if kind not in there]
         problems += [Problem("missing", path, f"{path} is missing") for path in missing]
     return pictures, problems

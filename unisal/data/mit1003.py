@@ -1,4 +1,4 @@
-"""MIT1003: images of many sizes with the gaze of 15 observers, for fine-tuning (spec 02)."""
+"""MIT1003: images of many sizes with the gaze of 15 observers, for fine-tuning."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unisal.config import load_json, own_arguments
+from unisal.config import load_json
 from unisal.data.base import Item, first_share, require_files
 from unisal.data.images import ImageDataset
-from unisal.data.listing import Group, Picture, Place, list_images
+from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import displayed_size, picture_size, read_grey_levels, read_rgb
 from unisal.data.splits import fold, shuffled
 from unisal.data.transforms import (
@@ -24,11 +24,11 @@ from unisal.data.transforms import (
     to_unit_range,
 )
 from unisal.errors import UserError
+from unisal.types import Size
 
 TRAIN_CELLS = ((8, 13), (9, 13), (9, 12), (12, 9), (13, 9))
 TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]
-"""(height, width) of the network's input in training, of which each picture gets the one closest
-in ratio."""
+"""Sizes of the network's input in training; each picture gets the one closest in ratio."""
 TARGET_SCALE = 2
 """How much larger than the network's input the targets are in training."""
 FINE_TUNING = "ft_mit1003.json"
@@ -48,11 +48,10 @@ class MIT1003Dataset(ImageDataset):
     targets are of the picture's own size. test needs no maps.
 
     Args:
-        phase, subset, augment, seed: see `SaliencyDataset`.
+        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
         n_x_val: number of folds.
         x_val_step: the fold, from 0; None: every part is all images.
         x_val_seed: of the shuffle; 0 or None leaves the images in order.
-        verbose: accepted for old configurations; has no effect.
 
     Raises:
         UserError: no such folder, no images in it or in the fold, an image without a map or
@@ -65,7 +64,10 @@ class MIT1003Dataset(ImageDataset):
     root_default = "MIT1003"
     scalar_prefix = "mit1003"
     score_name = "MIT1003"
+    scored_by_default = False
     fine_tuned = True
+    valid_batch_size = 8
+    debug_subset = 0.1
     validates_all = True
 
     def __init__(
@@ -79,8 +81,8 @@ class MIT1003Dataset(ImageDataset):
         seed: int | Sequence[int] = 0,
         verbose: int = 1,
     ) -> None:
-        self.config = own_arguments(locals())
-        super().__init__(phase, subset, augment, seed)
+        folds = {"n_x_val": n_x_val, "x_val_step": x_val_step, "x_val_seed": x_val_seed}
+        super().__init__(phase, subset, augment, seed, verbose, **folds)
         self.x_val_step = x_val_step
         root = self.root()
         self.folder = doubled_folder(root / "ALLSTIMULI", "*.jpeg")
@@ -120,17 +122,17 @@ class MIT1003Dataset(ImageDataset):
         }
         yield Group(cls.source, *list_images(places), maps_like_images=True)
 
-    def input_size(self, index: int) -> tuple[int, int]:
+    def input_size_for(self, index: int) -> Size:
         if self._resizes_targets:
             return best_fitting_size(self.sizes[index], TRAIN_SIZES)
         return optimal_input_size(self.sizes[index])
 
     def batch_group(self, index: int) -> Hashable:
-        return self.input_size(index) if self._resizes_targets else self.sizes[index]
+        return self.input_size_for(index) if self._resizes_targets else self.sizes[index]
 
     def score_folder(self, run: Path | None = None) -> str:
-        """-> `MIT1003_xVal<fold>`, or the long name of the fine-tuning on this fold whose weights
-        are in the run's folder (spec 05)."""
+        """Return `MIT1003_xVal<fold>`, or the name of the folder of the fine-tuning on this fold
+        whose weights are in the run's folder."""
         record = run / FINE_TUNING if run is not None else None
         made = load_json(record) if record is not None and record.is_file() else {}
         if "folder" in made and made.get("x_val_step") == self.x_val_step:
@@ -149,7 +151,7 @@ class MIT1003Dataset(ImageDataset):
             return self.item_without_maps(index)
         target = self.sizes[index]
         if self._resizes_targets:
-            height, width = self.input_size(index)
+            height, width = self.input_size_for(index)
             target = height * TARGET_SCALE, width * TARGET_SCALE
         levels = read_grey_levels(self.maps[index])
         saliency_map = to_unit_range(resize_grey_levels(levels, target, nearest=False))
@@ -158,13 +160,13 @@ class MIT1003Dataset(ImageDataset):
         fixations = resize_grey_levels(points, target, nearest=True).astype(bool)
         return self.item_with_maps(index, read_rgb(self.images[index]), saliency_map, fixations)
 
-    # ---- frame by frame, for scoring --------------------------------------------------------
-    def files(self, index: int, number: int = 1) -> Picture:
+    # ---- frame by frame ---------------------------------------------------------------------
+    def files(self, index: int, number: int = 1) -> FrameFiles:
         if not self.has_maps:
-            return Picture(self.images[index])
-        return Picture(self.images[index], self.maps[index], self.fixations[index])
+            return FrameFiles(self.images[index])
+        return FrameFiles(self.images[index], self.maps[index], self.fixations[index])
 
-    def target_size(self, index: int) -> tuple[int, int]:
+    def target_size(self, index: int) -> Size:
         return self.sizes[index]
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
@@ -184,20 +186,20 @@ class MIT1003Dataset(ImageDataset):
                 if (own := picture_size(path)) != size:
                     raise UserError(
                         f"{path} is {own}, its picture {picture} {size} (height, width); "
-                        "they have to be alike"
+                        "they have to be the same"
                     )
 
 
 def fine_tuned_fold(run: Path) -> int | None:
-    """-> the fold that the weights in a run's folder were fine-tuned without; 0 where it does not
-    say."""
+    """Return the fold that the weights in a run's folder were fine-tuned without; 0 if the folder
+    does not say."""
     record = run / FINE_TUNING
     made: dict[str, Any] = load_json(record) if record.is_file() else {}
     return made.get("x_val_step", 0)
 
 
 def doubled_folder(folder: Path, pattern: str) -> Path:
-    """-> the folder that holds files like `pattern`: the folder of the same name in it, as the
-    published archives are unpacked by most programs, or itself."""
+    """Return the folder that holds files like `pattern`: the folder of the same name in it, which
+    is how most programs unpack the published archives, or itself."""
     inner = folder / folder.name
     return inner if any(inner.glob(pattern)) else folder

@@ -1,4 +1,4 @@
-"""MIT300: the images of the benchmark, whose gaze is not public (spec 02)."""
+"""MIT300: the images of the benchmark, whose gaze is not public."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unisal.config import own_arguments
-from unisal.data.base import Item, first_share
+from unisal.data.base import first_share
 from unisal.data.images import ImageDataset
 from unisal.data.listing import Group, Place, list_images
 from unisal.data.mit1003 import doubled_folder, fine_tuned_fold
 from unisal.data.pictures import displayed_size
-from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
+from unisal.types import Size
 
 NAME = re.compile(r"i(\d+)\.jpg")
 
@@ -24,8 +23,8 @@ class MIT300Dataset(ImageDataset):
 
     Args:
         phase: only "test": there are no maps.
-        subset, augment, seed: see `SaliencyDataset`; there are no training examples to augment.
-        verbose: accepted for old configurations; has no effect.
+        subset, augment, seed, verbose: see `SaliencyDataset`; nothing is augmented, since there is
+            no training part.
 
     Raises:
         UserError: another phase, no such folder, or no images in it.
@@ -37,6 +36,7 @@ class MIT300Dataset(ImageDataset):
     root_default = "MIT300"
     scalar_prefix = "mit300"
     score_name = "MIT300"
+    scored_by_default = False
     fine_tuned = True
     public_ground_truth = False
     phases = ("test",)
@@ -51,8 +51,7 @@ class MIT300Dataset(ImageDataset):
         seed: int | Sequence[int] = 0,
         verbose: int = 1,
     ) -> None:
-        self.config = own_arguments(locals())
-        super().__init__(phase, subset, augment, seed)
+        super().__init__(phase, subset, augment, seed, verbose)
         if phase != "test":
             raise UserError(
                 f"MIT300 has no phase {phase!r}: where people looked at its images is not public, "
@@ -81,15 +80,9 @@ class MIT300Dataset(ImageDataset):
         folder = doubled_folder(cls.root() / "BenchmarkIMAGES", "i*.jpg")
         yield Group(cls.source, *list_images({"image": Place(folder, (".jpg",), "i")}))
 
-    def input_size(self, index: int) -> tuple[int, int]:
-        return optimal_input_size(self.sizes[index])
-
-    def target_size(self, index: int) -> tuple[int, int]:
+    def target_size(self, index: int) -> Size:
         return self.sizes[index]
 
     def prediction_folder(self, run: Path, fold: int | None = None) -> Path:
         fold = fine_tuned_fold(run) if fold is None else fold
         return Path(self.source, f"{self.source}_xVal{fold}")
-
-    def __getitem__(self, index: int) -> Item:
-        return self.item_without_maps(index)

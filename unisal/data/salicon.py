@@ -1,4 +1,4 @@
-"""SALICON: images with the gaze (mouse traces) of many observers (spec 02)."""
+"""SALICON: images with the gaze (mouse traces) of many observers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unisal.config import own_arguments
-from unisal.data.base import Item, first_share, require_files
+from unisal.data.base import check_size, first_share, one_of, require_files
 from unisal.data.images import ImageDataset
-from unisal.data.listing import Group, Picture, Place, list_images
-from unisal.data.pictures import picture_size, read_grey, read_rgb
-from unisal.data.transforms import to_density, to_fixation_map
+from unisal.data.listing import FrameFiles, Group, Place, list_images
+from unisal.data.pictures import picture_size, read_grey
+from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
 from unisal.files import write_atomically
+from unisal.types import Size
 
 PART = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
 """The part of the files that a phase reads."""
@@ -30,9 +30,9 @@ class SALICONDataset(ImageDataset):
     """`images/COCO_<part>2014_*.jpg`, `maps/<part>/*.png`, `fixations/<part>/*.{mat,png}`.
 
     Args:
-        phase, subset, augment, seed: see `SaliencyDataset`.
-        out_size: (height, width) of the network's input.
-        verbose: accepted for old configurations; has no effect.
+        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
+        input_size: (height, width) of the network's input; None: 288 x 384.
+        out_size: its published name.
 
     Raises:
         UserError: no such folder, no images of the part, an image without a map or fixations, maps
@@ -45,19 +45,25 @@ class SALICONDataset(ImageDataset):
     root_default = "SALICON"
     scalar_prefix = "salicon"
     score_name = "SALICON"
+    input_size = (288, 384)
+    loss_weight = 0.5
+    debug_subset = 0.02
 
     def __init__(
         self,
         phase: str = "train",
         subset: float = 1.0,
-        out_size: tuple[int, int] = (288, 384),
+        input_size: Size | None = None,
         augment: bool | Mapping[str, Any] = False,
         seed: int | Sequence[int] = 0,
         verbose: int = 1,
+        *,
+        out_size: Size | None = None,
     ) -> None:
-        self.config = own_arguments(locals())
-        super().__init__(phase, subset, augment, seed)
-        self.out_size = out_size[0], out_size[1]
+        input_size = one_of("input_size", input_size, "out_size", out_size)
+        if input_size is not None:
+            self.input_size = check_size(input_size, "input_size")
+        super().__init__(phase, subset, augment, seed, verbose, out_size=self.input_size)
         part = PART[phase]
         self.folder = self.root()
         pattern = f"COCO_{part}2014_*.jpg"
@@ -94,36 +100,14 @@ class SALICONDataset(ImageDataset):
             return read_mat_fixations(path)
         return to_fixation_map(read_grey(path))
 
-    def input_size(self, _index: int) -> tuple[int, int]:
-        return self.out_size
-
-    def __getitem__(self, index: int) -> Item:
+    # ---- frame by frame ---------------------------------------------------------------------
+    def files(self, index: int, number: int = 1) -> FrameFiles:
         if not self.has_maps:
-            return self.item_without_maps(index)
-        rgb = read_rgb(self.images[index])
-        saliency_map = read_grey(self.maps[index])
-        fixations = self._read_fixations(self.fixations[index])
-        if fixations.shape != saliency_map.shape:
-            raise UserError(
-                f"{self.fixations[index]} is {fixations.shape}, its map {self.maps[index]} "
-                f"{saliency_map.shape} (height, width); they have to be alike"
-            )
-        return self.item_with_maps(index, rgb, saliency_map, fixations)
-
-    # ---- frame by frame, for scoring --------------------------------------------------------
-    def files(self, index: int, number: int = 1) -> Picture:
-        if not self.has_maps:
-            return Picture(self.images[index])
-        return Picture(self.images[index], self.maps[index], self.fixations[index])
+            return FrameFiles(self.images[index])
+        return FrameFiles(self.images[index], self.maps[index], self.fixations[index])
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
         return Path(f"{self.images[index].stem}.png")
-
-    def target_size(self, index: int) -> tuple[int, int]:
-        return picture_size(self.maps[index])
-
-    def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return to_density(read_grey(self.maps[index]))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         return self._read_fixations(self.fixations[index])
@@ -166,9 +150,13 @@ class SALICONDataset(ImageDataset):
 
 
 def read_mat_fixations(path: Path) -> NDArray[np.bool_]:
-    """Read SALICON's official fixations -> `[H, W] bool`, the union over observers.
+    """Read SALICON's official fixations.
 
-    Errors: see `read_mat_observers`.
+    Returns:
+        The union over the observers, `[H, W] bool`.
+
+    Raises:
+        UserError: see `read_mat_observers`.
     """
     observers, size = read_mat_observers(path)
     fixations = np.zeros(size, dtype=bool)
@@ -177,17 +165,20 @@ def read_mat_fixations(path: Path) -> NDArray[np.bool_]:
     return fixations
 
 
-def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], tuple[int, int]]:
-    """Read SALICON's official fixations -> those of each observer, `[n, 2]` (x, y) in whole
-    pixels from 0, and the picture's (height, width).
+def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], Size]:
+    """Read SALICON's official fixations, observer by observer.
 
-    In the file positions are 1-based (x, y), the resolution is (height, width). Positions outside
-    the picture are left out.
+    In the file positions are 1-based (x, y), and the resolution is (height, width). Positions
+    outside the picture are left out.
+
+    Returns:
+        The fixations of each observer, `[n, 2]` (x, y) in whole pixels from 0, and the picture's
+        size.
 
     Raises:
         UserError: the file is missing, damaged or of another structure.
     """
-    import scipy.io  # here, since it takes 0.15 s and 15 MB that prediction has no use for
+    import scipy.io  # here, since it takes 0.15 s and 15 MB that predictions do not need
 
     try:
         with path.open("rb") as file:

@@ -1,12 +1,11 @@
-"""UCF Sports: broadcast sports in 150 videos (spec 02)."""
+"""UCF Sports: broadcast sports in 150 videos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from unisal.config import own_arguments
 from unisal.data.video import CroppedVideoDataset
+from unisal.types import Size
 
 
 class UCFSportsDataset(CroppedVideoDataset):
@@ -14,7 +13,7 @@ class UCFSportsDataset(CroppedVideoDataset):
 
     A video's number is the rank of its folder among the sorted ones, from 1.
 
-    Args and errors: see `VideoDataset`.
+    For the options see `VideoDataset`.
     """
 
     source = "UCFSports"
@@ -24,6 +23,10 @@ class UCFSportsDataset(CroppedVideoDataset):
     scalar_prefix = "ucfsports"
     score_name = "UCFSports_resized"
     scored_phase = "test"
+    input_size = (256, 384)
+    debug_subset = 0.1
+    val_size = 10
+    x_val_seed = 27
     numbers = range(1, 104)
     test_numbers = range(1, 48)
     folders = {  # noqa: RUF012
@@ -32,25 +35,6 @@ class UCFSportsDataset(CroppedVideoDataset):
         "eval": "testing",
         "test": "testing",
     }
-
-    def __init__(
-        self,
-        phase: str = "train",
-        seq_len: int = 12,
-        frame_modulo: int = 4,
-        out_size: tuple[int, int] = (256, 384),
-        val_size: int = 10,
-        n_x_val: int = 3,
-        x_val_step: int = 2,
-        x_val_seed: int | None = 27,
-        subset: float = 1.0,
-        augment: bool | Mapping[str, Any] = False,
-        seed: int | Sequence[int] = 0,
-        verbose: int = 1,
-    ) -> None:
-        self.config = own_arguments(locals())
-        split = (val_size, n_x_val, x_val_step, x_val_seed)
-        super().__init__(phase, seq_len, frame_modulo, out_size, split, subset, augment, seed)
 
     @staticmethod
     def file_prefix(name: str) -> str:
@@ -61,8 +45,8 @@ class UCFSportsDataset(CroppedVideoDataset):
     def video_numbers(names: Sequence[str]) -> list[int]:
         return list(range(1, len(names) + 1))
 
-    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        (height, width), (out_height, out_width) = size, self.out_size
+    def resized(self, size: Size) -> Size:
+        (height, width), (out_height, out_width) = size, self.input_size
         if width * out_height > height * out_width:  # wider than the crop
             return out_height, int(width * out_height / height)
         return int(height * out_width / width), out_width

@@ -1,19 +1,20 @@
-"""What the three video sources share: samples, clips and how a clip is read (spec 02)."""
+"""What the video sources share: samples, clips, and how a clip is read."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unisal.data.base import Item, SaliencyDataset, first_share
-from unisal.data.listing import Group, Picture
+from unisal.checks import check_count
+from unisal.data.base import Item, SaliencyDataset, check_size, first_share, one_of
+from unisal.data.listing import FrameFiles, Group
 from unisal.data.pictures import read_grey_levels, read_rgb
 from unisal.data.splits import shuffled, train_valid
 from unisal.data.transforms import (
@@ -36,12 +37,14 @@ from unisal.data.video_index import (
     video_names,
 )
 from unisal.errors import UserError
+from unisal.progress import SILENT, Progress
+from unisal.types import RGB, Size
 
 log = logging.getLogger(__name__)
 
 
 class Sample(NamedTuple):
-    """One clip of a video: 1-based positions `start, start + step, ...`."""
+    """One clip of a video: 1-based positions `start, start + frame_step, ...`."""
 
     video: Video
     start: int | None
@@ -51,26 +54,35 @@ class Sample(NamedTuple):
 class VideoDataset(SaliencyDataset):
     """Clips of videos in folders of numbered frames.
 
-    In the phases train and valid an example is a clip of `seq_len` frames, every `frame_modulo`-th
-    of the video. In eval and test it is one of the `frame_modulo` interleaved sequences that
-    together are the whole video: examples `i * frame_modulo + offset` are video i.
+    In the phases train and valid an example is a clip of `seq_len` frames, every `frame_step`-th
+    of the video. In eval and test it is one of the `frame_step` interleaved sequences that
+    together are the whole video: examples `i * frame_step + offset` are video i.
 
     Args:
-        phase, subset, augment, seed: see `SaliencyDataset`.
+        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
         seq_len: frames of a clip.
-        frame_modulo: distance of a clip's frames in the video.
-        out_size: (height, width) of the network's input.
-        val_size, n_x_val, x_val_step, x_val_seed: the split, see `unisal.data.splits`.
-        verbose: accepted for old configurations; has no effect.
+        frame_step: distance of a clip's frames in the video; None: the source's own.
+        input_size: (height, width) of the network's input; None: the source's own.
+        val_size, n_x_val, x_val_step: the split, see `unisal.data.splits`; `val_size=None`: the
+            source's own.
+        x_val_seed: of the split; None: unshuffled; "own": the source's own.
+        frame_modulo, out_size: the published names of `frame_step` and `input_size`.
+        progress: is told how far the first look at the videos has come.
 
     Raises:
         UserError: the folder is missing or faulty, or holds no video of the part.
     """
 
-    dynamic = True
+    is_video = True
+    input_size: Size
+    batch_size = 4
     numbers: ClassVar[range]
     """Of the videos that are split into train and validation part."""
     test_numbers: ClassVar[range]
+    val_size: ClassVar[int]
+    """Videos of the validation part."""
+    x_val_seed: ClassVar[int | None] = None
+    """Of the shuffle before the split; None: unshuffled."""
     folders: ClassVar[Mapping[str, str]]
     """The folder of videos that a phase reads."""
     clips_per_valid_video: ClassVar[int] = 1
@@ -78,31 +90,47 @@ class VideoDataset(SaliencyDataset):
 
     def __init__(
         self,
-        phase: str,
-        seq_len: int,
-        frame_modulo: int,
-        out_size: tuple[int, int],
-        split: tuple[int, int, int, int | None],
-        subset: float,
-        augment: bool | Mapping[str, Any],
-        seed: int | Sequence[int],
+        phase: str = "train",
+        seq_len: int = 12,
+        frame_step: int | None = None,
+        input_size: Size | None = None,
+        val_size: int | None = None,
+        n_x_val: int = 3,
+        x_val_step: int = 2,
+        x_val_seed: int | Literal["own"] | None = "own",
+        subset: float = 1.0,
+        augment: bool | Mapping[str, Any] = False,
+        seed: int | Sequence[int] = 0,
+        verbose: int = 1,
+        *,
+        frame_modulo: int | None = None,
+        out_size: Size | None = None,
+        progress: Progress = SILENT,
     ) -> None:
-        super().__init__(phase, subset, augment, seed)
-        if seq_len < 1 or frame_modulo < 1:
-            raise UserError(
-                f"seq_len is {seq_len} and frame_modulo {frame_modulo}; both have to be at least 1"
-            )
-        self.seq_len, self.frame_modulo = seq_len, frame_modulo
-        self.out_size = out_size[0], out_size[1]
+        self.seq_len = check_count(seq_len, "seq_len")
+        frame_step = one_of("frame_step", frame_step, "frame_modulo", frame_modulo)
+        if frame_step is not None:
+            self.frame_step = check_count(frame_step, "frame_step")
+        input_size = one_of("input_size", input_size, "out_size", out_size)
+        if input_size is not None:
+            self.input_size = check_size(input_size, "input_size")
+        split: dict[str, Any] = {
+            "val_size": self.val_size if val_size is None else val_size,
+            "n_x_val": n_x_val,
+            "x_val_step": x_val_step,
+            "x_val_seed": self.x_val_seed if x_val_seed == "own" else x_val_seed,
+        }
+        own = {"seq_len": seq_len, "frame_modulo": self.frame_step, "out_size": self.input_size}
+        super().__init__(phase, subset, augment, seed, verbose, **own, **split)
         self.folder = self.root() / self.folders[phase]
         self.has_maps = phase != "test" or self.test_has_maps
-        self.videos = self._choose_videos(split)
+        self.videos = self._choose_videos(**split, progress=progress)
         self.samples = first_share(self._make_samples(), subset)
         if not self.samples:
             raise UserError(
                 f"{self.source}'s {phase} part has no clip in {self.folder}: "
                 f"{len(self.videos)} of its videos are there, and with seq_len={seq_len}, "
-                f"frame_modulo={frame_modulo}, subset={subset} none is left"
+                f"frame_step={self.frame_step}, subset={subset} none is left"
             )
 
     @classmethod
@@ -123,35 +151,41 @@ class VideoDataset(SaliencyDataset):
     # ---- what a subclass fills in -------------------------------------------------------
     @staticmethod
     def file_prefix(name: str) -> str:
-        """-> what the file names of the video in folder `name` start with."""
+        """Return what the file names of the video in folder `name` start with."""
         raise NotImplementedError
 
     @staticmethod
     def video_numbers(names: Sequence[str]) -> list[int]:
-        """-> the number in the split of each folder name, in the same order."""
+        """Return the number in the split of each folder name, in the same order."""
         raise NotImplementedError
 
     def fit(
-        self, rgb: NDArray[np.uint8], maps: Sequence[NDArray[np.uint8]]
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
-        """A frame with its map and fixations -> the same at the sizes they are trained with.
+        self, rgb: RGB, maps: Sequence[NDArray[np.uint8]]
+    ) -> tuple[RGB, list[NDArray[np.uint8]]]:
+        """Bring a frame, its map and its fixations to the sizes they are trained with.
 
-        Here: the frame resized, the others as they are on disk.
+        Here the frame is resized, and the others stay as they are on disk.
         """
-        return resize_rgb(rgb, self.out_size), list(maps)
+        return resize_rgb(rgb, self.input_size), list(maps)
 
     # ---- samples ------------------------------------------------------------------------
     @property
     def clip_len(self) -> int:
-        """Frames of the video that a clip spans."""
-        return self.seq_len * self.frame_modulo
+        """The number of frames of the video that a clip spans."""
+        return self.seq_len * self.frame_step
 
-    def _choose_videos(self, split: tuple[int, int, int, int | None]) -> list[Video]:
-        val_size, n_x_val, x_val_step, x_val_seed = split
+    def _choose_videos(
+        self,
+        val_size: int,
+        n_x_val: int,
+        x_val_step: int,
+        x_val_seed: int | None,
+        progress: Progress,
+    ) -> list[Video]:
         numbers = shuffled(self.numbers, x_val_seed)
         train, valid = train_valid(numbers, val_size, n_x_val, x_val_step)
         wanted = set({"train": train, "test": self.test_numbers}.get(self.phase, valid))
-        found = read_index(self.folder, self.file_prefix)
+        found = read_index(self.folder, self.file_prefix, progress)
         of_number = zip(self.video_numbers([v.name for v in found]), found, strict=True)
         videos = [video for number, video in of_number if number in wanted]
         without = [v.name for v in videos if v.target_size is None]
@@ -164,11 +198,11 @@ class VideoDataset(SaliencyDataset):
 
     def _make_samples(self) -> list[Sample]:
         if self.phase in ("eval", "test"):
-            return [Sample(v, 1 + i) for v in self.videos for i in range(self.frame_modulo)]
+            return [Sample(v, 1 + i) for v in self.videos for i in range(self.frame_step)]
         long_enough = [v for v in self.videos if v.n_frames >= self.clip_len]
         if len(long_enough) < len(self.videos):
             log.info(
-                "%s %s: %d of %d videos are shorter than a clip of %d frames and are left out",
+                "%s %s: %d of %d videos are shorter than a clip of %d frames and are skipped",
                 self.source,
                 self.phase,
                 len(self.videos) - len(long_enough),
@@ -194,30 +228,30 @@ class VideoDataset(SaliencyDataset):
         return len(self.samples)
 
     def frame_numbers(self, index: int) -> list[int]:
-        """-> the 1-based positions of an example's frames in its video."""
+        """Return the 1-based positions of an example's frames in its video."""
         video, start = self.samples[index]
         if self.phase in ("eval", "test"):
             assert start is not None
-            return list(range(start, video.n_frames + 1, self.frame_modulo))
+            return list(range(start, video.n_frames + 1, self.frame_step))
         if start is None:
             last = max(1, video.n_frames - self.clip_len)
             start = int(self.rng(index).integers(1, last, endpoint=True))
-        return list(range(start, start + self.clip_len, self.frame_modulo))
+        return list(range(start, start + self.clip_len, self.frame_step))
 
     def path(self, video: Video, kind: str, number: int) -> Path:
-        """-> the file of the frame at the 1-based position `number`."""
+        """Return the file of the frame at the 1-based position `number`."""
         digits = f"{video.first + number - 1:0{video.width_of_number}d}"
         return self.folder / video.name / kind / f"{self.file_prefix(video.name)}{digits}.png"
 
-    def read_frame(self, video: Video, number: int) -> NDArray[np.uint8]:
-        """-> one frame at its own size `[H, W, 3] uint8`."""
+    def read_frame(self, video: Video, number: int) -> RGB:
+        """Read one frame at its own size."""
         path = self.path(video, IMAGES, number)
         rgb = read_rgb(path)
         _check_size(path, rgb.shape, video.frame_size)
         return rgb
 
     def read_targets(self, video: Video, number: int) -> list[NDArray[np.uint8]]:
-        """-> map and fixations of one frame, `[h, w]` grey levels."""
+        """Read the map and the fixations of one frame, `[h, w]` grey levels."""
         return [self._read_target(video, kind, number) for kind in (MAPS, FIXATIONS)]
 
     def _read_target(self, video: Video, kind: str, number: int) -> NDArray[np.uint8]:
@@ -227,27 +261,27 @@ class VideoDataset(SaliencyDataset):
         _check_size(path, grey.shape, video.target_size)
         return grey
 
-    # ---- frame by frame, for scoring --------------------------------------------------------
+    # ---- frame by frame ---------------------------------------------------------------------
     def lengths(self) -> list[int]:
         return [video.n_frames for video in self.videos]
 
     def title(self, index: int) -> str:
         return self.videos[index].name
 
-    def files(self, index: int, number: int = 1) -> Picture:
+    def files(self, index: int, number: int = 1) -> FrameFiles:
         kinds = KINDS if self.has_maps else (IMAGES,)
-        return Picture(*(self.path(self.videos[index], kind, number) for kind in kinds))
+        return FrameFiles(*(self.path(self.videos[index], kind, number) for kind in kinds))
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
         return Path(self.title(index), self.path(self.videos[index], IMAGES, number).name)
 
-    def frame_size(self, index: int) -> tuple[int, int]:
+    def frame_size(self, index: int) -> Size:
         return self.videos[index].frame_size
 
     def read_input(self, index: int, number: int = 1) -> Tensor:
-        return normalise(resize_rgb(self.read_frame(self.videos[index], number), self.out_size))
+        return normalise(resize_rgb(self.read_frame(self.videos[index], number), self.input_size))
 
-    def target_size(self, index: int) -> tuple[int, int]:
+    def target_size(self, index: int) -> Size:
         size = self.videos[index].target_size
         if size is None:
             raise UserError(f"{self.folder / self.title(index)} has no maps and fixations")
@@ -267,19 +301,19 @@ class VideoDataset(SaliencyDataset):
         frames = [self.read_frame(video, n) for n in numbers]
         if not self.has_maps:
             size = frames[0].shape[0], frames[0].shape[1]
-            resized = [normalise(resize_rgb(f, self.out_size)) for f in frames]
+            resized = [normalise(resize_rgb(f, self.input_size)) for f in frames]
             return Item(numbers, torch.stack(resized), None, None, size)
         clip = [(f, self.read_targets(video, n)) for f, n in zip(frames, numbers, strict=True)]
         if self.phase in ("train", "valid"):
             clip = [self.fit(frame, targets) for frame, targets in clip]
         else:
-            clip = [(resize_rgb(frame, self.out_size), targets) for frame, targets in clip]
+            clip = [(resize_rgb(frame, self.input_size), targets) for frame, targets in clip]
         maps = [to_density(to_unit_range(targets[0])) for _, targets in clip]
         fixations = [to_fixation_map(to_unit_range(targets[1])) for _, targets in clip]
         pictures = [frame for frame, _ in clip]
         if self.augmentation is not None:
             change = self.augmentation.draw(self.rng(index), np.logical_or.reduce(fixations))
-            pictures = [change.of_picture(p, self.out_size) for p in pictures]
+            pictures = [change.of_picture(p, self.input_size) for p in pictures]
             maps = [to_density(change.of_map(m)) for m in maps]
             fixations = [change.of_fixations(f) for f in fixations]
         return Item(
@@ -294,24 +328,24 @@ class VideoDataset(SaliencyDataset):
 class CroppedVideoDataset(VideoDataset):
     """Hollywood-2 and UCF Sports: videos of many sizes, trained on a centre crop of one size."""
 
-    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """-> (height, width) of a frame of `size` before the crop."""
+    def resized(self, size: Size) -> Size:
+        """Return the size that a frame of `size` is brought to before the crop."""
         raise NotImplementedError
 
     def fit(
-        self, rgb: NDArray[np.uint8], maps: Sequence[NDArray[np.uint8]]
-    ) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
-        frame = centre_crop(resize_rgb(rgb, self.resized(rgb.shape[:2])), self.out_size)
+        self, rgb: RGB, maps: Sequence[NDArray[np.uint8]]
+    ) -> tuple[RGB, list[NDArray[np.uint8]]]:
+        frame = centre_crop(resize_rgb(rgb, self.resized(rgb.shape[:2])), self.input_size)
         saliency_map, fixations = maps
         size = self.resized(saliency_map.shape[:2])
         targets = [
             resize_grey_levels(saliency_map, size, nearest=False),
             resize_grey_levels(fixations, size, nearest=True),
         ]
-        return frame, [centre_crop(t, self.out_size) for t in targets]
+        return frame, [centre_crop(t, self.input_size) for t in targets]
 
 
-def _check_size(path: Path, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+def _check_size(path: Path, shape: tuple[int, ...], expected: Size) -> None:
     if shape[:2] != expected:
         raise UserError(
             f"{path} is {shape[:2]}, the first frame of its video {expected} (height, width); "

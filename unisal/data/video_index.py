@@ -1,8 +1,8 @@
 """What a folder of videos holds, read once and remembered.
 
-Counting the frames of hundreds of videos takes a while, so what was found is kept in a small file
-beside the videos (or in the user's cache directory, where that cannot be written) and
-used as long as no folder has changed since.
+Counting the frames of hundreds of videos takes a while, so the result is kept in a small file
+beside the videos, or in the user's cache directory if that folder cannot be written, and used for
+as long as no folder changes.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from unisal.config import save_json
 from unisal.data.base import require_files
-from unisal.data.listing import Group, Picture, Problem, match_files
+from unisal.data.listing import FrameFiles, Group, Problem, match_files
 from unisal.data.pictures import picture_size
 from unisal.errors import UserError
+from unisal.progress import SILENT, Progress
+from unisal.types import Size
 
 IMAGES, MAPS, FIXATIONS = "images", "maps", "fixation"
 KINDS = (IMAGES, MAPS, FIXATIONS)
 VERSION = 1
 MAX_HEADERS = 20_000
-"""Sizes are read off all files of a small data set; of a large one off about so many, evenly
-spread, the first and the last frame of each video among them."""
+"""Headers of files that sizes are read from, about. All files of a small data set are read; of a
+large one an evenly spread part, which includes the first and the last frame of each video."""
 
 FilePrefix = Callable[[str], str]
-"""A video's folder name -> what its files' names start with, before the number."""
+"""Returns, for the name of a video's folder, what its files' names start with before the number."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video (or shot) on disk: a folder with `images/` and, but for test sets, `maps/` and
+    """One video (or shot) on disk: a folder with `images/` and, except in test sets, `maps/` and
     `fixation/`."""
 
     name: str
@@ -47,18 +47,22 @@ class Video:
     n_frames: int
     width_of_number: int
     """Digits in the files' names."""
-    frame_size: tuple[int, int]
-    """(height, width) of the frames."""
-    target_size: tuple[int, int] | None
-    """(height, width) of maps and fixations; None where there are none."""
+    frame_size: Size
+    target_size: Size | None
+    """Of maps and fixations; None where there are none."""
 
 
-def read_index(folder: Path, prefix: FilePrefix) -> list[Video]:
-    """-> the videos in `folder`, in the order of their sorted names.
+def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) -> list[Video]:
+    """List the videos in a folder in the order of their sorted names.
+
+    Args:
+        folder: holds a folder per video.
+        prefix: see `FilePrefix`.
+        progress: is told how many videos have been read, unless they are remembered.
 
     Raises:
-        UserError: there is no such folder or no video in it, or a video is faulty: empty, a frame,
-            map or fixation file missing, sizes that differ. Names the files.
+        UserError: the folder is missing or empty, or a video is faulty: no frames, a frame, map or
+            fixation file missing, or sizes that differ. Names the files.
     """
     if not folder.is_dir():
         raise UserError(f"folder {folder} does not exist; it has to hold one folder per video")
@@ -70,7 +74,7 @@ def read_index(folder: Path, prefix: FilePrefix) -> list[Video]:
     for place in places:
         if (known := _load(place, state)) is not None:
             return known
-    videos = _scan(folder, names, prefix)
+    videos = _scan(folder, names, prefix, progress)
     content = {"version": VERSION, "state": state, "videos": [asdict(v) for v in videos]}
     for place in places:
         try:
@@ -82,14 +86,14 @@ def read_index(folder: Path, prefix: FilePrefix) -> list[Video]:
 
 
 def video_names(folder: Path) -> list[str]:
-    """-> the sorted names of the folders of videos in `folder`, if it is there."""
+    """Return the sorted names of the folders of videos in `folder`; none if it does not exist."""
     if not folder.is_dir():
         return []
     return sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != ".")
 
 
 def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
-    """-> the files of one video, with what `read_index` would refuse and with maps and fixations
+    """List the files of one video, with what `read_index` would refuse, and with maps and fixations
     that have no frame.
 
     Args:
@@ -104,7 +108,7 @@ def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
     problems = [Problem("missing", *fault)] if fault else []
     numbers = [number for files in numbered.values() for number in files]
     names = _expected_names(prefix, numbered.get(IMAGES) or numbered.get(MAPS) or {}, numbers)
-    folders = {f: video / kind for f, kind in zip(Picture._fields, KINDS, strict=True)}
+    folders = {f: video / kind for f, kind in zip(FrameFiles._fields, KINDS, strict=True)}
     files = {
         field: {name: folder / name for name in names if name in there}
         for field, folder in folders.items()
@@ -116,7 +120,7 @@ def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
 
 # ---- remembering ------------------------------------------------------------------------
 def _state(folder: Path, names: list[str]) -> str:
-    """-> a number that changes when a file is added to or removed from any video."""
+    """Return a text that changes when a file is added to or removed from any video."""
     digest = hashlib.sha256()
     for name in names:
         for kind in KINDS:
@@ -135,7 +139,7 @@ def _cache_file(folder: Path) -> Path:
 
 
 def _load(place: Path, state: str) -> list[Video] | None:
-    """-> the videos, or None if there is no index or it is of another state of the folder."""
+    """Return the videos; None if there is no index or it is of another state of the folder."""
     try:
         content = json.loads(place.read_text())
         if content["version"] != VERSION or content["state"] != state:
@@ -150,18 +154,25 @@ def _video(values: dict[str, Any]) -> Video:
     return Video(**{**values, **sizes})
 
 
-# ---- looking ----------------------------------------------------------------------------
-def _scan(folder: Path, names: list[str], prefix: FilePrefix) -> list[Video]:
-    bar = tqdm(names, desc=f"index {folder.name}", unit="video", leave=False, disable=None)
-    found = [(name, _list_files(folder / name, prefix(name))) for name in bar]
+# ---- reading ----------------------------------------------------------------------------
+def _scan(folder: Path, names: list[str], prefix: FilePrefix, progress: Progress) -> list[Video]:
+    found = []
+    with progress.bar(f"index {folder.name}", "video", len(names), keep=False) as bar:
+        for name in names:
+            found.append((name, _list_files(folder / name, prefix(name))))
+            bar.update()
     n_files = sum(len(files) for _, kinds in found for files in kinds.values())
     every = max(1, n_files // MAX_HEADERS)
-    bar = tqdm(found, desc=f"sizes {folder.name}", unit="video", leave=False, disable=None)
-    return [_describe(folder / name, kinds, every) for name, kinds in bar]
+    videos = []
+    with progress.bar(f"sizes {folder.name}", "video", len(found), keep=False) as bar:
+        for name, kinds in found:
+            videos.append(_describe(folder / name, kinds, every))
+            bar.update()
+    return videos
 
 
 def _list_files(video: Path, prefix: str) -> dict[str, list[str]]:
-    """-> the names of the numbered files per kind, sorted by number, once they are complete."""
+    """Return the names of the numbered files per kind, sorted by number; they are complete."""
     numbered = numbered_files(video, prefix)
     if fault := _lacking(video, prefix, numbered):
         raise UserError(fault[1])
@@ -175,7 +186,7 @@ def _list_files(video: Path, prefix: str) -> dict[str, list[str]]:
 
 
 def numbered_files(video: Path, prefix: str) -> dict[str, dict[int, str]]:
-    """-> per kind that has any the files `<prefix><number>.png`, by number."""
+    """Return the files `<prefix><number>.png` by number, for each kind that has any."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)\.png")
     numbered = {}
     for kind in KINDS:
@@ -188,7 +199,7 @@ def numbered_files(video: Path, prefix: str) -> dict[str, dict[int, str]]:
 def _lacking(
     video: Path, prefix: str, numbered: Mapping[str, Mapping[int, str]]
 ) -> tuple[Path, str] | None:
-    """-> the folder that should have files and has none, and the words for it."""
+    """Return the folder that should have files and has none, with a message."""
     if IMAGES not in numbered:
         return video / IMAGES, f"{video / IMAGES} holds no frames named {prefix}NUMBER.png"
     if len(numbered) == 2:
@@ -198,7 +209,7 @@ def _lacking(
 
 
 def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int]) -> list[str]:
-    """-> a name for each number from the first to the last, with as many digits as the first of
+    """Return a name for each number from the first to the last, with as many digits as the first of
     the `files` has."""
     if not files:
         return []
@@ -212,7 +223,7 @@ def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
     if MAPS in sizes and sizes[MAPS] != sizes[FIXATIONS]:
         raise UserError(
             f"{video}: maps are {sizes[MAPS]} and fixations {sizes[FIXATIONS]} (height, width); "
-            "they have to be alike"
+            "they have to be the same"
         )
     first = kinds[IMAGES][0]
     digits = re.search(r"(\d+)\.png$", first)
@@ -227,7 +238,7 @@ def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
     )
 
 
-def _common_size(folder: Path, files: list[str], every: int) -> tuple[int, int]:
+def _common_size(folder: Path, files: list[str], every: int) -> Size:
     first = picture_size(folder / files[0])
     for name in {*files[every::every], files[-1]}:
         if (size := picture_size(folder / name)) != first:

@@ -1,10 +1,10 @@
-"""What a score can be read beside: chance, the centre bias, and how well people predict people."""
+"""Reference baselines: chance, the centre bias, and how well people predict people."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from scipy.optimize import minimize_scalar
 
 from unisal.data import SaliencyDataset
 from unisal.errors import UserError
+from unisal.evaluate.frames import FixationMap
+from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
 MAX_FRAMES = 2000
@@ -22,37 +24,34 @@ UNIFORM_SHARE = 0.01
 is finite. CC, NSS and the AUCs do not see it."""
 FRAMES_FOR_BLUR = 5
 
-LogDensity = NDArray[np.float32]
-Predictions = Iterator[tuple[int, int, LogDensity]]
-"""(video or image from 0, frame from 1, log-density `[h, w]`) of every frame, in order."""
 
-log = logging.getLogger(__name__)
+class Baseline:
+    """Predicts the same density for every frame."""
 
+    def __init__(self) -> None:
+        self._known: dict[Size, LogDensity] = {}
+        self._lock = Lock()
 
-def fixed_predictions(
-    dataset: SaliencyDataset, density_of_size: Callable[[tuple[int, int]], NDArray[np.float64]]
-) -> Predictions:
-    """Predict the same density for every frame.
+    def density(self, size: Size) -> NDArray[np.float64]:
+        """Return the density `[h, w]` at (height, width) `size`, above 0 everywhere."""
+        raise NotImplementedError
 
-    Args:
-        dataset: what to predict.
-        density_of_size: (height, width) -> the density at that size, above 0, sum 1.
-    """
-    known: dict[tuple[int, int], LogDensity] = {}
-    for index, n_frames in enumerate(dataset.lengths()):
-        size = dataset.target_size(index)
-        if size not in known:
-            known[size] = np.log(density_of_size(size)).astype(np.float32)
-        for number in range(1, n_frames + 1):
-            yield index, number, known[size]
+    def log_density(self, size: Size) -> LogDensity:
+        """Return the logarithm of the density, which is computed once for each size."""
+        with self._lock:
+            if size not in self._known:
+                self._known[size] = np.log(self.density(size)).astype(np.float32)
+            return self._known[size]
 
 
-def uniform_density(size: tuple[int, int]) -> NDArray[np.float64]:
-    """Chance: every pixel alike."""
-    return np.full(size, 1 / (size[0] * size[1]))
+class Chance(Baseline):
+    """Takes every pixel for equally likely."""
+
+    def density(self, size: Size) -> NDArray[np.float64]:
+        return uniform_density(size)
 
 
-class CentreBias:
+class CentreBias(Baseline):
     """Where people look whatever the picture: the density of a training part's fixations.
 
     A Gaussian kernel density estimate over all fixated pixels, positions relative to the picture's
@@ -60,9 +59,13 @@ class CentreBias:
 
     Args:
         train: the training part.
+
+    Raises:
+        UserError: it has no fixations, or they cannot be read.
     """
 
     def __init__(self, train: SaliencyDataset) -> None:
+        super().__init__()
         positions = []
         for index, number in evenly_spread(train.lengths(), MAX_FRAMES):
             fixated = train.read_fixation_map(index, number)
@@ -74,19 +77,31 @@ class CentreBias:
             )
         self.bandwidth = self.positions.std(axis=0) * len(self.positions) ** (-1 / 6)
 
-    def density(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """-> the density at (height, width) `size`."""
+    def density(self, size: Size) -> NDArray[np.float64]:
         counts = np.zeros(size)
         y, x = (self.positions * size).astype(int).T
         np.add.at(counts, (y, x), 1)
         return blurred_density(counts, self.bandwidth * size)
 
 
+def uniform_density(size: Size) -> NDArray[np.float64]:
+    """Return the density `[h, w]` that is the same at every pixel."""
+    return np.full(size, 1 / (size[0] * size[1]))
+
+
 def blurred_density(
     counts: NDArray[np.float64], sigma: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Fixations per pixel `[h, w]` -> a density: a Gaussian of `sigma` pixels over each of them,
-    and a small uniform share."""
+    """Blur fixations into a density.
+
+    Args:
+        counts: fixations per pixel `[h, w]`.
+        sigma: standard deviation of the Gaussian over each of them in pixels, of both sides or
+            (vertical, horizontal).
+
+    Returns:
+        The density `[h, w]`, with a small uniform share; uniform where there is no fixation.
+    """
     blurred = gaussian_filter(counts, sigma, mode="constant")
     total = blurred.sum()
     uniform = uniform_density((counts.shape[0], counts.shape[1]))
@@ -96,7 +111,7 @@ def blurred_density(
 
 
 def evenly_spread(lengths: list[int], n: int) -> list[tuple[int, int]]:
-    """-> at most `n` of all frames as (video from 0, frame from 1), evenly spread over them."""
+    """Return at most `n` of all frames as (video from 0, frame from 1), evenly spread over them."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
@@ -107,8 +122,14 @@ def evenly_spread(lengths: list[int], n: int) -> list[tuple[int, int]]:
 
 
 def blur_of_maps(dataset: SaliencyDataset) -> float:
-    """-> the standard deviation in pixels of the Gaussian that made a data set's saliency maps of
-    its fixations: the one that comes closest to them."""
+    """Find the blur that made a data set's saliency maps of its fixations.
+
+    Returns:
+        The standard deviation in pixels of the Gaussian that comes closest to them.
+
+    Raises:
+        UserError: there are no fixations.
+    """
     found = []
     for index, number in evenly_spread(dataset.lengths(), FRAMES_FOR_BLUR):
         saliency_map = dataset.read_density(index, number).ravel()
@@ -117,7 +138,7 @@ def blur_of_maps(dataset: SaliencyDataset) -> float:
             continue
 
         def misfit(
-            sigma: float, fixated: NDArray[np.bool_] = fixated, known: LogDensity = saliency_map
+            sigma: float, fixated: FixationMap = fixated, known: Density = saliency_map
         ) -> float:
             blurred = gaussian_filter(fixated.astype(np.float32), sigma, mode="constant")
             return 1 - np.corrcoef(blurred.ravel(), known)[0, 1]
@@ -135,17 +156,22 @@ class ObserverHalves:
     Args:
         dataset: whose data tells observers apart, see `SaliencyDataset.read_observers`.
         seed: of the random halves.
+
+    Raises:
+        UserError: there are no fixations.
     """
 
     def __init__(self, dataset: SaliencyDataset, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
         self.sigma = blur_of_maps(dataset)
 
-    def pairs(
-        self, index: int
-    ) -> Iterator[tuple[LogDensity, NDArray[np.float32], NDArray[np.bool_]]]:
-        """-> (log-density of one half, density of the other, fixation map of the other) of an
-        image, and the same with the halves exchanged; nothing if fewer than two looked at it."""
+    def pairs(self, index: int) -> Iterator[tuple[LogDensity, Density, FixationMap]]:
+        """Yield both directions of an image; nothing if fewer than two people looked at it.
+
+        Yields:
+            `[h, w]` each: the log-density of one half, the density and the fixation map of the
+            other; then the same with the halves exchanged.
+        """
         observers = self.dataset.read_observers(index) or []
         observers = [o for o in observers if len(o)]
         if len(observers) < 2:
@@ -162,7 +188,8 @@ class ObserverHalves:
             )
 
 
-def _counts(observers: list[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.float64]:
+def _counts(observers: list[NDArray[np.float64]], size: Size) -> NDArray[np.float64]:
+    """Count how often each pixel was fixated."""
     counts = np.zeros(size)
     for xy in observers:
         x, y = xy.astype(int).T

@@ -81,7 +81,7 @@ def histogram(
         others: further means to compare with, by name; those that are NaN are left out.
 
     Returns:
-        The chart, None where no value is defined.
+        The chart; None where no value is defined.
     """
     values = values[~np.isnan(values)]
     if not len(values):
@@ -122,7 +122,7 @@ def histogram(
 
 
 def bin_edges(values: NDArray[np.float64]) -> list[float]:
-    """-> the limits of the bars: numpy's choice by the spread of the values, but not too many."""
+    """Return the limits of the bars: NumPy's choice by the spread of the values, within reason."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         room = max(abs(low), 1) / 20
@@ -134,8 +134,7 @@ def bin_edges(values: NDArray[np.float64]) -> list[float]:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """-> round numbers at equal distances, the first at or below `low`, the last at or above
-    `high`."""
+    """Return round numbers at equal distances that enclose `low` and `high`."""
     span = (high - low) or max(abs(low), 1) / 10
     power = 10.0 ** math.floor(math.log10(span / N_TICKS))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span / N_TICKS)

@@ -1,13 +1,13 @@
-"""Saliency metrics as pure functions on arrays (spec 04, "Scoring").
+"""Saliency metrics as pure functions on arrays (docs/behaviour.md, "Scoring and prediction").
 
 A prediction is a density or its natural logarithm, as a rule `[H, W]`; the other arrays have its
-shape. What is not 0 in a fixation map is fixated, so 0/1, 0/255 and bool serve alike. Numbers are
-computed in float64, but for the AUCs a map is first brought to [0, 1] in its own dtype, where
+shape. What is not 0 in a fixation map is fixated, so 0/1, 0/255 and bool are all accepted. Numbers
+are computed in float64, but for the AUCs a map is first brought to [0, 1] in its own dtype, where
 rounding can make ties.
 
 Undefined values (no fixation, a constant map) are NaN; whoever averages leaves them out and counts
-them. A prediction or target that holds NaN, and arrays of different shapes, are a `ValueError` that
-names the argument.
+them. A prediction or target that holds NaN, and arrays of different shapes, raise a `ValueError`
+that names the argument.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ BLOCK = 2**16
 
 
 def kld(log_density: Map, target: Map) -> float:
-    """Kullback-Leibler divergence of a prediction from the ground truth, in nats; 0 is best.
+    """Compute the Kullback-Leibler divergence of a prediction from the ground truth.
 
-    No epsilon: infinite where something is seen that the prediction holds for impossible.
+    No epsilon is added: the value is infinite where something is seen that the prediction holds
+    for impossible.
 
     Args:
         log_density: natural logarithm of the predicted density `[H, W]`.
         target: ground-truth density `[H, W]`, sums to 1.
+
+    Returns:
+        The divergence in nats; 0 is best.
     """
     _check_shapes(log_density=log_density, target=target)
     _check_log("log_density", log_density)
@@ -56,9 +60,16 @@ def kld(log_density: Map, target: Map) -> float:
 
 
 def nss(density: Map, fixations: FixationMap) -> float:
-    """Normalised scanpath saliency: the mean z-score at fixated pixels; chance is 0.
+    """Compute the normalised scanpath saliency: the mean z-score at fixated pixels.
 
-    The standard deviation is the unbiased one. NaN without fixations or for a constant map.
+    The standard deviation is the unbiased one.
+
+    Args:
+        density: prediction `[H, W]`.
+        fixations: fixation map `[H, W]`.
+
+    Returns:
+        The mean; chance is 0. NaN without fixations or for a constant map.
     """
     _check_shapes(density=density, fixations=fixations)
     low, high = _range("density", density)
@@ -71,7 +82,15 @@ def nss(density: Map, fixations: FixationMap) -> float:
 
 
 def cc(density: Map, target: Map) -> float:
-    """Pearson's correlation over pixels; 1 is best. NaN if either map is constant."""
+    """Compute Pearson's correlation over pixels.
+
+    Args:
+        density: prediction `[H, W]`.
+        target: ground truth `[H, W]`.
+
+    Returns:
+        The correlation; 1 is best. NaN if either map is constant.
+    """
     _check_shapes(density=density, target=target)
     ranges = _range("density", density), _range("target", target)
     if any(low == high for low, high in ranges):
@@ -82,9 +101,14 @@ def cc(density: Map, target: Map) -> float:
 
 
 def sim(density: Map, target: Map) -> float:
-    """Similarity: the overlap of two maps, each divided by its sum; 1 is best.
+    """Compute the similarity: the overlap of two maps, each divided by its sum.
 
-    NaN if a sum is 0.
+    Args:
+        density: prediction `[H, W]`.
+        target: ground truth `[H, W]`.
+
+    Returns:
+        The overlap from 0 to 1, which is best. NaN if a sum is 0.
     """
     _check_shapes(density=density, target=target)
     _range("density", density)
@@ -98,16 +122,18 @@ def sim(density: Map, target: Map) -> float:
 
 
 def information_gain(log_density: Map, baseline_log_density: Map, fixations: FixationMap) -> float:
-    """What a prediction says about the fixations beyond a baseline, in bits per fixation.
+    """Compute what a prediction says about the fixations beyond a baseline.
 
-    The mean over fixated pixels of `log2 p - log2 b`; 0 for the baseline itself. Infinite where
-    one of the two densities is 0 at a fixated pixel; NaN where both are, and without fixations.
-    Source: Kümmerer et al., PNAS 2015.
+    The mean over fixated pixels of `log2 p - log2 b` (Kümmerer et al., PNAS 2015).
 
     Args:
         log_density: natural logarithm of the predicted density `[H, W]`, which sums to 1.
         baseline_log_density: the same of the baseline, for example of the centre bias.
         fixations: fixation map `[H, W]`.
+
+    Returns:
+        Bits per fixation; 0 for the baseline itself. Infinite where one of the two densities is 0
+        at a fixated pixel; NaN where both are, and without fixations.
     """
     logs = {"log_density": log_density, "baseline_log_density": baseline_log_density}
     _check_shapes(**logs, fixations=fixations)
@@ -122,20 +148,22 @@ def information_gain(log_density: Map, baseline_log_density: Map, fixations: Fix
 
 
 def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> float:
-    """Area under the ROC curve of telling fixated from other pixels; 1 is best, chance is 0.5.
+    """Compute the area under the ROC curve of telling fixated from other pixels (AUC-Judd).
 
     The map is brought to [0, 1]. Each distinct value at a fixated pixel is a threshold. It gives a
     point (false positives, true positives): the shares of the other and of the fixated pixels that
     are at or above it. (0, 0) and (1, 1) are added; the area under the points in the order of
-    their true positives is by the trapezoid rule. A constant map has 0.5.
-
-    NaN where no pixel is fixated, or all are.
+    their true positives is by the trapezoid rule.
 
     Args:
         density: prediction `[H, W]`.
         fixations: fixation map `[H, W]`.
         exact: leave the shares as they are. Otherwise they are rounded to 4 digits, as in the
             published code.
+
+    Returns:
+        The area; 1 is best, chance and a constant map have 0.5. NaN where no pixel is fixated, or
+        all are.
     """
     _check_shapes(density=density, fixations=fixations)
     low, high = _range("density", density)
@@ -171,15 +199,13 @@ def auc_shuffled(
     step_size: float = 0.1,
     rng: Random | None = None,
 ) -> float:
-    """AUC (0.5: chance, 1: best) against where people look on other pictures: no centre bias.
+    """Compute the AUC against where people look on other pictures: no centre bias.
 
     The map is brought to [0, 1]. Each split draws as many of the other fixations as there are
     fixations, or all if there are fewer, without replacement. Thresholds are 0, `step_size`,
     2 `step_size` ... below the largest value at a fixated or drawn pixel. Each gives the shares of
     the drawn and of the fixated pixels at or above it; (0, 0) and (1, 1) are added. The value is
-    the mean over the splits of the areas by the trapezoid rule. A constant map has 0.5.
-
-    NaN without fixations, and without other fixations.
+    the mean over the splits of the areas by the trapezoid rule.
 
     Args:
         density: prediction `[H, W]`.
@@ -190,6 +216,10 @@ def auc_shuffled(
         rng: a split draws the first ones of `rng.permutation` of the other fixations in the order
             of rows. A legacy generator gives the published numbers. None: `RandomState(0)`, so
             that the value depends on the arguments alone.
+
+    Returns:
+        The area; 1 is best, chance and a constant map have 0.5. NaN without fixations, and
+        without other fixations.
     """
     _check_shapes(density=density, fixations=fixations, other_fixations=other_fixations)
     low, high = _range("density", density)
@@ -208,25 +238,20 @@ def auc_shuffled(
     return _mean_shuffled_auc(fixated, others, steps.size, n_splits, rng)
 
 
-def is_constant(density: Map) -> bool:
-    """Whether all values are the same. Its standard deviation need not be 0: rounding."""
-    return bool(density.min() == density.max())
-
-
 def _from_mean(values: Map) -> NDArray[np.float64]:
-    """-> by how much each value is above the mean."""
+    """Return by how much each value is above the mean."""
     return np.subtract(values, values.mean(dtype=np.float64), dtype=np.float64)
 
 
 def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """-> the sum of the products. Not BLAS, whose threads would get in the way of ours."""
+    """Return the sum of the products. Not BLAS, whose threads would get in the way of ours."""
     return float(np.einsum("...i,...i->...", a, b).sum())  # row by row: less rounding
 
 
 def _mean_shuffled_auc(
     fixated: Counts, others: Counts, n_steps: int, n_splits: int, rng: Random
 ) -> float:
-    """-> the mean of the area over `n_splits` draws from the others; both as levels."""
+    """Return the mean of the area over `n_splits` draws from the others; both as levels."""
     draws = np.empty((n_splits, min(fixated.size, others.size)), others.dtype)
     shuffled = np.empty_like(others)
     for draw in draws:
@@ -242,7 +267,7 @@ def _mean_shuffled_auc(
 
 
 def _expected_shuffled_auc(fixated: Counts, others: Counts, n_steps: int) -> float:
-    """-> the expectation of the area over all draws from the others; both as levels.
+    """Return the expectation of the area over all draws from the others; both as levels.
 
     With the same thresholds in every draw the area is linear in the false positives, and their
     expectation is their share of all others. But a threshold t that is the largest value of a
@@ -270,13 +295,21 @@ def _expected_shuffled_auc(fixated: Counts, others: Counts, n_steps: int) -> flo
 
 
 def _levels(values: Map, thresholds: Map) -> Counts:
-    """-> where each value lies: 2k + 1 at threshold k, 2k + 2 between it and the next."""
+    """Return where each value lies: 2k + 1 at threshold k, 2k + 2 between it and the next."""
     below = np.searchsorted(thresholds, values, side="left")
     return below + np.searchsorted(thresholds, values, side="right")
 
 
 def _n_above(levels: Counts, n_steps: int) -> tuple[Counts, Counts]:
-    """`[sets, n]` -> `[sets, steps]` twice: how many are at or above each step, how many above."""
+    """Count the values of each set at or above each step, and above it.
+
+    Args:
+        levels: `[sets, n]`, see `_levels`.
+        n_steps: number of the steps.
+
+    Returns:
+        The two counts `[sets, steps]`.
+    """
     n_sets, n_levels = len(levels), 2 * n_steps + 1
     cells = levels + np.arange(n_sets)[:, None] * n_levels
     counts = np.bincount(cells.ravel(), minlength=n_sets * n_levels).reshape(n_sets, n_levels)
@@ -285,7 +318,7 @@ def _n_above(levels: Counts, n_steps: int) -> tuple[Counts, Counts]:
 
 
 def _with_corners(shares: Map) -> Map:
-    """Shares `[..., thresholds]` -> `[..., thresholds + 2]` in rising order, from 0 to 1."""
+    """Return shares `[..., thresholds]` in rising order with 0 before and 1 after them."""
     rising = np.zeros((*shares.shape[:-1], shares.shape[-1] + 2))
     rising[..., 1:-1] = shares[..., ::-1]
     rising[..., -1] = 1
@@ -293,12 +326,12 @@ def _with_corners(shares: Map) -> Map:
 
 
 def _area(tp: Map, fp: Map) -> Map:
-    """Area under `tp` over `fp` along the last axis by the trapezoid rule."""
+    """Compute the area under `tp` over `fp` along the last axis by the trapezoid rule."""
     return (np.diff(fp) * (tp[..., 1:] + tp[..., :-1]) / 2).sum(axis=-1)
 
 
 def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating) -> Counts:
-    """-> how many of `values` are at or above each of the rising `seen`, once in unit range.
+    """Count the `values` at or above each of the rising `seen`, once all are in unit range.
 
     Sorting all values would do, but takes twice as long. They are counted in buckets that keep
     their order, and only those near one of `seen` are brought to unit range and sorted.
@@ -325,9 +358,9 @@ def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating)
 
 
 def _bucket_codes(seen: Map, high: np.floating) -> tuple[NDArray[np.unsignedinteger], Counts]:
-    """-> a code per bucket, rising with the buckets, and the codes of the rising values `seen`.
+    """Return a code per bucket, rising with the buckets, and the codes of the rising values `seen`.
 
-    It is odd for the buckets near a value: its own and that of the value `REACH` floats below.
+    A code is odd for the buckets near a value: its own and that of the value `REACH` floats below.
     """
     own = _buckets(np.append(seen, high))
     below = np.maximum(_bits(seen) - REACH, 0) >> BUCKET_SHIFT
@@ -346,7 +379,7 @@ def _bucket_codes(seen: Map, high: np.floating) -> tuple[NDArray[np.unsignedinte
 
 
 def _count_codes(codes: NDArray[np.unsignedinteger], n_codes: int) -> Counts:
-    """-> how often each code is there; an even number of codes."""
+    """Count how often each code occurs in an even number of codes."""
     if codes.dtype != np.uint8:
         return np.bincount(codes, minlength=n_codes)
     # Two at a time: half as many steps, and fewer in a row that have to wait for one counter.
@@ -356,7 +389,7 @@ def _count_codes(codes: NDArray[np.unsignedinteger], n_codes: int) -> Counts:
 
 
 def _buckets(values: Map) -> NDArray[np.int32]:
-    """Values from 0 up -> numbers of buckets, which never fall as the values rise.
+    """Return the buckets of values from 0 up; their numbers never fall as the values rise.
 
     They are the leading bits of a float32: narrow buckets for small values, where a peaked map has
     most of its pixels.
@@ -369,7 +402,7 @@ def _bits(values: Map) -> NDArray[np.int32]:
 
 
 def _to_unit_range(values: Map, low: np.floating, high: np.floating) -> Map:
-    """-> values of a map between `low` and `high` as shares of that range; 0 if there is none."""
+    """Return values between `low` and `high` as shares of that range; 0 where it is empty."""
     dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float64)
     shares = np.subtract(values, low, dtype=dtype)
     if high > low:
@@ -382,7 +415,7 @@ def _fixated(fixations: FixationMap) -> NDArray[np.bool_]:
 
 
 def _range(name: str, values: Map) -> tuple[np.floating, np.floating]:
-    """-> the lowest and the highest value."""
+    """Return the lowest and the highest value; ValueError where one is not finite."""
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"{name} holds {'NaN' if np.isnan(low) else 'an infinite value'}")
@@ -399,7 +432,7 @@ def _check_draws(n_splits: int | None, step_size: float, rng: Random | None) -> 
 
 
 def _check_log(name: str, values: Map) -> None:
-    """The logarithm of 0 is in order, NaN and plus infinity are not."""
+    """Refuse NaN and plus infinity; the logarithm of 0 is allowed."""
     high = values.max()
     if not high < np.inf:
         raise ValueError(f"{name} holds {'NaN' if np.isnan(high) else 'plus infinity'}")

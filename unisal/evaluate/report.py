@@ -12,22 +12,23 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from unisal.data import SaliencyDataset
 from unisal.data.pictures import read_rgb
 from unisal.evaluate import chart as layout
 from unisal.evaluate.baselines import CENTRE_BIAS, CHANCE, OBSERVERS
 from unisal.evaluate.chart import Chart, histogram
-from unisal.evaluate.frames import AUCS, ScoringOptions
+from unisal.evaluate.metric_table import METRICS, Metric
+from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scores import N_RESAMPLES, Result, Scores
 from unisal.files import write_atomically
+from unisal.progress import SILENT, Bar, Progress
+from unisal.types import RGB, LogDensity, Size
 from unisal.version import __version__
 from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH, draw_difference, draw_fixations
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
@@ -45,79 +46,16 @@ ROOM, QUALITY, PIXELS = (360, 480), 84, 6e6
 page, beyond which they are smaller, so that it stays light."""
 N_PANELS = 4
 
-LogDensity = NDArray[np.float32]
 Predict = Callable[[Result, int, int], LogDensity]
-"""(result, video or image from 0, frame from 1) -> the log-density `[h, w]` that was scored."""
-
-
-class About(NamedTuple):
-    """What a metric says."""
-
-    name: str
-    higher_is_better: bool
-    chance: str
-    text: str
-
-    @property
-    def arrow(self) -> str:
-        return "↑" if self.higher_is_better else "↓"
-
-    @property
-    def direction(self) -> str:
-        return "higher is better" if self.higher_is_better else "lower is better"
-
-
-ABOUT = {
-    "kld": About(
-        "KLD",
-        False,
-        "not a fixed value",
-        "Information that the prediction loses about the ground truth's density, in nats "
-        "(Kullback-Leibler divergence); 0 is perfect. What was missed costs most.",
-    ),
-    "nss": About(
-        "NSS",
-        True,
-        "0",
-        "How far the predicted density at fixated pixels lies above its mean, in its standard "
-        "deviations.",
-    ),
-    "cc": About(
-        "CC",
-        True,
-        "0",
-        "Correlation of the predicted density with the ground truth's over all pixels; 1 is "
-        "perfect.",
-    ),
-    "sim": About(
-        "SIM",
-        True,
-        "not a fixed value",
-        "The share of the two densities that overlaps; 1 is perfect.",
-    ),
-    "aucj": About(
-        "AUC-J",
-        True,
-        "0.5",
-        "How well the predicted density tells fixated pixels from all others (AUC-Judd); 1 is "
-        "perfect. A guess at the centre does well.",
-    ),
-    "aucs": About(
-        "sAUC",
-        True,
-        "0.5",
-        "The same with pixels that were fixated in other pictures in place of all others (shuffled "
-        "AUC). A guess at the centre gains nothing.",
-    ),
-}
-"""By the metric's name in `unisal.evaluate.frames.METRICS`."""
+"""Takes a result, a video or image (from 0) and a frame (from 1); returns the log-density `[h, w]`
+that was scored."""
 
 BASELINES = {
-    CHANCE: "Every pixel alike.",
+    CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
 }
-"""What is scored beside the network."""
+"""What the reference baselines are."""
 
 
 class Cell(NamedTuple):
@@ -138,12 +76,12 @@ class Line(NamedTuple):
 class Distribution(NamedTuple):
     """How a metric is spread over the images or videos."""
 
-    about: About
+    metric: Metric
     cell: Cell
     chart: Chart | None
 
 
-class Panel(NamedTuple):
+class ReportPanel(NamedTuple):
     """A picture on the page."""
 
     label: str
@@ -153,28 +91,28 @@ class Panel(NamedTuple):
     height: int
 
 
-class Example(NamedTuple):
+class ShownExample(NamedTuple):
     """An image, or a frame of a video, with its panels, and the scores of the whole."""
 
     title: str
     frame: str
-    panels: list[Panel]
-    scores: list[tuple[About, str]]
+    panels: list[ReportPanel]
+    scores: list[tuple[Metric, str]]
 
 
 class Section(NamedTuple):
-    """What the page says about one source."""
+    """The part of the page about one source."""
 
     anchor: str
     title: str
     unit: str
     facts: list[tuple[str, str]]
-    metrics: list[About]
+    metrics: list[Metric]
     table: list[Line]
     distributions: list[Distribution]
-    ranked_by: About
-    best: list[Example]
-    worst: list[Example]
+    ranked_by: Metric
+    best: list[ShownExample]
+    worst: list[ShownExample]
     rows: list[tuple[str, list[str]]]
 
 
@@ -184,6 +122,7 @@ def write_report(
     results: Sequence[Result],
     predict: Predict,
     options: ScoringOptions,
+    progress: Progress = SILENT,
     now: datetime | None = None,
 ) -> None:
     """Write the page.
@@ -194,7 +133,8 @@ def write_report(
         results: the scores of each source.
         predict: predicts again the few frames that are shown.
         options: how it was scored.
-        now: the time it names.
+        progress: counts the pictures.
+        now: the time it names; by default the present.
     """
     chosen = [extremes(result.scores) for result in results]
     n_panels = N_PANELS * sum(len(best) + len(worst) for best, worst in chosen)
@@ -202,17 +142,23 @@ def write_report(
     room = int(ROOM[0] * scale), int(ROOM[1] * scale)
     sections: list[Section] = []
     for result, shown in zip(results, chosen, strict=True):
-        numbered = f"source-{len(sections) + 1}"
-        sections.append(_section(result, shown, partial(predict, result), options, room, numbered))
+        n_shown = sum(map(len, shown))
+        with progress.bar(f"report {result.scores.name}", "picture", n_shown) as bar:
+            best, worst = (
+                [_example(result, index, partial(predict, result), room, bar) for index in indices]
+                for indices in shown
+            )
+        anchor = f"source-{len(sections) + 1}"
+        sections.append(_section(result, best, worst, options, anchor))
     html = _template().render(
         run=run,
         now=now or datetime.now().astimezone(),
         version=__version__,
         sections=sections,
         options=options,
-        metrics=[ABOUT[name] for name in options.metrics],
+        metrics=[METRICS[name] for name in options.metrics],
         baselines={n: t for n, t in BASELINES.items() if any(n in r.baselines for r in results)},
-        has_videos=any(result.dataset.dynamic for result in results),
+        has_videos=any(result.dataset.is_video for result in results),
         n_resamples=N_RESAMPLES,
         layout=layout,
         too_much=TOO_MUCH,
@@ -223,11 +169,19 @@ def write_report(
 
 
 def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
-    """-> the rows of the best and of the worst images or videos, at most `n` each, none of
-    them in both, the best and the worst first; those without a score are in neither."""
+    """Find the best and the worst images or videos by the ranking metric.
+
+    Args:
+        scores: of a source.
+        n: how many of each to find, at most.
+
+    Returns:
+        Rows of `scores`, the best first and the worst first. None is in both; those without a
+        score are in neither.
+    """
     name = ranking_metric(scores)
     column = scores.rows[:, scores.metrics.index(name)]
-    order = np.argsort(-column if ABOUT[name].higher_is_better else column, kind="stable")
+    order = np.argsort(-column if METRICS[name].higher_is_better else column, kind="stable")
     order = order[~np.isnan(column[order])]
     n_best = min(n, (len(order) + 1) // 2)
     n_worst = min(n, len(order) // 2)
@@ -235,7 +189,7 @@ def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
 
 
 def ranking_metric(scores: Scores) -> str:
-    """-> the name of the metric that says which are best."""
+    """Return the name of the metric that says which are best."""
     return RANKED_BY if RANKED_BY in scores.metrics else scores.metrics[0]
 
 
@@ -244,18 +198,20 @@ def draw_panels(
     index: int,
     number: int,
     log_density: LogDensity,
-    room: tuple[int, int],
-) -> list[tuple[str, NDArray[np.uint8]]]:
+    room: Size,
+) -> list[tuple[str, RGB]]:
     """Draw one frame.
 
     Args:
-        dataset, index, number: which one.
-        log_density: the prediction.
+        dataset: the scored part.
+        index: of the video or image, from 0.
+        number: of the frame, from 1.
+        log_density: the prediction `[h, w]`.
         room: (height, width) that the pictures have at most.
 
     Returns:
-        Pictures `[H, W, 3] uint8` of one size with their labels: the frame; the ground truth and
-        the fixations over it; the prediction over it; the difference of the two.
+        Labels with their pictures of one size: the frame; the ground truth and the fixations over
+        it; the prediction over it; the difference of the two.
     """
     image = dataset.files(index, number).image
     assert image is not None
@@ -272,8 +228,8 @@ def draw_panels(
     ]
 
 
-def as_uri(rgb: NDArray[np.uint8]) -> str:
-    """A picture -> a JPEG inside an address, so that the page needs no file for it."""
+def as_uri(rgb: RGB) -> str:
+    """Return a picture as a JPEG inside an address, so that the page needs no file for it."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -281,28 +237,21 @@ def as_uri(rgb: NDArray[np.uint8]) -> str:
 
 def _section(
     result: Result,
-    shown: tuple[list[int], list[int]],
-    predict: Callable[[int, int], LogDensity],
+    best: list[ShownExample],
+    worst: list[ShownExample],
     options: ScoringOptions,
-    room: tuple[int, int],
     anchor: str,
 ) -> Section:
     scores = result.scores
-    with tqdm(
-        total=sum(map(len, shown)), desc=f"report {scores.name}", unit="picture", disable=None
-    ) as bar:
-        best, worst = (
-            [_example(result, index, predict, room, bar) for index in indices] for indices in shown
-        )
     return Section(
         anchor=anchor,
         title=result.dataset.source,
-        unit="video" if result.dataset.dynamic else "image",
+        unit="video" if result.dataset.is_video else "image",
         facts=_facts(result, options),
-        metrics=[ABOUT[name] for name in scores.metrics],
+        metrics=[METRICS[name] for name in scores.metrics],
         table=_table(result, options.random_seed),
         distributions=_distributions(result, options.random_seed),
-        ranked_by=ABOUT[ranking_metric(scores)],
+        ranked_by=METRICS[ranking_metric(scores)],
         best=best,
         worst=worst,
         rows=[
@@ -315,20 +264,23 @@ def _section(
 def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
     dataset, scores = result.dataset, result.scores
     n = len(scores.rows)
-    facts = [("Part", dataset.phase), ("Videos" if dataset.dynamic else "Images", f"{n:,}")]
-    if dataset.dynamic:
+    facts = [("Part", dataset.phase), ("Videos" if dataset.is_video else "Images", f"{n:,}")]
+    if dataset.is_video:
         facts.append(("Frames", f"{int(scores.n_frames.sum()):,}"))
     facts.append(("Network's modules for", result.domain))
-    if dataset.dynamic and set(AUCS) & set(scores.metrics):
-        facts.append(("AUCs computed on", f"{options.auc_portion:.0%} of the frames"))
+    on_share = [METRICS[m].name for m in scores.metrics if not METRICS[m].on_all_frames]
+    if dataset.is_video and on_share:
+        facts.append(
+            (f"{' and '.join(on_share)} computed on", f"{options.auc_portion:.0%} of the frames")
+        )
     facts.append(("Files", f"{scores.name}_eval_*.json"))
     return facts
 
 
 def _table(result: Result, seed: int) -> list[Line]:
-    """-> the means of the network and of the baselines with their intervals, and how many values
+    """Return the lines with the means of the network and of the baselines, and with how many values
     were left out of the network's."""
-    scores, is_video = result.scores, result.dataset.dynamic
+    scores, is_video = result.scores, result.dataset.is_video
     lines = [
         Line("This run, mean over videos" if is_video else "This run", _cells(scores, seed), True)
     ]
@@ -359,7 +311,7 @@ def _distributions(result: Result, seed: int) -> list[Distribution]:
         chart = histogram(
             scores.rows[:, i], float(scores.means[i]), (ends[i][0], ends[i][1]), others
         )
-        found.append(Distribution(ABOUT[name], cell, chart))
+        found.append(Distribution(METRICS[name], cell, chart))
     return found
 
 
@@ -367,21 +319,23 @@ def _example(
     result: Result,
     index: int,
     predict: Callable[[int, int], LogDensity],
-    room: tuple[int, int],
-    bar: Any,
-) -> Example:
+    room: Size,
+    bar: Bar,
+) -> ShownExample:
     scores, n_frames = result.scores, int(result.scores.n_frames[index])
     number = (n_frames + 1) // 2
     title = scores.titles[index]
     drawn = draw_panels(result.dataset, index, number, predict(index, number), room)
     panels = [
-        Panel(label, f"{label} of {title}", as_uri(rgb), rgb.shape[1], rgb.shape[0])
+        ReportPanel(label, f"{label} of {title}", as_uri(rgb), rgb.shape[1], rgb.shape[0])
         for label, rgb in drawn
     ]
     bar.update()
-    frame = f"frame {number} of {n_frames}" if result.dataset.dynamic else ""
+    frame = f"frame {number} of {n_frames}" if result.dataset.is_video else ""
     named = zip(scores.metrics, scores.rows[index].tolist(), strict=True)
-    return Example(title, frame, panels, [(ABOUT[name], _number(value)) for name, value in named])
+    return ShownExample(
+        title, frame, panels, [(METRICS[name], _number(value)) for name, value in named]
+    )
 
 
 def _number(value: float) -> str:

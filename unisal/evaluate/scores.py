@@ -1,4 +1,4 @@
-"""The scores of one source: rows, means, intervals, how they are shown and saved (spec 04, 05)."""
+"""The scores of one source: rows, means, intervals, how they are shown and saved."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Scores:
     def intervals(self, seed: int = 0, weighted: bool = False) -> Rows:
         """Bootstrap 95 % intervals of the means.
 
-        Whole videos are drawn with replacement, since the frames of one are alike.
+        Whole videos are drawn with replacement, since the frames of one resemble each other.
 
         Args:
             seed: of the draws.
@@ -109,7 +109,7 @@ class Scores:
         return ends
 
     def summary(self, seed: int = 0) -> dict[str, Any]:
-        """-> what is to be known about the means, by metric, ready for JSON."""
+        """Return the means with their intervals and counts, by metric, ready for JSON."""
         kinds = {"mean": (self.means, False), "weighted_mean": (self.weighted_means, True)}
         found: dict[str, Any] = {"n": len(self.rows), "n_frames": int(self.n_frames.sum())}
         for kind, (means, weighted) in kinds.items():
@@ -120,7 +120,11 @@ class Scores:
         return found
 
     def save(self, folder: Path) -> None:
-        """Write the three JSON files of spec 05."""
+        """Write the three JSON files of docs/behaviour.md, "Commands and files".
+
+        Args:
+            folder: where they go; made if it does not exist.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         save_json(folder / f"{self.name}_eval_scores.json", [as_json(row) for row in self.rows])
         save_json(folder / f"{self.name}_eval_mean_scores.json", as_json(self.means))
@@ -131,7 +135,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Result:
-    """What scoring one source gave."""
+    """The outcome of scoring one source."""
 
     dataset: SaliencyDataset
     domain: str
@@ -140,16 +144,19 @@ class Result:
     baselines: dict[str, Scores] = field(default_factory=dict)
 
 
-def table(
+def format_table(
     title: str, scores: Scores, baselines: Mapping[str, Scores] | None = None, seed: int = 0
 ) -> str:
-    """-> what to print on a terminal: means, intervals and baselines, a column per metric.
+    """Format means, intervals and baselines for a terminal, a column per metric.
 
     Args:
         title: what the first row is called.
         scores: of the network.
-        baselines: of others, by name.
+        baselines: scores to compare with, by name.
         seed: of the bootstrap.
+
+    Returns:
+        The lines, joined.
     """
     is_video = bool((scores.n_frames > 1).any())
     unit = "videos" if is_video else "images"
@@ -170,7 +177,7 @@ def table(
 
 
 def as_json(row: Rows) -> list[float | None]:
-    """NaN has no place in JSON: an undefined value is null."""
+    """Return a row as JSON can hold it: an undefined value is null, since JSON has no NaN."""
     return [None if np.isnan(v) else float(v) for v in row]
 
 
@@ -179,6 +186,6 @@ def _cells(values: Rows) -> list[str]:
 
 
 def _ratio(sums: Rows, counts: NDArray[Any]) -> Rows:
-    """Sums by counts; NaN where there is nothing to average."""
+    """Divide sums by counts; NaN where there is nothing to average."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(counts > 0, sums / counts, np.nan)

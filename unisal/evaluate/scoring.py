@@ -1,115 +1,51 @@
-"""Scoring a run on datasets (spec 04; files as in spec 05)."""
+"""Scores of a network's predictions, and of reference baselines, on a data set."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from tqdm import tqdm
 
-from unisal.config import run_dir, save_json
-from unisal.data import SaliencyDataset, VideoDataset, find_dataset
+from unisal.data import SaliencyDataset, find_dataset
+from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
 from unisal.evaluate.baselines import (
     CENTRE_BIAS,
     CHANCE,
     OBSERVERS,
+    Baseline,
     CentreBias,
-    LogDensity,
+    Chance,
     ObserverHalves,
-    Predictions,
-    fixed_predictions,
-    uniform_density,
 )
-from unisal.evaluate.frames import (
-    SPLITS_STREAM,
-    Frame,
-    OtherFixations,
-    ScoringOptions,
-    score_frame,
-    wanted_metrics,
-)
-from unisal.evaluate.report import REPORT, Predict, write_report
-from unisal.evaluate.scores import Result, Scores, table
+from unisal.evaluate.frames import FixationMap, FrameToScore, OtherFixations
+from unisal.evaluate.metric_table import Need, choose_metrics, find_needs, score_frame
+from unisal.evaluate.options import SPLITS_STREAM, ScoringOptions
+from unisal.evaluate.scores import Scores
 from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
-from unisal.predict.loading import load_model
+from unisal.predict.datasets import FrameKey, KeyedPredictions, predict_dataset
+from unisal.progress import SILENT, Progress
 from unisal.threads import in_threads
-
-SCORED_BY_DEFAULT = ("DHF1K", "SALICON", "UCFSports", "Hollywood")
-READ_AHEAD = 12
-"""Frames that are read before the network wants them."""
+from unisal.types import Density, LogDensity
 
 log = logging.getLogger(__name__)
-
-
-def score_model(
-    train_id: str | None = None,
-    sources: Sequence[str] | None = None,
-    device: str = "auto",
-    model_domain: str | None = None,
-    baselines: bool = False,
-    options: ScoringOptions | None = None,
-    report: bool = False,
-) -> list[Result]:
-    """Score a run on the scored part of each source; writes the scores into its folder.
-
-    Args:
-        train_id: the run.
-        sources: the datasets; by default those of `SCORED_BY_DEFAULT` whose folder is there.
-        device: where to run the network.
-        model_domain: whose modules of the network to use, instead of the source's own. The
-            files then say so in their names (`DHF1K_as_SALICON_...`).
-        baselines: also score chance, the centre bias, and observers where they are known.
-        options: how to score.
-        report: also write a page to look at, see `unisal.evaluate.report`.
-
-    Raises:
-        UserError: an unknown source or run, or data that is missing, before any work.
-    """
-    options = options or ScoringOptions()
-    folder = run_dir(train_id)
-    datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
-    engines: dict[bool, Engine] = {}
-    results = []
-    for dataset in datasets:
-        tuned = dataset.fine_tuned
-        if tuned not in engines:
-            engines[tuned] = Engine(load_model(train_id, fine_tuned=tuned), device)
-        domain = engines[tuned].domain(model_domain or dataset.domain)
-        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
-        scores = score_dataset(engines[tuned], dataset, domain, name, options)
-        others = score_baselines(dataset, folder, options) if baselines else {}
-        result = Result(dataset, domain, scores, others)
-        save_result(result, folder / dataset.score_folder(folder), options)
-        print(table(folder.name, scores, others, options.random_seed))
-        results.append(result)
-    if report:
-        predict: Predict = lambda result, index, number: predict_frame(  # noqa: E731
-            engines[result.dataset.fine_tuned], result.dataset, result.domain, index, number
-        )
-        write_report(folder / REPORT, folder.name, results, predict, options)
-        print(f"report: {folder / REPORT}")
-    return results
 
 
 def dataset_to_score(
     source: str, folder: Path | None = None, phase: str | None = None
 ) -> SaliencyDataset:
-    """-> the part of a source that it is scored on, read as the run in `folder` reads it.
+    """Return the part of a source that it is scored on, read as a run reads it.
 
     Args:
         source: name of the source.
-        folder: of the run, None for the options' defaults.
+        folder: of the run; None for the default options.
         phase: another part.
 
     Raises:
-        UserError: it is no source, has no ground truth, or its data is missing.
+        UserError: there is no such source, its gaze is not public, or its data is missing.
     """
     dataset = find_dataset(source)
     if not dataset.public_ground_truth:
@@ -123,12 +59,98 @@ def dataset_to_score(
     return dataset.as_in_run(folder, phase=phase)
 
 
+def make_centre_bias(dataset: SaliencyDataset) -> CentreBias:
+    """Make the centre bias of the training part that belongs to a scored part.
+
+    The part is read with the same options, so of MIT1003 it is all folds but the scored one.
+    (With `x_val_step=None` every part of MIT1003 is all images: then the centre bias knows the
+    images that are scored.)
+
+    Raises:
+        UserError: the source has no training part, its data is missing or faulty, or it has no
+            fixations.
+    """
+    if "train" not in dataset.phases:
+        raise UserError(f"{dataset.source} has no training part")
+    options = {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS}
+    return CentreBias(dataset.from_options(options, phase="train"))
+
+
+def make_needed_centre_bias(dataset: SaliencyDataset, options: ScoringOptions) -> CentreBias | None:
+    """Make the centre bias where one of the metrics needs it.
+
+    Raises:
+        UserError: it cannot be made; names the metrics that need it.
+    """
+    needing = find_needs(options.metrics).get(Need.CENTRE_BIAS)
+    if not needing:
+        return None
+    try:
+        return make_centre_bias(dataset)
+    except UserError as error:
+        raise UserError(
+            f"{', '.join(needing)} cannot be computed on {dataset.source} without the centre bias "
+            f"of its training part: {error}"
+        ) from None
+
+
+class FrameMaker:
+    """Makes what the frames of a data set are scored with.
+
+    What the metrics need besides predictions and ground truth is prepared once.
+
+    Args:
+        dataset: the scored part.
+        options: how to score.
+        centre_bias: of the training part; None to make it where a metric needs it.
+
+    Raises:
+        UserError: a metric needs the centre bias, and it cannot be made.
+    """
+
+    def __init__(
+        self,
+        dataset: SaliencyDataset,
+        options: ScoringOptions,
+        centre_bias: CentreBias | None = None,
+    ) -> None:
+        needs = find_needs(options.metrics)
+        self._others = OtherFixations(dataset, options) if Need.OTHER_FIXATIONS in needs else None
+        self._centre_bias: CentreBias | None = None
+        if Need.CENTRE_BIAS in needs:
+            self._centre_bias = centre_bias or make_needed_centre_bias(dataset, options)
+
+    def make(
+        self,
+        index: int,
+        log_density: LogDensity,
+        target: Density,
+        fixations: FixationMap,
+        rng: np.random.Generator,
+    ) -> FrameToScore:
+        """Put together one frame of a video, or an image.
+
+        Args:
+            index: of the video or image.
+            log_density, target, fixations, rng: see `FrameToScore`.
+        """
+        size = fixations.shape[0], fixations.shape[1]
+        frame = FrameToScore(log_density, to_density(log_density), target, fixations, rng)
+        if self._others is not None:
+            frame = frame._replace(others=self._others.of(index, size))
+        if self._centre_bias is not None:
+            frame = frame._replace(centre_bias=self._centre_bias.log_density(size))
+        return frame
+
+
 def score_dataset(
     engine: Engine,
     dataset: SaliencyDataset,
     domain: str,
     name: str | None = None,
     options: ScoringOptions | None = None,
+    centre_bias: CentreBias | None = None,
+    progress: Progress = SILENT,
 ) -> Scores:
     """Predict and score every image or frame at the size of its ground truth.
 
@@ -138,195 +160,173 @@ def score_dataset(
         engine: with the network.
         dataset: its scored part.
         domain: whose modules of the network to use.
-        name: what the files are called after, default the dataset's own name for it.
-        options: how to score.
+        name: of the scores; by default the one that the data set gives them.
+        options, centre_bias, progress: see `score_predictions`.
+
+    Raises:
+        UserError: data is missing or faulty, a prediction is not finite, or a metric needs the
+            centre bias and it cannot be made.
     """
-    predictions = network_predictions(engine, dataset, domain)
-    return score_predictions(dataset, predictions, name or dataset.score_name, options)
-
-
-def score_baselines(
-    dataset: SaliencyDataset, folder: Path | None, options: ScoringOptions
-) -> dict[str, Scores]:
-    """-> the scores of chance, the centre bias of the source's training part, and one half of the
-    observers against the other; what the data does not allow is left out with a warning."""
-    densities: dict[str, Callable[[tuple[int, int]], NDArray[np.float64]]] = {
-        CHANCE: uniform_density
-    }
-    try:
-        train = dataset_to_score(dataset.source, folder, phase="train")
-        densities[CENTRE_BIAS] = CentreBias(train).density
-    except UserError as error:
-        log.warning("no centre bias of %s: %s", dataset.source, error)
-    found = {
-        name: score_predictions(dataset, fixed_predictions(dataset, density), name, options)
-        for name, density in densities.items()
-    }
-    if any(dataset.read_observers(index) for index in range(len(dataset.lengths()))):
-        found[OBSERVERS] = score_observers(dataset, options)
-    return found
-
-
-def network_predictions(
-    engine: Engine, dataset: SaliencyDataset, domain: str, chosen: Sequence[int] | None = None
-) -> Predictions:
-    """-> what the network says of every frame, in order; only of the `chosen` videos or images
-    if there are any given."""
-    lengths = dataset.lengths()
-    chosen = range(len(lengths)) if chosen is None else chosen
-    if not isinstance(dataset, VideoDataset):
-
-        def predict(index: int) -> LogDensity:
-            frame = dataset.read_input(index)
-            size = dataset.target_size(index)
-            y = engine.images(frame[None], size, domain, concurrent=True)[0]
-            return _finite(y, dataset.title(index))
-
-        predicted_images = in_threads(predict, chosen, engine.workers)
-        yield from ((i, 1, y) for i, y in zip(chosen, predicted_images, strict=True))
-        return
-    step = dataset.frame_modulo
-    for index in chosen:
-        numbers = range(1, lengths[index] + 1)
-
-        def read(number: int, index: int = index) -> tuple[int, torch.Tensor]:
-            return number, dataset.read_input(index, number)
-
-        frames = in_threads(read, numbers, ahead=READ_AHEAD)
-        predicted = engine.video(frames, dataset.target_size(index), domain, step)
-        for number, y in predicted:
-            yield index, number, _finite(y, f"frame {number} of {dataset.title(index)}")
-
-
-def predict_frame(
-    engine: Engine, dataset: SaliencyDataset, domain: str, index: int, number: int
-) -> LogDensity:
-    """-> what the network says of one frame, the same as while scoring: a video is predicted from
-    its start up to the frame."""
-    predictions = network_predictions(engine, dataset, domain, [index])
-    return next(y for _, n, y in predictions if n == number)
+    predictions = predict_dataset(engine, dataset, domain, size="target")
+    name = name or dataset.score_name
+    return score_predictions(dataset, predictions, name, options, centre_bias, progress)
 
 
 def score_predictions(
     dataset: SaliencyDataset,
-    predictions: Predictions,
+    predictions: KeyedPredictions,
     name: str,
     options: ScoringOptions | None = None,
+    centre_bias: CentreBias | None = None,
+    progress: Progress = SILENT,
 ) -> Scores:
-    """Score the predictions of every frame of a dataset, in threads of their own.
+    """Score the predictions of every frame of a data set, in threads of their own.
 
     Args:
         dataset: the ground truth.
-        predictions: for every frame, in order.
-        name: what the scores are called.
-        options: how to score.
+        predictions: for every frame, in order, at the size of the ground truth.
+        name: of the scores.
+        options: how to score; by default with the six published metrics.
+        centre_bias: of the source's training part, for the metrics that need it; by default it
+            is made where one does.
+        progress: counts the frames.
+
+    Raises:
+        UserError: the ground truth is faulty, or a metric needs the centre bias and it cannot be
+            made.
     """
     options = options or ScoringOptions()
     lengths = dataset.lengths()
-    others = OtherFixations(dataset, options)
-    wanted = [wanted_metrics(i, n, dataset.dynamic, options) for i, n in enumerate(lengths)]
+    maker = FrameMaker(dataset, options, centre_bias)
+    wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
     frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
 
-    def score(prediction: tuple[int, int, LogDensity]) -> tuple[int, int, list[float]]:
-        index, number, log_density = prediction
-        target = dataset.read_density(index, number)
-        fixations = dataset.read_fixation_map(index, number)
-        if fixations.shape != target.shape:
-            raise UserError(
-                f"frame {number} of {dataset.title(index)}: its fixation map is "
-                f"{fixations.shape}, its saliency map {target.shape} (height, width)"
-            )
-        frame = Frame(
-            log_density,
-            to_density(log_density),
-            target,
-            fixations,
-            others.of(index, fixations.shape),
-            options.rng(SPLITS_STREAM, index, number),
-        )
-        return index, number, score_frame(frame, options.metrics, wanted[index][number - 1])
+    def score(prediction: tuple[FrameKey, LogDensity]) -> tuple[FrameKey, list[float]]:
+        key, log_density = prediction
+        target, fixations = _read_ground_truth(dataset, key)
+        rng = options.rng(SPLITS_STREAM, *key)
+        frame = maker.make(key.video, log_density, target, fixations, rng)
+        return key, score_frame(frame, options.metrics, wanted[key.video][key.number - 1])
 
     workers = torch.get_num_threads()
-    with tqdm(
-        total=sum(lengths),
-        desc=f"score {name}",
-        unit="frame" if dataset.dynamic else "image",
-        disable=None,
-    ) as bar:
-        for index, number, row in in_threads(score, predictions, workers, ahead=2 * workers):
-            frames[index][number - 1] = row
+    unit = "frame" if dataset.is_video else "image"
+    with progress.bar(f"score {name}", unit, sum(lengths)) as bar:
+        for key, row in in_threads(score, predictions, workers, ahead=2 * workers):
+            frames[key.video][key.number - 1] = row
             bar.update()
     titles = [dataset.title(index) for index in range(len(lengths))]
     return Scores.from_frames(name, options.metrics, frames, wanted, titles)
 
 
-def score_observers(dataset: SaliencyDataset, options: ScoringOptions) -> Scores:
-    """Score each half of an image's observers against the other, see `ObserverHalves`."""
+def score_baselines(
+    dataset: SaliencyDataset,
+    options: ScoringOptions | None = None,
+    centre_bias: CentreBias | None = None,
+    progress: Progress = SILENT,
+) -> dict[str, Scores]:
+    """Score reference baselines.
+
+    Args:
+        dataset, options, progress: see `score_predictions`.
+        centre_bias: of the source's training part; by default it is made, or left out with a
+            warning where that is impossible.
+
+    Returns:
+        By name the scores of chance, of the centre bias, and of one half of the observers against
+        the other where the data tells them apart.
+
+    Raises:
+        UserError: see `score_predictions`.
+    """
+    options = options or ScoringOptions()
+    baselines: dict[str, Baseline] = {CHANCE: Chance()}
+    try:
+        centre_bias = centre_bias or make_centre_bias(dataset)
+        baselines[CENTRE_BIAS] = centre_bias
+    except UserError as error:
+        log.warning("no centre bias of %s: %s", dataset.source, error)
+    found = {
+        name: score_predictions(
+            dataset, repeat_baseline(baseline, dataset), name, options, centre_bias, progress
+        )
+        for name, baseline in baselines.items()
+    }
+    if any(dataset.read_observers(index) for index in range(len(dataset.lengths()))):
+        found[OBSERVERS] = score_observers(dataset, options, centre_bias, progress)
+    return found
+
+
+def score_observers(
+    dataset: SaliencyDataset,
+    options: ScoringOptions | None = None,
+    centre_bias: CentreBias | None = None,
+    progress: Progress = SILENT,
+) -> Scores:
+    """Score each half of an image's observers against the other, see `ObserverHalves`.
+
+    Args:
+        dataset: whose data tells observers apart.
+        options, centre_bias, progress: see `score_predictions`.
+
+    Returns:
+        Of each image the mean of both directions; NaN where fewer than two people looked at it.
+
+    Raises:
+        UserError: see `score_predictions`.
+    """
+    options = options or ScoringOptions()
     halves = ObserverHalves(dataset, options.random_seed)
-    others = OtherFixations(dataset, options)
+    maker = FrameMaker(dataset, options, centre_bias)
     n_images = len(dataset.lengths())
 
     def score(index: int) -> list[float]:
         rng = options.rng(SPLITS_STREAM, index, 1)
         rows = [
-            score_frame(
-                Frame(
-                    predicted,
-                    to_density(predicted),
-                    target,
-                    fixations,
-                    others.of(index, fixations.shape),
-                    rng,
-                ),
-                options.metrics,
-            )
-            for predicted, target, fixations in halves.pairs(index)
+            score_frame(maker.make(index, *pair, rng), options.metrics)
+            for pair in halves.pairs(index)
         ]
         return np.mean(rows, axis=0) if rows else [float("nan")] * len(options.metrics)
 
-    rows = in_threads(score, range(n_images), torch.get_num_threads())
+    frames = []
+    with progress.bar(f"score {OBSERVERS}", "image", n_images) as bar:
+        for row in in_threads(score, range(n_images), torch.get_num_threads()):
+            frames.append(np.array([row], dtype=np.float64))
+            bar.update()
     titles = [dataset.title(index) for index in range(n_images)]
-    bar = tqdm(rows, f"score {OBSERVERS}", total=n_images, unit="image", disable=None)
-    frames = [np.array([row], dtype=np.float64) for row in bar]
     return Scores.from_frames(OBSERVERS, options.metrics, frames, titles=titles)
 
 
-def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
-    """Write the files of spec 05, and `<name>_eval_summary.json` with what they do not say."""
-    scores, seed = result.scores, options.random_seed
-    scores.save(folder)
-    summary: dict[str, Any] = {
-        "source": result.dataset.source,
-        "phase": result.dataset.phase,
-        "model_domain": result.domain,
-        "metrics": list(scores.metrics),
-        "auc_portion": options.auc_portion,
-        "n_aucs_maps": options.n_aucs_maps,
-        "random_seed": seed,
-        **scores.summary(seed),
-        "baselines": {name: other.summary(seed) for name, other in result.baselines.items()},
-        "videos": list(scores.titles),
-    }
-    save_json(folder / f"{scores.name}_eval_summary.json", summary)
+def predict_frame(
+    engine: Engine, dataset: SaliencyDataset, domain: str, index: int, number: int
+) -> LogDensity:
+    """Predict one frame again as it is predicted for scores: a video from its start.
+
+    Args:
+        engine, dataset, domain: see `score_dataset`.
+        index: of the video or image, from 0.
+        number: of the frame, from 1.
+
+    Returns:
+        The log-density `[h, w]`.
+    """
+    predictions = predict_dataset(engine, dataset, domain, size="target", chosen=[index])
+    return next(log_density for key, log_density in predictions if key.number == number)
 
 
-def _sources_at_hand() -> list[str]:
-    """-> the sources that are scored by default, less those whose folder does not exist."""
-    found, missing = [], []
-    for source in SCORED_BY_DEFAULT:
-        try:
-            find_dataset(source).root()
-            found.append(source)
-        except UserError as error:
-            missing.append(str(error))
-    if not found:
-        raise UserError(f"there is nothing to score on: {'; '.join(missing)}")
-    for message in missing:
-        print(f"not scored: {message}")
-    return found
+def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredictions:
+    """Yield the prediction of a baseline for every frame of a data set, in order."""
+    for index, n_frames in enumerate(dataset.lengths()):
+        log_density = baseline.log_density(dataset.target_size(index))
+        for number in range(1, n_frames + 1):
+            yield FrameKey(index, number), log_density
 
 
-def _finite(log_density: torch.Tensor, what: str) -> LogDensity:
-    if not log_density.isfinite().all():
-        raise UserError(f"the prediction for {what} is not finite; the weights may be damaged")
-    return log_density.numpy()
+def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
+    target = dataset.read_density(*key)
+    fixations = dataset.read_fixation_map(*key)
+    if fixations.shape != target.shape:
+        raise UserError(
+            f"frame {key.number} of {dataset.title(key.video)}: its fixation map is "
+            f"{fixations.shape}, its saliency map {target.shape} (height, width)"
+        )
+    return target, fixations

@@ -227,7 +227,7 @@ class Engine:
         """
         static = states is None or domain in STATIC_DOMAINS
         x = frame.to(self.device)[None, None]
-        found, hidden = self.model.features(x, h0=states, source=domain, static=static)
+        found, hidden = self.model.features(x, h0=states, domain=domain, static=static)
         if states is not None:
             states[0] = None if hidden is None else hidden[0]
         log_density = None

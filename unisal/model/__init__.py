@@ -1,4 +1,4 @@
-"""The network and its weights. Knows no dataset and no command."""
+"""The network and its weights; independent of data sets and commands."""
 
 from unisal.model.unisal import SOURCES, UNISAL
 

@@ -1,4 +1,4 @@
-"""What the network accepts, said in words when it is handed something else."""
+"""Checks of what the network is called with, and messages that say what it accepts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 STRIDE = 32
-"""The encoder's total stride: input sides are multiples of it."""
+"""The encoder's total stride in pixels: the sides of an input are multiples of it."""
 
 
-def check_sources(sources: Sequence[str]) -> tuple[str, ...]:
-    """-> the sources as a tuple: at least one, none twice, not one bare string."""
+def check_domains(sources: Sequence[str]) -> tuple[str, ...]:
+    """Check the domains of a network, its option `sources`.
+
+    Returns:
+        The domains as a tuple: at least one, none twice.
+
+    Raises:
+        ValueError: there is none, one stands there twice, or it is a bare string.
+    """
     if isinstance(sources, str) or not sources:
         raise ValueError(f"sources is {sources!r}; it has to be a list of one source or more")
     if len({s.lower() for s in sources}) != len(sources):
@@ -20,14 +27,27 @@ def check_sources(sources: Sequence[str]) -> tuple[str, ...]:
     return tuple(sources)
 
 
-def check_source(source: str, sources: Sequence[str]) -> None:
-    """`source` has to be one of the network's."""
-    if source not in sources:
-        raise ValueError(f"source is {source!r}; this network knows {sources}")
+def check_domain(domain: str, domains: Sequence[str]) -> None:
+    """Check that `domain` is one of the network's `domains`.
+
+    Raises:
+        ValueError: it is not. The message calls it `source`, as the network's callers do.
+    """
+    if domain not in domains:
+        raise ValueError(f"source is {domain!r}; this network knows {domains}")
 
 
 def check_input(x: Tensor, reference: Tensor) -> None:
-    """`x` has to be `[batch, time, 3, H, W]`, of the dtype of `reference`, sides by 32."""
+    """Check the frames that the network is called with.
+
+    Args:
+        x: `[batch, time, 3, H, W]`; H and W have to be multiples of `STRIDE`.
+        reference: one of the network's weights, whose dtype `x` has to have.
+
+    Raises:
+        TypeError: it is no tensor, or of another dtype.
+        ValueError: it has another shape.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__}; it has to be a torch.Tensor")
     shape = list(x.shape)
@@ -47,7 +67,18 @@ def check_input(x: Tensor, reference: Tensor) -> None:
 
 
 def check_target_size(target_size: Sequence[int] | None, x: Tensor) -> tuple[int, int]:
-    """-> (h, w): as given, else the size of `x`."""
+    """Check the size (h, w) that a prediction is wanted at.
+
+    Args:
+        target_size: the size in pixels; None for the size of `x`.
+        x: the network's input `[batch, time, 3, H, W]`.
+
+    Returns:
+        The size (h, w).
+
+    Raises:
+        ValueError: it is not two whole numbers above 0.
+    """
     if target_size is None:
         return x.shape[3], x.shape[4]
     try:
@@ -64,7 +95,19 @@ def check_target_size(target_size: Sequence[int] | None, x: Tensor) -> tuple[int
 def check_state(
     h0: Sequence[Tensor | None] | None, shape: tuple[int, ...], reference: Tensor
 ) -> list[Tensor | None]:
-    """-> the state as a list of its own with one entry, None for a new sequence."""
+    """Check a hidden state that the network is called with.
+
+    Args:
+        h0: what an earlier call returned; None for a new sequence.
+        shape: that the state has to have.
+        reference: one of the network's weights, whose dtype the state has to have.
+
+    Returns:
+        A list of one entry, which may be changed: the state, or None for a new sequence.
+
+    Raises:
+        ValueError: it is something else.
+    """
     states: list[Tensor | None] = [None] if h0 is None else list(h0)
     if len(states) != 1:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""The convolutional GRU between encoder and decoder (paper section 3.4; spec 01, `rnn`)."""
+"""The convolutional GRU between encoder and decoder (paper, section 3.4).
+
+Its options and weights are those of docs/behaviour.md, "Between encoder and decoder".
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,22 @@ from unisal.model.layers import (
     unfold,
 )
 
-INPUT, RECURRENT, OUTPUT = range(3)
-"""Places of dropout in `dropout` and `drop_prob`."""
+INPUT, RECURRENT = range(2)
+"""Places of dropout in `dropout` and `drop_prob`; the third one, of the output, has no effect."""
 N_GATES = 3
 
 
 class RNNConfig(NamedTuple):
-    """`rnn_cfg`; `dropout` and `drop_prob` are for (input, recurrent, output)."""
+    """The option `rnn_cfg` of the network.
+
+    Attributes:
+        kernel_size: of the candidate's convolution of the input, in cells of the feature map.
+        gate_ksize: of all other convolutions.
+        dropout: whether channels are dropped of the input, of the recurrent state, of the output;
+            the last one has no effect.
+        drop_prob: the shares that are dropped, 0 to 1.
+        mobile: use separable 3x3 convolutions, whatever the kernel sizes.
+    """
 
     kernel_size: tuple[int, int] = (3, 3)
     gate_ksize: tuple[int, int] = (3, 3)
@@ -34,7 +46,7 @@ class RNNConfig(NamedTuple):
 
 
 class SeparableConv2d(nn.Module):
-    """Depthwise 3x3, norm, ReLU6, pointwise; no biases. Called with the norm that follows."""
+    """Depthwise 3x3, norm, ReLU6, pointwise, without biases; called with the norm that follows."""
 
     def __init__(self, inp: int, out: int, norm: Norm) -> None:
         super().__init__()
@@ -49,7 +61,7 @@ class SeparableConv2d(nn.Module):
 
 
 class PlainConv2d(nn.Conv2d):
-    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start. Called with the
+    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start; called with the
     norm that follows."""
 
     def __init__(self, inp: int, out: int, kernel_size: tuple[int, int]) -> None:
@@ -64,15 +76,16 @@ class PlainConv2d(nn.Conv2d):
 
 
 class ConvGRUCell(ContextLayer):
-    """One convolutional GRU cell whose gates are normalised per source.
+    """One convolutional GRU cell whose gates are normalised per domain.
 
-        r  = sigmoid(a_r_x * N(w_r x) + a_r_h * N(u_r h) + b_r)      z alike
+        r  = sigmoid(a_r_x * N(w_r x) + a_r_h * N(u_r h) + b_r)
+        z  = sigmoid(a_z_x * N(w_z x) + a_z_h * N(u_z h) + b_z)
         h~ = tanh(a_h_x * N(w x) + r * (a_h_h * N(u h)) + b_h)
         h' = (1 - z) * h + z * h~
 
     Recurrent dropout multiplies h by one channel mask per gate, the same for all
     steps of a sequence and for the whole batch. Masks are drawn when a sequence starts, that is
-    when no state is handed in; a carried state goes on with the masks of its sequence.
+    when no state is given; a carried state continues with the masks of its sequence.
     """
 
     def __init__(self, inp: int, hidden: int, cfg: RNNConfig, norm: Norm) -> None:
@@ -101,8 +114,16 @@ class ConvGRUCell(ContextLayer):
         self.w, self.u = conv(inp, cfg.kernel_size), conv(hidden, cfg.gate_ksize)
 
     def forward(self, x: Tensor, h: Tensor | None, context: Context) -> tuple[Tensor, Tensor]:
-        """`x` `[batch * time, C, H, W]` and the state `[batch, hidden, H, W]` or None
-        -> (states of all steps `[batch * time, hidden, H, W]`, the last state)."""
+        """Run the cell over all steps of a clip.
+
+        Args:
+            x: the input `[batch * time, C, H, W]`.
+            h: the state before the first step, `[batch, hidden, H, W]`; None for zeros.
+            context: the domain, and the number of time steps.
+
+        Returns:
+            The states of all steps `[batch * time, hidden, H, W]`, and the last state.
+        """
         if h is None:
             self._draw_masks()
             batch = x.shape[0] // context.steps
@@ -141,8 +162,8 @@ class ConvGRUCell(ContextLayer):
             if self.cfg.dropout[place]:
                 keep = 1.0 - self.cfg.drop_prob[place]
                 mask = self.get_buffer(f"drop_mask_{place}")
-                # A new tensor, not a change in place: a clip whose backward pass is still to
-                # come keeps the masks it was computed with.
+                # A new tensor, not a change in place: a clip whose backward pass is yet to come
+                # keeps the masks it was computed with.
                 drawn = torch.bernoulli(torch.full_like(mask, keep)) / keep
                 setattr(self, f"drop_mask_{place}", drawn)
 

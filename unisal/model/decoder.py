@@ -1,4 +1,4 @@
-"""The parts between encoder and saliency map (spec 01, "After the encoder")."""
+"""The parts between encoder and saliency map (paper, figure 2; docs/behaviour.md, "Decoder")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ DECODER_EXPANSION = 2
 
 
 class PostCNN(ContextLayer):
-    """Encoder features and priors -> the features that enter the GRU; plain BatchNorm."""
+    """Reduces encoder features and priors to the features that enter the GRU. Its BatchNorms are
+    shared by all domains."""
 
     def __init__(self, inp: int, out: int, drop_prob: float, bn_momentum: float) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class PostCNN(ContextLayer):
 
 
 class PostRNN(Stack):
-    """The GRU's states -> features to add to (or replace) those that entered it."""
+    """Turns the GRU's states into features to add to (or to replace) those that entered it."""
 
     def __init__(self, inp: int, out: int, norm: Norm) -> None:
         super().__init__([nn.Conv2d(inp, out, 1, bias=False), norm(out), ReLU6()])
@@ -85,5 +86,14 @@ class DecoderBlock(ContextLayer):
         )
 
     def forward(self, x: Tensor, skip: Tensor, context: Context) -> Tensor:
-        """`[n, inp, h, w]` and `[n, skip, 2 h, 2 w]` -> `[n, out, 2 h, 2 w]`."""
+        """Enlarge features and join them with a skip connection.
+
+        Args:
+            x: features `[n, inp, h, w]`.
+            skip: `[n, skip, 2 h, 2 w]`.
+            context: the domain, and the number of time steps.
+
+        Returns:
+            `[n, out, 2 h, 2 w]`.
+        """
         return self.inv_res((x, skip), context)

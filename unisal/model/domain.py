@@ -1,4 +1,4 @@
-"""What exists once per source: the domain-specific BatchNorm (paper section 3.1)."""
+"""What exists once per domain: its BatchNorm (paper, section 3.1), and the names of its modules."""
 
 from __future__ import annotations
 
@@ -6,37 +6,49 @@ from torch import Tensor
 
 from unisal.model.layers import Context, Norm, NormLayer, StepBatchNorm2d
 
-STATIC_SOURCE = "SALICON"
+STATIC_DOMAIN = "SALICON"
 """The image domain: its BatchNorms have a momentum of their own."""
 
 
 class DomainBatchNorm2d(NormLayer):
-    """One BatchNorm2d per source, named `bn_<SOURCE>`; the context picks the one to use."""
+    """One BatchNorm2d per domain, named `bn_<domain>`; the context selects the one to use.
+
+    Args:
+        channels: of the input.
+        momenta: the momentum of each domain.
+    """
 
     def __init__(self, channels: int, momenta: dict[str, float]) -> None:
         super().__init__()
-        for source, momentum in momenta.items():
-            self.add_module(f"bn_{source}", StepBatchNorm2d(channels, momentum=momentum))
+        for domain, momentum in momenta.items():
+            self.add_module(f"bn_{domain}", StepBatchNorm2d(channels, momentum=momentum))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         return self.selected(context)(x, context)
 
     def selected(self, context: Context) -> StepBatchNorm2d:
-        layer = self.get_submodule(f"bn_{context.source}")
+        layer = self.get_submodule(f"bn_{context.domain}")
         assert isinstance(layer, StepBatchNorm2d)
         return layer
 
 
 def norm_maker(
-    sources: tuple[str, ...], domain_specific: bool, momentum: float, static_momentum: float
+    domains: tuple[str, ...], domain_specific: bool, momentum: float, static_momentum: float
 ) -> Norm:
-    """-> the function that makes the decoder's and the GRU's normalisation layers."""
+    """Return the function that makes the decoder's and the GRU's normalisation layers.
+
+    Args:
+        domains: of the network.
+        domain_specific: one BatchNorm per domain, not one for all.
+        momentum: of the BatchNorms.
+        static_momentum: of the image domain's, where there is one per domain.
+    """
     if not domain_specific:
         return lambda channels: StepBatchNorm2d(channels, momentum=momentum)
-    momenta = {s: static_momentum if s == STATIC_SOURCE else momentum for s in sources}
+    momenta = {d: static_momentum if d == STATIC_DOMAIN else momentum for d in domains}
     return lambda channels: DomainBatchNorm2d(channels, momenta)
 
 
-def domain_suffix(source: str, domain_specific: bool) -> str:
-    """The end of a per-source module's name: `_<source>` in lower case, or nothing when shared."""
-    return f"_{source.lower()}" if domain_specific else ""
+def domain_suffix(domain: str, domain_specific: bool) -> str:
+    """Return the end of a module's name: `_<domain>` in lower case, or nothing if it is shared."""
+    return f"_{domain.lower()}" if domain_specific else ""

@@ -1,10 +1,10 @@
-"""Building blocks that know how many time steps are folded into their batch, and for which source.
+"""Building blocks that know how many time steps are folded into their batch, and for which domain.
 
 The network treats a clip `[batch, time, C, H, W]` as one batch `[batch * time, C, H, W]` wherever
 it can. Two kinds of layer need to know more than the folded tensor: BatchNorm, whose training
-statistics are those of one time step (spec 01, "After the encoder"), and the layers that exist once
-per source. Both get a `Context` along with their input, so that no module has to remember
-the source of the last call.
+statistics are those of one time step (docs/behaviour.md, "BatchNorm"), and the layers that exist
+once per domain. Both get a `Context` along with their input, so that no module has to remember the
+domain of the last call.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Context:
-    """What a layer has to know besides its input `[batch * steps, C, H, W]` (batch-major)."""
+    """What a layer has to know besides its input `[batch * steps, C, H, W]` (batch-major).
 
-    source: str
+    Attributes:
+        domain: whose layers to use.
+        steps: the time steps of the clip.
+    """
+
+    domain: str
     steps: int = 1
 
     @property
     def one_step(self) -> Context:
-        """The context of a single time step of the same clip."""
+        """Return the context of a single time step of the same clip."""
         return replace(self, steps=1)
 
 
@@ -37,15 +42,25 @@ class ContextLayer(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """`nn.Sequential`, with the same key names, that hands on the context."""
+    """A `nn.Sequential`, with the same key names, that passes on the context."""
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         return run_layers(list(self), x, context)
 
 
 def run_layers(layers: Sequence[nn.Module], x: Any, context: Context) -> Any:
-    """Call layers in turn, with the context where they want one; convolutions take the BatchNorm
-    that follows along."""
+    """Call layers in turn.
+
+    Layers that take a context get it, and a convolution absorbs the BatchNorm that follows it.
+
+    Args:
+        layers: in their order.
+        x: what the first of them takes.
+        context: the domain, and the number of time steps.
+
+    Returns:
+        What the last of them returns.
+    """
     done = 0
     while done < len(layers):
         layer, following = layers[done], layers[done + 1] if done + 1 < len(layers) else None
@@ -61,11 +76,22 @@ def run_layers(layers: Sequence[nn.Module], x: Any, context: Context) -> Any:
 def conv_norm(
     conv: nn.Conv2d, norm: NormLayer, x: Any, context: Context, stride: int = 1
 ) -> Tensor:
-    """`norm(conv(x))`; with `stride=2` every second row and column of it.
+    """Compute `norm(conv(x))`.
 
     A BatchNorm that does not use the statistics of its input is a factor and a summand per
     channel: they go into the convolution, which saves a pass over the feature maps, forward and
-    backward. With it, a strided convolution computes just what is kept.
+    backward. A strided convolution then computes only what is kept.
+
+    Args:
+        conv: the convolution.
+        norm: the normalisation that follows it.
+        x: what the convolution takes.
+        context: selects the BatchNorm.
+        stride: 2 to keep every second row and column. The BatchNorm must not use the statistics
+            of its input then, which are those of the full size.
+
+    Returns:
+        `[n, C, H, W]`, with `stride=2` `[n, C, H / 2, W / 2]`.
     """
     batch_norm = norm.selected(context)
     if batch_norm.training:
@@ -81,9 +107,10 @@ def conv_norm(
 
 
 class NormLayer(ContextLayer):
-    """A layer that normalises by the BatchNorm that the context selects."""
+    """A layer that normalises with the BatchNorm that the context selects."""
 
     def selected(self, context: Context) -> StepBatchNorm2d:
+        """Return the BatchNorm for a context."""
         raise NotImplementedError
 
 
@@ -103,7 +130,7 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
         return self
 
     def as_affine(self) -> tuple[Tensor, Tensor]:
-        """-> (factor, summand) per channel: what the layer does outside training."""
+        """Return factor and summand, `[C]` each: what the layer does outside training."""
         assert self.running_mean is not None and self.running_var is not None
         factor = self.weight * torch.rsqrt(self.running_var + self.eps)
         return factor, self.bias - self.running_mean * factor
@@ -136,18 +163,18 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
 
 
 Norm = Callable[[int], NormLayer]
-"""Makes the normalisation layer for a number of channels."""
+"""A function that makes the normalisation layer for a number of channels."""
 
 
 class ReLU6(nn.Module):
-    """In place where no gradient is wanted. With one, PyTorch would copy the input first."""
+    """ReLU6, in place where no gradient is needed. With one, PyTorch would copy the input first."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.hardtanh(x, 0.0, 6.0, inplace=not x.requires_grad)
 
 
 class InvertedResidual(ContextLayer):
-    """MobileNetV2's block: (expand,) depthwise 3x3, project; no activation after the projection.
+    """MobileNetV2's block: (expand,) depthwise 3x3, project, without activation after projecting.
 
     Key names follow the published encoder: `conv.0` is the first convolution, BatchNorms and
     ReLU6 count too.
@@ -190,8 +217,16 @@ class InvertedResidual(ContextLayer):
             init_like_mobilenet(self)
 
     def forward(self, x: Any, context: Context, stride: int = 1) -> Tensor:
-        """`x` is what the first convolution takes. `stride=2` gives every second row and column of
-        what `stride=1` gives."""
+        """Compute the block.
+
+        Args:
+            x: what the first convolution takes, as a rule `[n, C, H, W]`.
+            context: the domain, and the number of time steps.
+            stride: 2 for every second row and column of what 1 gives; not for a residual block.
+
+        Returns:
+            `[n, out, H, W]`, with `stride=2` `[n, out, H / 2, W / 2]`.
+        """
         assert stride == 1 or not self.residual
         layers = list(self.conv)
         depthwise, norm = layers[self._depthwise : self._depthwise + 2]
@@ -205,7 +240,11 @@ class InvertedResidual(ContextLayer):
 
 
 def init_like_mobilenet(module: nn.Module) -> None:
-    """Convolutions from N(0, std sqrt(2 / (k * k * out))), biases 0; BatchNorm 1 and 0."""
+    """Initialise weights as MobileNetV2 does.
+
+    Convolutions are drawn from a normal distribution with mean 0 and standard deviation
+    sqrt(2 / (k * k * out)), biases are 0; BatchNorms begin with factor 1 and summand 0.
+    """
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
@@ -218,17 +257,20 @@ def init_like_mobilenet(module: nn.Module) -> None:
 
 
 def fold(x: Tensor) -> Tensor:
-    """`[batch, time, C, H, W]` -> `[batch * time, C, H, W]`."""
+    """Return a clip `[batch, time, C, H, W]` as one batch `[batch * time, C, H, W]`."""
     return x.flatten(0, 1)
 
 
 def unfold(x: Tensor, steps: int) -> Tensor:
-    """`[batch * time, C, H, W]` -> `[batch, time, C, H, W]`."""
+    """Return a batch `[batch * time, C, H, W]` as the clip `[batch, time, C, H, W]`."""
     return x.unflatten(0, (-1, steps))
 
 
 def upsample_bilinear(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-    """Bilinear to `size`, or twice the size; `align_corners=False`."""
+    """Resize `[n, C, H, W]` bilinearly to `size` (h, w), by default to twice its size.
+
+    Corners are not aligned (`align_corners=False`).
+    """
     if size is not None and tuple(x.shape[-2:]) == tuple(size):
         return x
     scale = 2.0 if size is None else None
@@ -236,5 +278,5 @@ def upsample_bilinear(x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def spatial_log_softmax(x: Tensor) -> Tensor:
-    """Log-softmax over the pixels of each frame: `[..., H, W]`, exp sums to 1 per frame."""
+    """Return the log-softmax over the pixels of each frame `[..., H, W]`, whose exp sums to 1."""
     return torch.log_softmax(x.flatten(-2), dim=-1).view_as(x)

@@ -1,4 +1,4 @@
-"""The encoder: MobileNetV2 with two taps for the skip connections (spec 01, "Encoder")."""
+"""The encoder: MobileNetV2 with two taps for skip connections (docs/behaviour.md, "Encoder")."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK_TABLE = (
     (6, 320, 1, 1),
 )
 TAP_4X, TAP_2X = 7, 14
-"""Blocks whose full-size output feeds a skip connection, by their index in `features`."""
+"""The blocks whose full-size output feeds a skip connection, by their index in `features`."""
 
 
 class EncoderFeatures(NamedTuple):
@@ -42,12 +42,12 @@ class EncoderFeatures(NamedTuple):
 
 
 class MobileNetV2(ContextLayer):
-    """MobileNetV2 without its classifier.
+    """MobileNetV2 without its classifier, returning two intermediate outputs as well.
 
     Args:
         widen_factor: multiplies every width (the last one only if above 1).
-        input_channel: width of the first convolution.
-        last_channel: width of the last one.
+        input_channel: channels of the first convolution.
+        last_channel: channels of the last one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Learned Gaussian prior maps (paper section 3.3; spec 01, "Gaussian priors")."""
+"""Learned Gaussian prior maps (paper, section 3.3; docs/behaviour.md, "Gaussian priors")."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 PRIOR_SCALE = 6.0
-"""Height of a prior map's peak: the range of ReLU6, like the features it stands beside."""
+"""Height of a prior map's peak: the range of ReLU6, as of the features it is joined with."""
 
 
 def gaussian_maps(parameters: Tensor, size: tuple[int, int]) -> Tensor:
-    """Axis-aligned Gaussians with peak 1 on the unit square.
+    """Compute axis-aligned Gaussians with peak 1 on the unit square.
 
     Args:
         parameters: `[n, 2, 2]` = [index, (y, x), (mu, log std)], in units of the picture's side.
@@ -28,7 +28,14 @@ def gaussian_maps(parameters: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def initial_gaussians(init: str, n: int) -> Tensor:
-    """-> `[n, 2, 2]` start values of the priors; "manual" always means its 16.
+    """Return the priors that training starts from.
+
+    Args:
+        init: "manual" for 16 blobs and bands, "random" for draws around the centre.
+        n: how many to draw; "manual" always makes 16.
+
+    Returns:
+        `[n, 2, 2]`, see `gaussian_maps`.
 
     Raises:
         ValueError: `init` is neither "manual" nor "random".

@@ -1,10 +1,11 @@
 """The learned smoothing of the map, without ever making the large picture it is defined on.
 
-Defined (spec 01, "Then:"): the map at 1/8 is enlarged by nearest neighbour to the input's size,
-replicate-padded and convolved with one `k x k` kernel. All 64 pixels that share a cell
-of the small map see the same few small cells, only weighted differently. So the same numbers come
-from a small convolution (7x7 for k = 41) to 64 channels, one per position inside the cell, followed
-by a pixel shuffle. Training differentiates through the change of kernel to the `k x k` weights.
+By definition (docs/behaviour.md, "Decoder") the map at 1/8 is enlarged by nearest neighbour to the
+input's size, replicate-padded and convolved with one `k x k` kernel. All 64 pixels that share a
+cell of the small map see the same few small cells, only weighted differently. So the same numbers
+come from a small convolution (7x7 for k = 41) to 64 channels, one per position inside the cell,
+followed by a pixel shuffle. Training differentiates through the change of kernel to the `k x k`
+weights.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 from unisal.model.priors import gaussian_maps
 
 FACTOR = 8
-"""How much larger the network's input is than the map before smoothing."""
+"""How many times as large as the map before smoothing the network's input is, per side."""
 INITIAL_LOG_STD = -2.0
 
 
 class PhaseSmoothing(nn.Module):
-    """`[n, 1, h, w]` -> `[n, 1, 8 h, 8 w]`; `weight` is `[1, 1, k, k]`, a Gaussian at first.
+    """Enlarges maps `[n, 1, h, w]` to `[n, 1, 8 h, 8 w]` and smooths them.
+
+    Args:
+        ksize: side of the kernel `weight`, `[1, 1, ksize, ksize]`, in pixels of the large map. It
+            begins as a Gaussian.
 
     Raises:
         ValueError: the kernel size is not a positive odd number.
@@ -46,8 +51,12 @@ class PhaseSmoothing(nn.Module):
 
 
 def _phase_matrix(ksize: int) -> Tensor:
-    """-> `[8, cells, ksize]` of 0 and 1: which taps of the kernel fall into which small cell,
-    for each of the 8 positions of the output pixel inside its own cell."""
+    """Return which taps of the kernel fall into which small cell.
+
+    Returns:
+        `[8, cells, ksize]` of 0 and 1, for each of the 8 positions of the output pixel inside its
+        own cell.
+    """
     pad = ksize // 2
     reach = (pad + FACTOR - 1) // FACTOR
     tap = torch.arange(ksize) - pad

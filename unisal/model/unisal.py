@@ -1,4 +1,9 @@
-"""The network UNISAL (Droste, Jiao, Noble, ECCV 2020, figure 2): wiring and forward pass."""
+"""The network UNISAL (Droste, Jiao, Noble, ECCV 2020, figure 2): wiring and forward pass.
+
+A *domain* is one of the sets of modules that exist several times, once per kind of data that the
+network was trained on. The published name of the argument that selects one is `source`, which
+`UNISAL.forward` keeps, and that of the option that lists them is `sources`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unisal.config import accept, own_arguments
+from unisal.config import accept, keeps_arguments
 from unisal.model.checks import (
+    check_domain,
+    check_domains,
     check_input,
-    check_source,
-    check_sources,
     check_state,
     check_target_size,
 )
 from unisal.model.conv_gru import ConvGRU, RNNConfig
 from unisal.model.decoder import DecoderBlock, PostCNN, PostRNN, Skip
-from unisal.model.domain import STATIC_SOURCE, domain_suffix, norm_maker
+from unisal.model.domain import STATIC_DOMAIN, domain_suffix, norm_maker
 from unisal.model.layers import Context, fold, spatial_log_softmax, unfold, upsample_bilinear
 from unisal.model.mobilenet_v2 import MobileNetV2
 from unisal.model.priors import PRIOR_SCALE, gaussian_maps, initial_gaussians
@@ -26,6 +31,7 @@ from unisal.model.smoothing import PhaseSmoothing
 from unisal.model.weights import load_encoder
 
 SOURCES = ("DHF1K", "Hollywood", "UCFSports", "SALICON")
+"""The domains of the published network."""
 CNN_DEFAULTS: dict[str, Any] = {
     "widen_factor": 1.0,
     "pretrained": True,
@@ -71,9 +77,9 @@ class UNISAL(nn.Module):
             `unisal.model.weights.load_encoder`.
         rnn_cfg: see `unisal.model.conv_gru.RNNConfig`.
         res_rnn: add the GRU's output to its input instead of replacing it.
-        bypass_rnn: leave the GRU out for static input.
+        bypass_rnn: skip the GRU for static input.
         drop_probs: Dropout2d in `post_cnn`, `skip_2x`, `skip_4x`.
-        gaussian_init: "manual" or "random" start of the priors.
+        gaussian_init: what the priors start from, "manual" or "random".
         n_gaussians: number of prior maps; 0 turns them off, "manual" always makes 16.
         smoothing_ksize: side of the smoothing kernel in input pixels, odd.
         bn_momentum, static_bn_momentum: BatchNorm momentum of everything after the encoder,
@@ -83,11 +89,15 @@ class UNISAL(nn.Module):
         verbose: accepted for old configurations; has no effect.
 
     Raises:
-        ValueError: a value or a key that is not allowed, named.
+        ValueError: a value or a key is not allowed; names it.
 
-    Source: paper section 3; spec 01.
+    See the paper, section 3, and docs/behaviour.md, "Network".
     """
 
+    config: dict[str, Any]
+    """What the network was built with, as `UNISAL.json` holds it."""
+
+    @keeps_arguments
     def __init__(
         self,
         rnn_input_channels: int = 256,
@@ -109,12 +119,10 @@ class UNISAL(nn.Module):
         ds_gaussians: bool = True,
         verbose: int = 1,
     ) -> None:
-        config = own_arguments(locals())
         super().__init__()
-        self.config: dict[str, Any] = config
-        self.sources = check_sources(sources)
+        self.sources = check_domains(sources)
         self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
-        self.has_rnn = not (bypass_rnn and self.sources == (STATIC_SOURCE,))
+        self.has_rnn = not (bypass_rnn and self.sources == (STATIC_DOMAIN,))
         self._specific = {
             "coarse_gaussians": ds_gaussians,
             "adaptation": ds_adaptation,
@@ -128,9 +136,9 @@ class UNISAL(nn.Module):
 
         self.n_gaussians = 0
         if n_gaussians > 0:
-            for source in self.sources:
+            for domain in self.sources:
                 gaussians = initial_gaussians(gaussian_init, n_gaussians)
-                name = self._domain_name("coarse_gaussians", source)
+                name = self._domain_name("coarse_gaussians", domain)
                 self.register_parameter(name, nn.Parameter(gaussians))
                 self.n_gaussians = len(gaussians)
         self.cnn = MobileNetV2(**encoder_cfg)
@@ -148,10 +156,10 @@ class UNISAL(nn.Module):
         self.post_upsampling_2 = DecoderBlock(
             UPSAMPLING_2_CHANNELS, SKIP_4X_CHANNELS, MAP_FEATURES, norm
         )
-        for source in self.sources:
-            if not hasattr(self, name := self._domain_name("adaptation", source)):
+        for domain in self.sources:
+            if not hasattr(self, name := self._domain_name("adaptation", domain)):
                 self.add_module(name, nn.Sequential(nn.Conv2d(MAP_FEATURES, 1, 1)))
-            if not hasattr(self, name := self._domain_name("smoothing", source)):
+            if not hasattr(self, name := self._domain_name("smoothing", domain)):
                 self.add_module(name, PhaseSmoothing(smoothing_ksize))
 
     def forward(
@@ -169,23 +177,23 @@ class UNISAL(nn.Module):
             x: `[batch, time, 3, H, W]` RGB, ImageNet-normalised, of the parameters' dtype;
                 H and W multiples of 32.
             target_size: (h, w) of the output, default (H, W).
-            h0: the hidden state that an earlier call returned, to go on with its sequence.
+            h0: the hidden state that an earlier call returned, to continue its sequence.
             return_hidden: also return the state after the last step.
-            source: whose modules to use, one of `self.sources`.
-            static: treat the frames as unrelated images, so that `bypass_rnn` leaves out the GRU.
-                None: if there is one time step only, or the network knows SALICON alone.
+            source: the domain, one of `self.sources`, whose modules to use.
+            static: treat the frames as unrelated images, so that `bypass_rnn` skips the GRU.
+                None: if there is only one time step, or SALICON is the network's only domain.
 
         Returns:
             Log-probabilities `[batch, time, 1, h, w]`: exp sums to 1 over each frame. With
             `return_hidden` a list of them and the state: a list of one `[batch, C, H/32, W/32]`
-            tensor, or None where the GRU was left out.
+            tensor, or None where the GRU was skipped.
 
         Raises:
-            ValueError, TypeError: an input the network cannot take; says which and what it can.
+            ValueError, TypeError: the network cannot take an input; says which, and what it takes.
         """
         if target_size is not None:  # a mistake is found before the work
             target_size = check_target_size(target_size, x)
-        logits, hidden = self.logits(x, h0, source, static)
+        logits, hidden = self.logits(x, h0, domain=source, static=static)
         log_density = self.log_density(logits, target_size)
         return [log_density, hidden] if return_hidden else log_density
 
@@ -193,51 +201,59 @@ class UNISAL(nn.Module):
         self,
         x: Tensor,
         h0: Sequence[Tensor | None] | None = None,
-        source: str = "DHF1K",
+        domain: str = "DHF1K",
         static: bool | None = None,
         priors: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """The first part of `forward`: all but the resize to the target's size and the softmax.
+        """Compute the first part of `forward`, all but the final resize and the softmax.
 
         Args:
-            x, h0, source, static: see `forward`, its errors too.
-            priors: what `prior_maps` gives for the size of the encoder's output, where it is known.
+            x, h0, static: see `forward`.
+            domain: see `source` of `forward`.
+            priors: what `prior_maps` returns for the size of the encoder's output, if it is known.
 
         Returns:
             The smoothed maps `[batch, time, 1, H, W]`, and the state as `forward` returns it.
+
+        Raises:
+            ValueError, TypeError: see `forward`.
         """
-        features, hidden = self.features(x, h0, source, static, priors)
-        return self.logits_from(features.before_upsampling, source), hidden
+        features, hidden = self.features(x, h0, domain, static, priors)
+        return self.logits_from(features.before_upsampling, domain), hidden
 
     def features(
         self,
         x: Tensor,
         h0: Sequence[Tensor | None] | None = None,
-        source: str = "DHF1K",
+        domain: str = "DHF1K",
         static: bool | None = None,
         priors: Tensor | None = None,
     ) -> tuple[Features, list[Tensor] | None]:
-        """What `logits` is computed from.
+        """Compute the features that `logits` is made from.
 
-        Args and errors: see `logits`.
+        Args:
+            x, h0, domain, static, priors: see `logits`.
 
         Returns:
             The features by name, and the state as `forward` returns it.
+
+        Raises:
+            ValueError, TypeError: see `forward`.
         """
         reference = self.post_cnn.inv_res.conv.get_parameter("0.weight")
         check_input(x, reference)
-        check_source(source, self.sources)
+        check_domain(domain, self.sources)
         batch, steps = x.shape[:2]
         if static is None:
-            static = steps == 1 or self.sources == (STATIC_SOURCE,)
+            static = steps == 1 or self.sources == (STATIC_DOMAIN,)
         use_rnn = not (static and self.bypass_rnn)
         if use_rnn and not self.has_rnn:
             raise ValueError("static=False needs the GRU, which a network for SALICON alone lacks")
-        context = Context(source, steps)
+        context = Context(domain, steps)
 
         encoded = self.cnn(fold(x), context)  # [B*T, 1280, H/32, W/32] and two taps
         if priors is None:
-            priors = self.prior_maps((encoded.out.shape[2], encoded.out.shape[3]), source)
+            priors = self.prior_maps((encoded.out.shape[2], encoded.out.shape[3]), domain)
         entering = self.post_cnn(_with_priors(encoded.out, priors), context)
         leaving = entering
         hidden: list[Tensor] | None = None
@@ -250,24 +266,43 @@ class UNISAL(nn.Module):
         found = encoded.tap_4x, encoded.tap_2x, encoded.out, entering, leaving, decoded
         return Features(*(unfold(y, steps) for y in found)), hidden
 
-    def logits_from(self, decoded: Tensor, source: str) -> Tensor:
-        """The features `before_upsampling` -> smoothed maps `[batch, time, 1, H, W]`."""
-        x = self._domain_member("adaptation", source)(fold(decoded))  # [B*T, 1, H/8, W/8]
-        return unfold(self._domain_member("smoothing", source)(x), decoded.shape[1])
+    def logits_from(self, decoded: Tensor, domain: str) -> Tensor:
+        """Compute the smoothed maps from the decoder's output.
+
+        Args:
+            decoded: the features `before_upsampling`, `[batch, time, C, H/8, W/8]`.
+            domain: whose modules to use.
+
+        Returns:
+            `[batch, time, 1, H, W]`.
+        """
+        x = self._domain_member("adaptation", domain)(fold(decoded))  # [B*T, 1, H/8, W/8]
+        return unfold(self._domain_member("smoothing", domain)(x), decoded.shape[1])
 
     @staticmethod
     def log_density(logits: Tensor, target_size: tuple[int, int] | None = None) -> Tensor:
-        """The last part of `forward`: `[batch, time, 1, H, W]` -> log-probabilities of
-        `target_size` (h, w), default (H, W). Frame by frame it needs little memory."""
+        """Compute the last part of `forward`, which needs little memory frame by frame.
+
+        Args:
+            logits: `[batch, time, 1, H, W]`.
+            target_size: (h, w) of the output, default (H, W).
+
+        Returns:
+            Log-probabilities `[batch, time, 1, h, w]`.
+        """
         size = target_size or (logits.shape[-2], logits.shape[-1])
         log_density = spatial_log_softmax(upsample_bilinear(fold(logits), size))
         return unfold(log_density, logits.shape[1])  # [B, T, 1, h, w]
 
     @torch.no_grad()
     def copy_domain(self, source: str, target: str) -> None:
-        """Overwrite the modules of the domain `target` with those of `source`."""
-        check_source(source, self.sources)
-        check_source(target, self.sources)
+        """Overwrite the modules of the domain `target` with those of the domain `source`.
+
+        Raises:
+            ValueError: one of them is no domain of the network.
+        """
+        check_domain(source, self.sources)
+        check_domain(target, self.sources)
         state = self.state_dict()
         names = {f"bn_{source}": f"bn_{target}"}
         for part, specific in self._specific.items():
@@ -277,24 +312,31 @@ class UNISAL(nn.Module):
             parts = [names.get(part, part) for part in key.split(".")]
             state[".".join(parts)].copy_(value)
 
-    def prior_maps(self, size: tuple[int, int], source: str) -> Tensor | None:
-        """-> the Gaussian priors `[n, h, w]` beside an encoder's output of `size` (h, w); None for
-        a network without."""
+    def prior_maps(self, size: tuple[int, int], domain: str) -> Tensor | None:
+        """Compute the Gaussian priors that the encoder's output is joined with.
+
+        Args:
+            size: (h, w) of the encoder's output.
+            domain: whose priors to use.
+
+        Returns:
+            `[n, h, w]`, or None for a network without priors.
+        """
         if not self.n_gaussians:
             return None
-        return PRIOR_SCALE * gaussian_maps(self._domain_member("coarse_gaussians", source), size)
+        return PRIOR_SCALE * gaussian_maps(self._domain_member("coarse_gaussians", domain), size)
 
     def _decode(self, x: Tensor, tap_2x: Tensor, tap_4x: Tensor, context: Context) -> Tensor:
-        """Features at 1/32 -> those that the map is made from `[B*T, 64, H/8, W/8]`."""
+        """Compute what the map is made from, `[B*T, 64, H/8, W/8]`, from features `x` at 1/32."""
         x = self.upsampling_2(x, self.skip_2x(tap_2x, context), context)  # 1/16
         return self.post_upsampling_2(x, self.skip_4x(tap_4x, context), context)  # 1/8
 
-    def _domain_name(self, part: str, source: str) -> str:
-        """The attribute that holds `part` for `source`: the same for all where it is shared."""
-        return part + domain_suffix(source, self._specific[part])
+    def _domain_name(self, part: str, domain: str) -> str:
+        """Return the attribute that holds `part` for a domain: the same for all if it is shared."""
+        return part + domain_suffix(domain, self._specific[part])
 
-    def _domain_member(self, part: str, source: str) -> Any:
-        return getattr(self, self._domain_name(part, source))
+    def _domain_member(self, part: str, domain: str) -> Any:
+        return getattr(self, self._domain_name(part, domain))
 
     def _state_shape(self, batch: int, features: Tensor) -> tuple[int, ...]:
         return (batch, self.rnn.cell_list[0].hidden_channels, *features.shape[2:])

@@ -1,4 +1,4 @@
-"""Finding, reading and checking weights. No weights file is ever unpickled into code."""
+"""Finding, reading and checking weights. Reading a weights file never runs code in it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from unisal.errors import UserError
 
 BEST = "weights_best.pth"
 FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
-"""Weights fine-tuned on MIT1003: our name, and the official one."""
+"""Files of weights fine-tuned on MIT1003: our name, and the official one."""
 ENCODER_VARIABLE = "UNISAL_ENCODER_WEIGHTS"
 MAX_NAMED_KEYS = 5
 
 
 def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
-    """-> the weights of a run: the fine-tuned ones if asked for and there, else the best.
+    """Return the weights file of a run.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        fine_tuned: prefer the weights fine-tuned on MIT1003, where the run has them, to the best
+            ones of its training.
 
     Raises:
         UserError: the run does not exist or has no weights.
@@ -38,6 +43,9 @@ def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a plain state dict, a checkpoint with `model_state_dict`, or `.safetensors`.
+
+    Returns:
+        The tensors, on the CPU, by their keys.
 
     Raises:
         UserError: the file cannot be read, or holds something else.
@@ -55,7 +63,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_tensors(path: Path) -> Any:
-    """Read a file of tensors and plain values, without running any code in it.
+    """Read a file of tensors and plain values without running any code in it.
 
     Raises:
         UserError: the file is missing, damaged, or holds something else.
@@ -75,10 +83,15 @@ def load_tensors(path: Path) -> Any:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load `state` into `module`, every key and shape as expected.
+    """Load weights into a module, all or none.
+
+    Args:
+        module: the module.
+        state: the tensors by their keys.
+        origin: where they come from, for the message.
 
     Raises:
-        UserError: names the missing, unexpected and wrongly shaped keys; the module is unchanged.
+        UserError: keys are missing, unexpected or of another shape; names them.
     """
     own = module.state_dict()
     shapes = [
@@ -98,13 +111,13 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
 
 
 def load_encoder(encoder: nn.Module) -> None:
-    """Start the encoder from ImageNet weights.
+    """Load ImageNet weights into the encoder.
 
     They come from the file that `UNISAL_ENCODER_WEIGHTS` names (a state dict with the encoder's
-    own keys or torchvision's), else from torchvision's MobileNetV2, which is fetched once.
+    own keys or torchvision's), else from torchvision's MobileNetV2, which is downloaded once.
 
     Raises:
-        UserError: the weights cannot be had or do not fit.
+        UserError: the weights cannot be downloaded or read, or do not fit.
     """
     named = os.environ.get(ENCODER_VARIABLE)
     if named:
@@ -117,7 +130,7 @@ def load_encoder(encoder: nn.Module) -> None:
 
 
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translate the key names of torchvision's MobileNetV2 to ours; the classifier is left out.
+    """Translate the key names of torchvision's MobileNetV2 to ours, without its classifier.
 
     torchvision nests each convolution with its BatchNorm (`conv.0.0`, `conv.0.1`), ours stand in
     one row in which the activation counts too (`conv.0`, `conv.1`, `conv.3`, ...).
@@ -156,7 +169,7 @@ def _torchvision_state() -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what a reader said, less PyTorch's advice to read unsafely instead."""
+    """Return the first line of a reader's message, without PyTorch's advice to read unsafely."""
     said = str(error)
     if "weights_only" in said:
         return "it holds something other than tensors"

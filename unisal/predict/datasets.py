@@ -111,7 +111,7 @@ def _video_predictions(
 
     keys = [FrameKey(index, n) for n in range(1, dataset.lengths()[index] + 1)]
     frames = in_threads(read, keys, ahead=FRAMES_AHEAD)
-    for key, y in engine.video(frames, size, domain, dataset.frame_modulo):
+    for key, y in engine.video(frames, size, domain, dataset.frame_step):
         log_density = y.numpy()
         what = f"frame {key.number} of {dataset.title(index)}"
         check_finite(log_density, f"the prediction for {what}")

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.checks import check_count
-from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
@@ -21,7 +20,6 @@ from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
-    IMAGE_DOMAIN,
     IMAGE_PRESET,
     STREAM_RATE,
     VIDEO_PRESET,
@@ -64,13 +62,13 @@ class Predictor:
     ) -> None:
         self.engine = Engine(model, device, precision=precision, runtime=runtime)
 
-    def image(self, picture: PictureLike, log: bool = False, domain: str = IMAGE_DOMAIN) -> Density:
+    def image(self, picture: PictureLike, log: bool = False, domain: str | None = None) -> Density:
         """Predict the saliency of one picture.
 
         Args:
             picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
             log: whether to return the natural logarithm of the density.
-            domain: whose modules of the network to use.
+            domain: whose modules of the network to use; by default SALICON's.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -81,8 +79,10 @@ class Predictor:
         """
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
-        frame = prepare(rgb, optimal_input_size(size))
-        log_density = self.engine.images(frame[None], size, self.engine.domain(domain))[0].numpy()
+        preset = find_preset(IMAGE_PRESET)
+        frame = prepare(rgb, preset.input_size_for(size))
+        domain = self.engine.domain(domain or preset.domain)
+        log_density = self.engine.images(frame[None], size, domain)[0].numpy()
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
 

@@ -1,5 +1,8 @@
-"""Presets: how somebody's own pictures and videos are predicted, named after the source that they
-resemble most (docs/behaviour.md, "Commands and files")."""
+"""Presets: how somebody's own pictures and videos are predicted.
+
+A preset is named after the source that the pictures or videos resemble most, and all that it says
+is read from the class of that data set (docs/behaviour.md, "Commands and files").
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from fractions import Fraction
 from math import floor
 from typing import NamedTuple
 
+from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
 from unisal.types import Size
 
+IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
+"""Used for images and for videos where no preset is named."""
 STREAM_RATE = 30
-"""Frames per second of a stream, where nothing else is said."""
+"""Frames per second of a stream whose rate is not known."""
 
 
 class Preset(NamedTuple):
@@ -20,21 +26,35 @@ class Preset(NamedTuple):
 
     domain: str
     """Whose modules of the network to use."""
-    is_video: bool = True
-    frame_step: int = 4
+    is_video: bool
+    """Whether the source holds videos; otherwise the frames of a video are predicted one by one."""
+    frame_step: int
     """How far apart the frames are that the GRU sees one after the other."""
-    frame_rate: int = 24
-    """Frames per second that `frame_step` is meant for: with it the GRU sees 6 a second."""
-    input_size: Size | None = None
+    frame_rate: int
+    """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
+    input_size: Size | None
     """Of the network for its videos; None: the optimal one for the frames."""
-    frame_size: Size | None = None
-    """The one size of frames that `input_size` is for; None: all."""
-    fine_tuned: bool = False
+    native_frame_size: Size | None
+    """The one size of frames that `input_size` is meant for; None: any."""
+    fine_tuned: bool
     """Whether to use the fine-tuned weights, where the run has them."""
 
+    @classmethod
+    def of(cls, dataset: type[SaliencyDataset]) -> Preset:
+        """Return the preset that a data set gives: pictures keep their own aspect ratio."""
+        return cls(
+            domain=dataset.domain,
+            is_video=dataset.is_video,
+            frame_step=dataset.frame_step,
+            frame_rate=dataset.frame_rate,
+            input_size=dataset.input_size if dataset.is_video else None,
+            native_frame_size=dataset.native_frame_size,
+            fine_tuned=dataset.fine_tuned,
+        )
+
     def input_size_for(self, frame_size: Size) -> Size:
-        """Return the network's input size for a video whose frames have that size."""
-        if self.input_size and self.frame_size in (None, frame_size):
+        """Return the network's input size for a picture or frames of that size."""
+        if self.input_size and self.native_frame_size in (None, frame_size):
             return self.input_size
         return optimal_input_size(frame_size)
 
@@ -45,21 +65,6 @@ class Preset(NamedTuple):
             rate: frames per second of the video: for DHF1K 30 gives 5, 25 gives 4, 60 gives 10.
         """
         return max(1, floor(self.frame_step * rate / self.frame_rate + 0.5))
-
-
-PRESETS = {
-    "DHF1K": Preset(
-        "DHF1K", frame_step=5, frame_rate=30, input_size=(224, 384), frame_size=(360, 640)
-    ),
-    "Hollywood": Preset("Hollywood", input_size=(224, 416)),
-    "UCFSports": Preset("UCFSports", input_size=(256, 384)),
-    "SALICON": Preset("SALICON", is_video=False),
-    "MIT1003": Preset("SALICON", is_video=False, fine_tuned=True),
-    "MIT300": Preset("SALICON", is_video=False, fine_tuned=True),
-}
-IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
-"""Taken for images and for videos where no preset is named."""
-IMAGE_DOMAIN = PRESETS[IMAGE_PRESET].domain
 
 
 def find_preset(name: str, for_images: bool = False) -> Preset:
@@ -73,8 +78,13 @@ def find_preset(name: str, for_images: bool = False) -> Preset:
     Raises:
         UserError: there is no such preset, or it is not for images; lists those allowed.
     """
-    allowed = [n for n, preset in PRESETS.items() if not (for_images and preset.is_video)]
+    allowed = [n for n, dataset in DATASETS.items() if not (for_images and dataset.is_video)]
     if name not in allowed:
         kind = "images" if for_images else "videos"
         raise UserError(f"source is {name!r}; for {kind} allowed are {', '.join(allowed)}")
-    return PRESETS[name]
+    return Preset.of(DATASETS[name])
+
+
+def is_video_preset(name: str) -> bool:
+    """Return whether there is a preset of that name, and it is for videos."""
+    return name in DATASETS and DATASETS[name].is_video

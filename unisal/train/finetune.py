@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from unisal.config import load_json, run_dir, save_json
+from unisal.config import load_json, save_json, writable_run_dir
 from unisal.data.mit1003 import FINE_TUNING
 from unisal.errors import UserError
 from unisal.files import write_atomically
@@ -52,7 +52,7 @@ class FineTuner(EpochLoop):
 
     def __init__(self, **options: Any) -> None:
         self.options = FineTuneConfig.from_dict(options)
-        self.run = run_dir(self.train_id)
+        self.run = writable_run_dir(self.train_id)
         self.start = find_weights(self.train_id)
         self.start_loss: float | None = None
         self._has_saved = False

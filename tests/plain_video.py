@@ -1,0 +1,40 @@
+"""Videos through the network from the definition: frame by frame, a state for each sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import functional as tv
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def plain_input(picture, input_size):
+    """Return a picture, `[H, W, 3]` or the path of one, as the network takes it: `[3, h, w]`."""
+    is_array = isinstance(picture, np.ndarray)
+    image = Image.fromarray(picture) if is_array else Image.open(picture).convert("RGB")
+    resized = image.resize(input_size[::-1], Image.Resampling.LANCZOS)
+    return tv.normalize(tv.to_tensor(resized), MEAN, STD)
+
+
+@torch.no_grad()
+def plain_video(model, inputs, target_size, domain, step, static=False):
+    """Return the log-densities `[n, h, w]` of the frames `[3, H, W]` of a video.
+
+    The frames are `step` interleaved sequences.
+    """
+    maps = [None] * len(inputs)
+    for offset in range(step):
+        state = None
+        for i in range(offset, len(inputs), step):
+            y, state = model(
+                inputs[i][None, None],
+                target_size=target_size,
+                h0=state,
+                return_hidden=True,
+                source=domain,
+                static=static,
+            )
+            maps[i] = y[0, 0, 0]
+    return torch.stack(maps)

@@ -1,0 +1,191 @@
+"""Plans to predict whole data sets: where the maps go, and what they are made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unisal.config import load_json, pred_dir, run_name
+from unisal.data import DATASETS, SaliencyDataset, find_dataset
+from unisal.data.base import TRAINING_OPTIONS
+from unisal.errors import UserError
+from unisal.model.weights import FINE_TUNED, find_weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The predictions of one source."""
+
+    dataset: SaliencyDataset
+    folder: Path
+    """Where they go."""
+    weights: Path
+    domain: str
+    """Whose modules of the network are used."""
+    smooth_method: str | None
+    made_with: dict[str, Any]
+    """All that the maps depend on, as JSON."""
+
+    @property
+    def record(self) -> Path:
+        """The file beside the folder that says what the maps in it were made with."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """The number of frames of each video; 1 for each image."""
+        return self.dataset.lengths()
+
+    def map_path(self, index: int, number: int) -> Path:
+        """Return the file of one frame's map."""
+        return self.folder / self.dataset.prediction_path(index, number)
+
+    def find_unfinished(self) -> list[int]:
+        """Find the videos or images that lack a file.
+
+        Files are written whole, so those that exist are finished.
+        """
+        existing = set(self.folder.rglob("*"))
+        unfinished = []
+        for index, n_frames in enumerate(self.lengths):
+            wanted = [self.map_path(index, number) for number in range(1, n_frames + 1)]
+            if self.dataset.raw_predictions:
+                wanted += [raw_path(path) for path in wanted]
+            if not existing.issuperset(wanted):
+                unfinished.append(index)
+        return unfinished
+
+
+def choose_datasets(sources: Sequence[str], phase: str | None) -> list[type[SaliencyDataset]]:
+    """Return the data sets that were asked for, each once.
+
+    Args:
+        sources: their names; none for all, with `phase` for all that have it.
+        phase: that was asked for; None for each one's own default.
+
+    Raises:
+        UserError: an unknown source, or one that has no predictions for the phase.
+    """
+    chosen = [find_dataset(source) for source in sources]
+    if not sources:
+        known = DATASETS.values()
+        chosen = [d for d in known if phase is None or phase in d.predicted_phases] or [*known]
+    for dataset in chosen:
+        if phase is not None and phase not in dataset.predicted_phases:
+            raise UserError(
+                f"{dataset.source} has no predictions for the phase {phase!r}; "
+                f"it has them for {' and '.join(dataset.predicted_phases)}"
+            )
+    return list(dict.fromkeys(chosen))
+
+
+def open_dataset(
+    kind: type[SaliencyDataset], run: Path, phase: str | None, fold: int | None
+) -> SaliencyDataset:
+    """Make a data set as a run reads it.
+
+    Args:
+        kind: its class.
+        run: the run's folder.
+        phase: its part; None for the default.
+        fold: for sources with folds; None for the one that the run was fine-tuned without.
+
+    Raises:
+        UserError: the run's options or the data are faulty.
+    """
+    phase = phase or kind.predicted_phases[0]
+    return kind.as_in_run(run, phase=phase, **kind.fold_options(fold))
+
+
+def plan_job(
+    dataset: SaliencyDataset,
+    run: Path,
+    fold: int | None,
+    domain: str,
+    smooth_method: str | None,
+) -> Job:
+    """Plan the predictions of a data set.
+
+    Args:
+        dataset: what to predict.
+        run: folder of the run whose weights are used.
+        fold: that was asked for.
+        domain: whose modules of the network are used; the network has it.
+        smooth_method: for videos.
+
+    Raises:
+        UserError: the run has no weights.
+    """
+    train_id = run_name(run)
+    weights = find_weights(train_id, dataset.fine_tuned)
+    if dataset.fine_tuned and weights.name not in FINE_TUNED:
+        log.warning(
+            "%s: %s has no weights fine-tuned on MIT1003; %s is used",
+            dataset.source,
+            run,
+            weights.name,
+        )
+    smooth_method = smooth_method if dataset.is_video else None
+    made_with = {
+        "train_id": train_id,
+        "weights": weights.name,
+        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "phase": dataset.phase,
+        "domain": domain,
+        "smooth_method": smooth_method,
+        "options": {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS},
+    }
+    made_with = json.loads(json.dumps(made_with))
+    folder = pred_dir() / train_id / dataset.prediction_folder(run, fold)
+    return Job(dataset, folder, weights, domain, smooth_method, made_with)
+
+
+def refuse_other_predictions(job: Job, overwrite: bool) -> None:
+    """Check that the folder holds no maps that were made with something else.
+
+    Args:
+        job: the plan.
+        overwrite: whether such maps will be replaced.
+
+    Raises:
+        UserError: it does; or it holds files of which nothing is known, which are never replaced.
+    """
+    if not job.folder.is_dir() or not any(job.folder.iterdir()):
+        return
+    advice = f"remove {job.folder} or set PRED_DIR to another folder"
+    if not job.record.is_file():
+        raise UserError(
+            f"{job.folder} holds files, but {job.record}, which says what they were made with, is "
+            f"missing; {advice}"
+        )
+    before = load_json(job.record)
+    changed = [key for key, value in job.made_with.items() if before.get(key) != value]
+    if changed and not overwrite:
+        said = ", ".join(f"{k} was {before.get(k)!r}, now {job.made_with[k]!r}" for k in changed)
+        raise UserError(
+            f"{job.folder} holds predictions that were made otherwise: {said}; {advice}, or "
+            "replace them with --overwrite=True"
+        )
+
+
+def remove_predictions(job: Job) -> None:
+    """Empty the folder. The record stays, so that a removal which is cut short is noticed."""
+    for path in job.folder.iterdir() if job.folder.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def raw_path(map_path: Path) -> Path:
+    """Return where the raw probabilities of a map are kept."""
+    return map_path.with_suffix(".npy")

@@ -1,0 +1,121 @@
+"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md, "Scoring")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from unisal.commands.check_data import quick_check
+from unisal.commands.progress import TERMINAL
+from unisal.config import run_dir, save_json, writable_run_dir
+from unisal.data import DATASETS
+from unisal.errors import UserError
+from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.report import REPORT, write_report
+from unisal.evaluate.scores import Result, format_table
+from unisal.evaluate.scoring import (
+    dataset_to_score,
+    make_needed_centre_bias,
+    predict_frame,
+    score_baselines,
+    score_dataset,
+)
+from unisal.inference.engine import Engine
+from unisal.predict.loading import load_model
+from unisal.types import LogDensity
+
+
+def score_model(
+    *,
+    train_id: str | None,
+    sources: Sequence[str],
+    model_domain: str | None,
+    baselines: bool,
+    report: bool,
+    device: str,
+    options: ScoringOptions,
+) -> list[Result]:
+    """Score a run on the scored part of each source; write the scores into its folder.
+
+    Args:
+        train_id: the run; None for the one that ships with the program.
+        sources: the data sets; none for those that are scored by default and whose folder exists.
+        model_domain: whose modules of the network to use, instead of the source's own. The
+            files then say so in their names (`DHF1K_as_SALICON_...`).
+        baselines: also score reference baselines, see `score_baselines`.
+        report: also write a page to look at, see `unisal.evaluate.report`.
+        device: where to run the network.
+        options: how to score.
+
+    Raises:
+        UserError: an unknown source or run, data that is missing, or a metric that cannot be
+            computed on a source, before any work; a prediction that is not finite.
+    """
+    folder = run_dir(train_id)
+    datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
+    quick_check(datasets)
+    centre_biases = [make_needed_centre_bias(dataset, options) for dataset in datasets]
+    folder = writable_run_dir(train_id)
+
+    @cache
+    def engine(fine_tuned: bool) -> Engine:
+        return Engine(load_model(train_id, fine_tuned=fine_tuned), device)
+
+    def predict(result: Result, index: int, number: int) -> LogDensity:
+        dataset = result.dataset
+        return predict_frame(engine(dataset.fine_tuned), dataset, result.domain, index, number)
+
+    results = []
+    for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
+        network = engine(dataset.fine_tuned)
+        domain = network.domain(model_domain or dataset.domain)
+        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
+        scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
+        others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
+        result = Result(dataset, domain, scores, others)
+        save_result(result, folder / dataset.score_folder(folder), options)
+        print(format_table(folder.name, scores, others, options.random_seed))
+        results.append(result)
+    if report:
+        write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
+        print(f"report: {folder / REPORT}")
+    return results
+
+
+def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
+    """Write the files of scores, and `<name>_eval_summary.json` with what they do not say."""
+    scores, seed = result.scores, options.random_seed
+    scores.save(folder)
+    summary: dict[str, Any] = {
+        "source": result.dataset.source,
+        "phase": result.dataset.phase,
+        "model_domain": result.domain,
+        "metrics": list(scores.metrics),
+        "auc_portion": options.auc_portion,
+        "n_aucs_maps": options.n_aucs_maps,
+        "random_seed": seed,
+        **scores.summary(seed),
+        "baselines": {name: other.summary(seed) for name, other in result.baselines.items()},
+        "videos": list(scores.titles),
+    }
+    save_json(folder / f"{scores.name}_eval_summary.json", summary)
+
+
+def _sources_at_hand() -> list[str]:
+    """Return the sources that are scored by default whose folder exists; name the others."""
+    found, missing = [], []
+    for dataset in DATASETS.values():
+        if not (dataset.scored_by_default and dataset.public_ground_truth):
+            continue
+        try:
+            dataset.root()
+            found.append(dataset.source)
+        except UserError as error:
+            missing.append(str(error))
+    if not found:
+        raise UserError(f"there is nothing to score on: {'; '.join(missing)}")
+    for message in missing:
+        print(f"not scored: {message}")
+    return found
