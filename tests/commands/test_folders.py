@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support import PROJECT, lively_network, photo, run_command, write_network, write_photo
+from videos import call
 
 import unisal
 from unisal.commands import table
@@ -506,10 +507,11 @@ def pictures(folder):
 def test_maps_as_pictures_of_a_chosen_format(folder, pictures, maps, mode, top):
     predict(folder, maps=maps)
     assert names(folder / "saliency") == sorted(f"{name}.png" for name in pictures)
+    predictor = unisal.load(device="cpu")
     for name, picture in pictures.items():
         written = Image.open(folder / "saliency" / f"{name}.png")
         assert (written.format, written.mode) == ("PNG", mode)
-        p = unisal.load(device="cpu").image(folder / "images" / picture)
+        p = predictor.image(folder / "images" / picture)
         levels = np.asarray(written).astype(np.int64)
         assert levels.max() == top
         assert np.abs(levels - p / p.max() * top).max() <= 1 + 1e-5 * top
@@ -520,9 +522,10 @@ def test_densities_of_pictures(folder, pictures, maps):
     predict(folder, maps=maps, overlay=True)
     assert names(folder / "saliency") == sorted(f"{name}.{maps}" for name in pictures)
     assert names(folder / "overlay") == sorted(pictures.values())
+    predictor = unisal.load(device="cpu")
     for name, picture in pictures.items():
         density = read_arrays(folder / "saliency" / f"{name}.{maps}")["density"]
-        p = unisal.load(device="cpu").image(folder / "images" / picture)
+        p = predictor.image(folder / "images" / picture)
         assert density.dtype == np.float32
         assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
         np.testing.assert_allclose(density, p, rtol=1e-4)
@@ -576,11 +579,18 @@ def test_map_formats_as_a_process(folder, runs):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"1 densities in {folder / 'saliency'}\n"
     assert names(folder / "saliency") == ["a.npz"]
-    done = run_command("predictions_from_folder", str(folder), "--maps=gif", env=env)
-    assert done.returncode == 2
-    assert done.stderr == ("run.py: maps is 'gif'; it has to be one of png, png16, npz, h5\n")
-    done = run_command("predictions_from_folder", "--help", env=env)
-    assert all(name in done.stdout.split("maps: ")[1] for name in ("png:", "png16:", "npz", "h5"))
+
+
+def test_an_unknown_map_format_is_refused_and_the_help_names_all(folder, capsys):
+    write_photo(folder / "images" / "a.jpg")
+    assert call("predictions_from_folder", str(folder), "--maps=gif") == 2
+    assert capsys.readouterr().err == (
+        "run.py: maps is 'gif'; it has to be one of png, png16, npz, h5\n"
+    )
+    assert names(folder) == ["images"]
+    assert call("predictions_from_folder", "--help") == 0
+    described = capsys.readouterr().out.split("maps: ")[1]
+    assert all(name in described for name in ("png:", "png16:", "npz or h5:"))
 
 
 def read_arrays(path):
