@@ -15,6 +15,7 @@ from unisal.data import SaliencyDataset
 from unisal.data.listing import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
+from unisal.progress import SILENT, Progress
 from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
@@ -60,17 +61,22 @@ class CentreBias(Baseline):
 
     Args:
         train: the training part.
+        progress: counts the frames whose fixations are read.
 
     Raises:
         UserError: it has no fixations, or they cannot be read.
     """
 
-    def __init__(self, train: SaliencyDataset) -> None:
+    def __init__(self, train: SaliencyDataset, progress: Progress = SILENT) -> None:
         super().__init__()
         positions = []
-        for index, number in evenly_spread(train.lengths(), MAX_FRAMES):
-            fixated = train.read_fixation_map(index, number)
-            positions.append((np.argwhere(fixated) + 0.5) / fixated.shape)
+        chosen = evenly_spread(train.lengths(), MAX_FRAMES)
+        unit = "frame" if train.is_video else "image"
+        with progress.bar(f"centre bias of {train.source}", unit, len(chosen)) as bar:
+            for index, number in chosen:
+                fixated = train.read_fixation_map(index, number)
+                positions.append((np.argwhere(fixated) + 0.5) / fixated.shape)
+                bar.update()
         self.positions = np.concatenate(positions)  # [n, 2], (y, x) from 0 to 1
         if not len(self.positions):
             raise UserError(
