@@ -1,4 +1,4 @@
-"""What lies on disk for a part of a data set, whether or not it is as it should be."""
+"""What lies on disk for a part of a data set, faulty files included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ K = TypeVar("K", bound=Any)
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a file or a folder."""
+    """A fault of a file or a folder."""
 
     kind: str
     """A word or two by which problems are counted."""
@@ -22,7 +22,7 @@ class Problem:
 
 
 class FrameFiles(NamedTuple):
-    """The files of one image, or of one frame of a video; None for one that is not there."""
+    """The files of one image, or of one frame of a video; None for a file that does not exist."""
 
     image: Path | None
     saliency_map: Path | None = None
@@ -46,15 +46,15 @@ class Group:
 
 
 class Place(NamedTuple):
-    """Where the files of one kind lie: `<folder>/<start>...<ending>`."""
+    """The place of the files of one kind: `<folder>/<start>...<ending>`."""
 
     folder: Path
     endings: tuple[str, ...]
-    """Of several that are there for one picture, the first is read."""
+    """If a picture has files with several of them, the first is read."""
     start: str = ""
 
     def find(self) -> dict[str, Path]:
-        """-> the files that are there by their names without the ending."""
+        """Return the files that exist, by their names without the ending."""
         return {
             path.name.removesuffix(ending): path
             for ending in reversed(self.endings)
@@ -64,10 +64,14 @@ class Place(NamedTuple):
 
 
 def list_images(places: Mapping[str, Place]) -> tuple[list[FrameFiles], list[Problem]]:
-    """-> the images of a part, a file of each kind for each of them, and those that are missing.
+    """List the images of a part with their files.
 
     Args:
-        places: per kind (a field of `FrameFiles`) where its files lie.
+        places: where the files of each kind, a field of `FrameFiles`, lie.
+
+    Returns:
+        The files of each image, in the order of their names, and a problem for each that is
+        missing.
     """
     files = {kind: place.find() for kind, place in places.items()}
 
@@ -82,16 +86,17 @@ def match_files(
     files: Mapping[str, Mapping[K, Path]],
     expected: Callable[[str, K], Path],
 ) -> tuple[list[FrameFiles], list[Problem]]:
-    """Put together what belongs to one picture.
+    """Put the files together that belong to one picture.
 
     Args:
         names: of the pictures.
-        files: per kind (a field of `FrameFiles`) those that are there, by the name of their
-            picture. A kind that is left out is not wanted.
-        expected: kind, name -> the file that should be there.
+        files: by kind, a field of `FrameFiles`, the files that exist by the name of their picture.
+            A kind that is left out is not wanted.
+        expected: returns the file that should exist for a kind and a name.
 
     Returns:
-        The pictures in the order of the names, and a problem for each file that is missing.
+        The files of the pictures in the order of the names, and a problem for each file that is
+        missing.
     """
     pictures, problems = [], []
     for name in names:

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 
 from unisal.data import SaliencyDataset
+from unisal.data.samplers import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
 from unisal.types import Density, LogDensity, Size
@@ -108,17 +109,6 @@ def blurred_density(
     if total == 0:
         return uniform
     return (1 - UNIFORM_SHARE) * blurred / total + UNIFORM_SHARE * uniform
-
-
-def evenly_spread(lengths: list[int], n: int) -> list[tuple[int, int]]:
-    """Return at most `n` of all frames as (video from 0, frame from 1), evenly spread over them."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
-    videos = np.searchsorted(ends, chosen, side="right")
-    return [
-        (int(v), int(f - ends[v] + lengths[v] + 1)) for v, f in zip(videos, chosen, strict=True)
-    ]
 
 
 def blur_of_maps(dataset: SaliencyDataset) -> float:
