@@ -7,14 +7,14 @@ from typing import Any
 
 from unisal.commands.cli import as_names, with_options_of
 from unisal.evaluate.options import ScoringOptions
-from unisal.train.config import TrainerConfig
+from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
 METRICS = ",".join(ScoringOptions.metrics)
 """What a run is scored with by default, as it is typed."""
 
 
-@with_options_of(TrainerConfig)
+@with_options_of(TrainerConfig, PUBLISHED_KEYS)
 def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
