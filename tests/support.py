@@ -39,7 +39,7 @@ def write_photo(path: Path, size: tuple[int, int] = (60, 80), seed: int = 0) -> 
 
 
 def photo(size: tuple[int, int] = (60, 80), seed: int = 0) -> np.ndarray:
-    """-> `[H, W, 3] uint8`: smooth colours and a bright blob."""
+    """Return a picture `[H, W, 3] uint8`: smooth colours and a bright blob."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0 : size[0], 0 : size[1]] / np.array(size)[:, None, None]
     cy, cx = rng.uniform(0.2, 0.8, 2)
@@ -174,7 +174,7 @@ def write_mat(path: Path, points: Sequence[tuple[int, int]], size: tuple[int, in
 
 
 def write_run(folder: Path, seed: int = 0, **model_cfg: Any) -> UNISAL:
-    """Write the folder of a run with random weights of a tiny network; -> the network."""
+    """Write the folder of a run with random weights of a tiny network; return the network."""
     torch.manual_seed(seed)
     model = UNISAL(**{**TINY, **model_cfg}).eval()
     write_network(folder, model)
@@ -189,7 +189,7 @@ def write_network(folder: Path, model: UNISAL) -> None:
 
 
 def lively_network(seed: int = 0, contrast: float = 0.1, **model_cfg: Any) -> UNISAL:
-    """-> a tiny network whose maps depend on the frames and on what came before them.
+    """Return a tiny network whose maps depend on the frames and on what came before them.
 
     With random weights alone the signal fades from layer to layer; BatchNorms that have seen data
     keep it up. Those of the GRU's state are damped, since otherwise rounding errors grow

@@ -115,3 +115,77 @@ def test_metrics_are_functions_on_arrays():
         )
     }
     assert imported <= {"__future__", "collections", "math", "numpy", "scipy", "typing"}
+
+
+# ---- library below, programs above ----------------------------------------------------------
+PROGRAMS = ("unisal.commands", "unisal.__main__", "run")
+CALLS_OF_PROGRAMS = {
+    "print",
+    "input",
+    "exit",
+    "sys.exit",
+    "sys.stdout.write",
+    "sys.stderr.write",
+    "tqdm",
+    "tqdm.write",
+    "logging.basicConfig",
+    "torch.set_num_threads",
+    "torch.set_grad_enabled",
+    "np.random.seed",
+    "numpy.random.seed",
+    "random.seed",
+    "os.umask",
+    "os.chdir",
+    "os.putenv",
+}
+"""They print, show progress, end the process or change what belongs to the caller."""
+
+
+def dotted(node):
+    """Return `a.b.c` of an expression, or "" if it is something else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        before = dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return ""
+
+
+def program_calls(source):
+    """Return what only a program may do: the calls, and imports of tqdm."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and dotted(node.func) in CALLS_OF_PROGRAMS:
+            found.add(dotted(node.func))
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.partition(".")[0] == "tqdm"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tqdm":
+            found.add("tqdm")
+        elif isinstance(node, ast.Assign | ast.Delete):
+            targets = node.targets
+            keys = [t.value for t in targets if isinstance(t, ast.Subscript)]
+            found |= {"os.environ" for key in keys if dotted(key) == "os.environ"}
+    return found
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in sorted(SOURCES) if not any(is_in(m, program) for program in PROGRAMS)]
+)
+def test_the_library_leaves_printing_to_the_programs(module):
+    assert program_calls(SOURCES[module].read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f():\n    print(1)", {"print"}),
+        ("import sys\nsys.exit(2)", {"sys.exit"}),
+        ("from tqdm import tqdm", {"tqdm"}),
+        ("import os\nos.environ['A'] = '1'", {"os.environ"}),
+        ("import os\nos.umask(0)", {"os.umask"}),
+        ("import os\nvalue = os.environ['A']", set()),
+        ("painter.print_page()", set()),
+    ],
+)
+def test_what_belongs_to_a_program_is_found(source, found):
+    assert program_calls(source) == found

@@ -28,7 +28,7 @@ def package_names(requirements):
 
 
 def imported_packages():
-    """-> the packages from outside that the program imports."""
+    """Return the packages from outside that the program imports."""
     modules = set()
     for path in [PROJECT / "run.py", *(PROJECT / "unisal").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -17,7 +17,7 @@ from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
 from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
-from unisal.train.config import TrainerConfig
+from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
 README = (PROJECT / "README.md").read_text()
@@ -41,7 +41,7 @@ ELSEWHERE = {
     "python run.py download_weights": "tests/commands/test_download.py",
     "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
-        "tests/predict/test_stream.py"
+        "tests/commands/test_camera.py"
     ),
     "python run.py visualize_examples my_data --train_id=mine_unisal --n=5 --contact_sheet=True": (
         "tests/commands/test_visualize.py"
@@ -252,7 +252,8 @@ def test_all_commands_are_described_and_none_that_is_not_there():
 
 def test_all_options_exist():
     known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
-    known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))} | {"help"}
+    known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
+    known |= {*PUBLISHED_KEYS, "help"}
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

@@ -40,7 +40,7 @@ def call(capsys):
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """-> the folder of the runs, with the shipped one."""
+    """Return the folder of the runs, with the shipped one."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     write_run(tmp_path / "runs" / "pretrained_unisal")
     return tmp_path / "runs"
@@ -48,7 +48,7 @@ def runs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """-> a folder with two pictures in `images/`."""
+    """Return a folder with two pictures in `images/`."""
     for name in ("a.png", "b.jpg"):
         write_photo(tmp_path / "pictures" / "images" / name, (30, 40))
     return tmp_path / "pictures"

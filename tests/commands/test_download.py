@@ -105,7 +105,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    """-> a server of made-up files, whose contents count as the published ones."""
+    """Return a server of made-up files, whose contents count as the published ones."""
     for variable in ("no_proxy", "NO_PROXY"):  # this machine is not behind a proxy
         monkeypatch.setenv(variable, "*")
     monkeypatch.setattr(
@@ -118,7 +118,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def unreachable(monkeypatch):
-    """-> an address where nobody listens."""
+    """Return an address where nobody listens."""
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -127,7 +127,7 @@ def unreachable(monkeypatch):
 
 
 def files(folder):
-    """-> the content of every file in a folder, hidden ones too."""
+    """Return the content of every file in a folder, hidden ones too."""
     return {p.name: p.read_bytes() for p in folder.iterdir()} if folder.exists() else {}
 
 

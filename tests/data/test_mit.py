@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import SHARED, write_mit1003, write_photo
+from support import PROJECT, write_mit1003, write_photo
 from torchvision.transforms import functional as tv
 
 from unisal.config import save_json
@@ -84,10 +84,9 @@ def test_the_folds_are_the_published_ones(root, n, steps):
         assert not set(train) & set(folds[-1])
 
 
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="reference values are not at hand")
 def test_the_first_fold_is_that_on_record(root):
     write_many(root, 1003)
-    record = json.loads((SHARED / "reference" / "splits.json").read_text())
+    record = json.loads((PROJECT / "tests/reference/splits.json").read_text())
     expected = [f"i{i:04d}.jpeg" for i in record["MIT1003_valid_fold0"]]
     assert names(MIT1003Dataset("valid")) == expected
 

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from support import SHARED
+from support import PROJECT
 
 from unisal.data import DHF1KDataset, HollywoodDataset, UCFSportsDataset
 from unisal.data.splits import shuffled, train_valid
@@ -56,9 +56,8 @@ def test_a_part_that_does_not_exist_is_refused(arguments, words):
         train_valid(range(10), *arguments)
 
 
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="no reference values at hand")
 def test_reference_lists():
-    published = json.loads((SHARED / "reference" / "splits.json").read_text())
+    published = json.loads((PROJECT / "tests/reference/splits.json").read_text())
 
     def split(cls, seed, val_size):
         return train_valid(shuffled(cls.numbers, seed), val_size, 3, 2)

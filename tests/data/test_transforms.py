@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import SHARED, photo
+from support import PROJECT, photo
 from torchvision.transforms import functional as tv
 
 from unisal.data.transforms import (
@@ -54,9 +54,8 @@ def test_the_optimal_size_depends_on_the_ratio_alone():
         assert optimal_input_size(larger) == optimal_input_size(size)
 
 
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="reference values are not at hand")
 def test_published_optimal_sizes():
-    values = json.loads((SHARED / "reference" / "splits.json").read_text())["optimal_size"]
+    values = json.loads((PROJECT / "tests/reference/splits.json").read_text())["optimal_size"]
     found = {size: list(optimal_input_size(tuple(map(int, size.split("x"))))) for size in values}
     assert found == values
 

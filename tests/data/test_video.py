@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import SHARED, write_dhf1k, write_hollywood, write_ucfsports
+from support import PROJECT, write_dhf1k, write_hollywood, write_ucfsports
 from torchvision.transforms import functional as tv
 
 from unisal.config import build, load_json, save_json
@@ -139,11 +139,10 @@ def test_clips_do_not_depend_on_the_number_of_workers(roots):
         assert torch.equal(a.maps, b.maps)
 
 
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="no reference values at hand")
 def test_validation_starts_are_the_published_ones(roots):
     write_dhf1k(roots["DHF1K"], {601: 60}, size=(4, 8))
     dataset = DHF1KDataset("valid")
-    published = json.loads((SHARED / "reference" / "splits.json").read_text())
+    published = json.loads((PROJECT / "tests/reference/splits.json").read_text())
     key = "DHF1K_valid_first_samples_n_images_739_343_1103_of_videos_601_602_603"
     starts = [s for n in (739, 343, 1103) for s in dataset._valid_starts(n)]
     assert starts == [start for _, start in published[key]]

@@ -20,7 +20,6 @@ from unisal.evaluate.baselines import (
     ObserverHalves,
     blur_of_maps,
     blurred_density,
-    evenly_spread,
 )
 
 SIZE = (48, 64)
@@ -98,17 +97,6 @@ def test_blurred_fixations_leave_no_pixel_impossible():
     assert density.min() > 0
     assert np.unravel_index(density.argmax(), SIZE) == (3, 4)
     np.testing.assert_allclose(blurred_density(np.zeros(SIZE), 2.0), 1 / (48 * 64))
-
-
-@pytest.mark.parametrize("n", [1, 3, 7, 12, 100])
-def test_chosen_frames_exist_and_are_spread_evenly(n):
-    lengths = [5, 1, 6]
-    chosen = evenly_spread(lengths, n)
-    assert len(set(chosen)) == len(chosen) == min(n, 12)
-    assert all(1 <= number <= lengths[video] for video, number in chosen)
-    assert chosen == sorted(chosen)
-    if n >= 12:
-        assert chosen == [(v, f + 1) for v, length in enumerate(lengths) for f in range(length)]
 
 
 def test_each_half_of_the_observers_predicts_the_other(root):

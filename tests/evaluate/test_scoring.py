@@ -367,7 +367,11 @@ def test_the_progress_counts_every_image(salicon):
     progress = Recorded()
     score_baselines(dataset_to_score("SALICON"), ScoringOptions(("sim",)), progress=progress)
     counted = ["image", 3, 3]
-    assert progress.counts == {"score chance": counted, "score centre bias": counted}
+    assert progress.counts == {
+        "centre bias of SALICON": ["image", 2, 2],
+        "score chance": counted,
+        "score centre bias": counted,
+    }
 
 
 # ---- the shuffled AUC's negatives ---------------------------------------------------------

@@ -21,7 +21,7 @@ CONTEXT = Context("DHF1K")
 
 
 def liven(module, seed=0):
-    """Give every number of a network a value unlike its start; -> the network."""
+    """Give every number of a network a value unlike its start; return the network."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, value in module.state_dict().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from plain_network import PlainNetwork
-from support import SHARED, TINY
+from support import PROJECT, TINY
 
 from unisal.model import SOURCES, UNISAL
 
+REFERENCE = PROJECT / "tests" / "reference"
 TOLERANCE = 1e-4
 ABLATIONS = [
     {"ds_bn": False},
@@ -289,24 +291,16 @@ def test_state_dict_is_the_published_contract():
 
 
 # ---- values of the published implementation ---------------------------------------------
-needs_reference = pytest.mark.skipif(
-    not (SHARED / "reference").is_dir(), reason="reference values are not at hand"
-)
-
-
 @pytest.fixture(scope="module")
 def reference():
-    """-> (the published values, the module that makes weights and inputs)."""
-    import importlib.util
-
-    path = SHARED / "reference" / "det_weights.py"
+    """Return the published values and the module that makes weights and inputs."""
+    path = REFERENCE / "det_weights.py"
     spec = importlib.util.spec_from_file_location("det_weights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return np.load(SHARED / "reference" / "network.npz"), module
+    return np.load(REFERENCE / "network.npz"), module
 
 
-@needs_reference
 @pytest.mark.slow
 @torch.no_grad()
 def test_published_values(reference):

@@ -95,7 +95,7 @@ class RunsCode:
 
 
 def malicious(folder, trace):
-    """Write files of every kind that try to create `trace`; -> their paths."""
+    """Write files of every kind that try to create `trace`; return their paths."""
     evil = RunsCode(trace)
     torch.save({**network().state_dict(), "x": evil}, folder / "plain.pth")
     save_old_format({"x": evil}, folder / "old.pth")
@@ -296,7 +296,7 @@ OURS, OFFICIAL, BEST, SAFE = (
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """-> the folder of the run `mine`, empty."""
+    """Return the folder of the run `mine`, empty."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
     (tmp_path / "mine").mkdir()
     return tmp_path / "mine"
@@ -337,7 +337,7 @@ def test_no_name_means_the_shipped_run_and_an_unknown_one_is_refused(run):
 
 
 def torchvisions(width):
-    """-> torchvision's network with random numbers everywhere."""
+    """Return torchvision's network with random numbers everywhere."""
     torch.manual_seed(0)
     net = mobilenet_v2(weights=None, width_mult=width, round_nearest=1).eval()
     with torch.no_grad():
@@ -353,19 +353,19 @@ def torchvisions(width):
 
 @pytest.fixture(scope="module")
 def theirs():
-    """-> a narrow one, for speed."""
+    """Return a narrow one, for speed."""
     return torchvisions(0.25)
 
 
 @pytest.fixture(scope="module")
 def full():
-    """-> one of the published size."""
+    """Return one of the published size."""
     return torchvisions(1.0)
 
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """Put something in the place of torchvision's download; -> how it was called."""
+    """Put something in the place of torchvision's download; return how it was called."""
     calls = []
 
     def put(result):
@@ -468,7 +468,7 @@ def test_without_network_the_message_says_what_to_do(fetched, error):
 
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
-    """-> the file that torchvision keeps of an earlier download; it is read without a check."""
+    """Return the file that torchvision keeps of an earlier download; it is read without a check."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     path = tmp_path / "torch" / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
     path.parent.mkdir(parents=True)

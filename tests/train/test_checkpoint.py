@@ -10,7 +10,7 @@ from torch import nn
 
 from unisal.errors import UserError
 from unisal.model.weights import read_state
-from unisal.train import checkpoint
+from unisal.train import checkpoint, randomness
 
 
 @pytest.fixture
@@ -119,10 +119,10 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path, model, caplog):
 
 
 def test_random_streams_go_on_where_they_were():
-    states = checkpoint.random_states()
+    states = randomness.random_states()
     drawn = torch.rand(5)
     torch.rand(100)
-    checkpoint.set_random_states(states)
+    randomness.set_random_states(states)
     assert torch.equal(torch.rand(5), drawn)
 
 

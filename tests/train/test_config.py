@@ -9,7 +9,8 @@ import pytest
 
 from unisal.config import load_json, save_json
 from unisal.errors import UserError
-from unisal.train.config import TrainerConfig
+from unisal.train.config import PER_SOURCE, PUBLISHED_KEYS, TrainerConfig
+from unisal.train.sources import batch_size, dataset_options, loss_factor, saved_options
 
 OFFICIAL = """{
   "num_epochs": 16, "optim_algo": "SGD", "momentum": 0.9, "lr": 0.04,
@@ -29,7 +30,7 @@ OFFICIAL = """{
 
 
 def as_json(cfg):
-    return json.loads(json.dumps(cfg.as_dict()))
+    return json.loads(json.dumps(saved_options(cfg)))
 
 
 def test_the_defaults_are_the_papers(tmp_path):
@@ -43,11 +44,12 @@ def test_the_defaults_are_the_papers(tmp_path):
 
 def test_what_the_paper_does_not_have_is_off_by_default():
     cfg = TrainerConfig()
-    extra = {f.name for f in fields(cfg)} - set(json.loads(OFFICIAL))
+    extra = set(saved_options(cfg)) - set(json.loads(OFFICIAL))
     off = {"warmup_steps": 0, "weigh_sources": False, "augment": False, "ema_decay": None}
     rest = {"copy_domain": None, "init_from": None, "seed": 0, "device": "auto"}
     mit = {"mit1003_batch_size": 32, "mit1003_valid_batch_size": 8, "mit1003_cfg": {}}
-    assert {name: getattr(cfg, name) for name in extra} == off | rest | mit
+    assert {name: saved_options(cfg)[name] for name in extra} == off | rest | mit
+    assert [getattr(cfg, option) for option in PER_SOURCE] == [{}] * 4
 
 
 def test_an_official_file_loads():
@@ -55,7 +57,7 @@ def test_an_official_file_loads():
     assert cfg.data_sources == ("DHF1K", "Hollywood", "UCFSports", "SALICON")
     assert cfg.loss_metrics == ("kld", "nss", "cc")
     assert cfg.loss_weights == (1, -0.1, -0.1)
-    assert cfg == TrainerConfig(prefix="2020-03-01_120000")
+    assert saved_options(cfg) == saved_options(TrainerConfig(prefix="2020-03-01_120000"))
 
 
 @pytest.mark.parametrize(
@@ -66,15 +68,28 @@ def test_an_official_file_loads():
         {"salicon_cfg": {"out_size": (64, 96)}, "augment": {"flip": 0.1}, "seed": 7},
         {"debug": True, "suffix": "mine"},
         {"optim_algo": "Adam", "lr_scheduler": "cosine", "ema_decay": 0.99},
+        {
+            "batch_sizes": {"DHF1K": 3, "Other": 5},
+            "valid_batch_sizes": {"MIT1003": 2, "SALICON": 4},
+        },
+        {"dataset_options": {"Other": {"a": 1}}, "loss_factors": {"SALICON": 2, "Other": 0}},
     ],
     ids=str,
 )
 def test_a_saved_configuration_is_the_same_again(tmp_path, given):
     cfg = TrainerConfig.from_dict(given)
-    save_json(tmp_path / "Trainer.json", cfg.as_dict())
+    save_json(tmp_path / "Trainer.json", saved_options(cfg))
     again = TrainerConfig.from_dict(load_json(tmp_path / "Trainer.json"))
     assert as_json(again) == as_json(cfg)
-    assert set(as_json(cfg)) == {f.name for f in fields(TrainerConfig)}
+    published = {f.name for f in fields(TrainerConfig)} - set(PER_SOURCE) | set(PUBLISHED_KEYS)
+    assert set(as_json(cfg)) - set(PER_SOURCE) == published
+    # Programs that know the published keys alone can read it, unless it is about other sources.
+    of_others = {option: getattr(cfg, option) for option in PER_SOURCE}
+    known = {k: {s for o, s in PUBLISHED_KEYS.values() if o == k} for k in PER_SOURCE}
+    of_others = {k: {s: v[s] for s in v if s not in known[k]} for k, v in of_others.items()}
+    assert {k: as_json(cfg)[k] for k in PER_SOURCE if k in as_json(cfg)} == {
+        k: v for k, v in of_others.items() if v
+    }
 
 
 @pytest.mark.parametrize(
@@ -115,7 +130,7 @@ def test_debug_is_four_short_epochs():
     assert (cfg.num_epochs, cfg.num_workers) == (4, 0)
     assert (cfg.chkpnt_warmup, cfg.chkpnt_epochs) == (1, 2)
     assert cfg.suffix == "unisal_debug"
-    subsets = {s: cfg.dataset_options(s)["subset"] for s in cfg.data_sources}
+    subsets = {s: dataset_options(cfg, s)["subset"] for s in cfg.data_sources}
     assert subsets == {"DHF1K": 0.02, "SALICON": 0.02, "UCFSports": 0.1, "Hollywood": 0.04}
 
 
@@ -123,12 +138,13 @@ def test_debug_twice_is_debug_once():
     once = TrainerConfig.from_dict({"debug": True, "suffix": "mine"})
     assert once.suffix == "mine_debug"
     assert TrainerConfig.from_dict(once.as_dict()) == once
+    assert as_json(TrainerConfig.from_dict(saved_options(once))) == as_json(once)
 
 
 def test_a_subset_of_ones_own_wins_over_debug():
     cfg = TrainerConfig.from_dict({"debug": True, "salicon_cfg": {"subset": 0.5}})
-    assert cfg.dataset_options("SALICON")["subset"] == 0.5
-    assert "subset" not in TrainerConfig().dataset_options("SALICON")
+    assert dataset_options(cfg, "SALICON")["subset"] == 0.5
+    assert "subset" not in dataset_options(TrainerConfig(), "SALICON")
 
 
 # ---- per source ---------------------------------------------------------------------------
@@ -147,23 +163,49 @@ def test_each_source_has_options_of_its_own():
             "ucfsports_batch_size": 8,
         }
     )
-    options = {s: cfg.dataset_options(s) for s in cfg.data_sources}
+    options = {s: dataset_options(cfg, s) for s in cfg.data_sources}
     assert options == {
         "DHF1K": {"a": 1},
         "SALICON": {"b": 2},
         "Hollywood": {"c": 3},
         "UCFSports": {"d": 4},
     }
-    sizes = {s: cfg.batch_size_of(s) for s in cfg.data_sources}
+    sizes = {s: batch_size(cfg, s) for s in cfg.data_sources}
     assert sizes == {"DHF1K": 5, "SALICON": 6, "Hollywood": 7, "UCFSports": 8}
-    assert {s: cfg.batch_size_of(s, "valid") for s in cfg.data_sources} == sizes
+    assert {s: batch_size(cfg, s, "valid") for s in cfg.data_sources} == sizes
 
 
 def test_mit1003_is_validated_in_batches_of_another_size():
     cfg = TrainerConfig.from_dict({"mit1003_batch_size": 9, "mit1003_cfg": {"x_val_step": 3}})
-    assert cfg.dataset_options("MIT1003") == {"x_val_step": 3}
-    assert (cfg.batch_size_of("MIT1003"), cfg.batch_size_of("MIT1003", "valid")) == (9, 8)
-    assert cfg.loss_factor("MIT1003") == 1
+    assert dataset_options(cfg, "MIT1003") == {"x_val_step": 3}
+    assert (batch_size(cfg, "MIT1003"), batch_size(cfg, "MIT1003", "valid")) == (9, 8)
+    assert loss_factor(cfg, "MIT1003") == 1
+
+
+def test_a_mapping_by_source_says_the_same_as_the_published_keys():
+    published = TrainerConfig.from_dict(
+        {
+            "batch_size": 5,
+            "salicon_batch_size": 6,
+            "mit1003_valid_batch_size": 7,
+            "data_cfg": {"seq_len": 3},
+            "hollywood_cfg": {"subset": 0.5},
+            "salicon_weight": 0.25,
+        }
+    )
+    by_source = TrainerConfig.from_dict(
+        {
+            "batch_sizes": {"DHF1K": 5, "SALICON": 6},
+            "valid_batch_sizes": {"MIT1003": 7},
+            "dataset_options": {"DHF1K": {"seq_len": 3}, "Hollywood": {"subset": 0.5}},
+            "loss_factors": {"SALICON": 0.25},
+        }
+    )
+    assert published == by_source
+    assert as_json(published) == as_json(by_source)
+    one_of_each = {"batch_sizes": {"SALICON": 6}, "salicon_batch_size": 7}
+    with pytest.raises(UserError, match="salicon_batch_size and batch_sizes give SALICON two"):
+        TrainerConfig.from_dict(one_of_each)
 
 
 def test_a_source_is_weighed_only_when_asked_for():
@@ -171,15 +213,15 @@ def test_a_source_is_weighed_only_when_asked_for():
     published = TrainerConfig.from_dict(weights)
     asked = TrainerConfig.from_dict(weights | {"weigh_sources": True})
     sources = published.data_sources
-    assert {s: published.loss_factor(s) for s in sources} == dict.fromkeys(sources, 1.0)
+    assert {s: loss_factor(published, s) for s in sources} == dict.fromkeys(sources, 1.0)
     expected = {"DHF1K": 1.0, "SALICON": 0.25, "Hollywood": 2.0, "UCFSports": 3.0}
-    assert {s: asked.loss_factor(s) for s in sources} == expected
+    assert {s: loss_factor(asked, s) for s in sources} == expected
 
 
 def test_augment_reaches_every_source():
     cfg = TrainerConfig.from_dict({"augment": {"flip": 1}, "salicon_cfg": {"augment": False}})
-    assert cfg.dataset_options("Hollywood") == {"augment": {"flip": 1}}
-    assert cfg.dataset_options("SALICON") == {"augment": False}
+    assert dataset_options(cfg, "Hollywood") == {"augment": {"flip": 1}}
+    assert dataset_options(cfg, "SALICON") == {"augment": False}
 
 
 # ---- mistakes -----------------------------------------------------------------------------
@@ -193,11 +235,11 @@ def test_augment_reaches_every_source():
         ({"optim_algo": "adam"}, "optim_algo is 'adam'; allowed are SGD, Adam, RMSprop"),
         ({"lr_scheduler": None}, "lr_scheduler is None; allowed are ExponentialLR, cosine"),
         ({"loss_metrics": ("kld", "sim")}, "loss_metrics is 'sim'; allowed are kld, nss, cc"),
-        ({"loss_metrics": ("kld",)}, "loss_metrics .*and loss_weights .*as many"),
+        ({"loss_metrics": ("kld",)}, "loss_metrics .*and loss_weights .*equally many"),
         ({"loss_metrics": (), "loss_weights": ()}, r"loss_metrics is \(\)"),
-        ({"num_epochs": 0}, "num_epochs is 0; it has to be a whole number, at least 1"),
+        ({"num_epochs": 0}, "num_epochs is 0; it has to be a whole number of at least 1"),
         ({"num_epochs": 1.5}, r"num_epochs is 1\.5"),
-        ({"seed": -1}, "seed is -1; it has to be a whole number, at least 0"),
+        ({"seed": -1}, "seed is -1; it has to be a whole number of at least 0"),
         ({"num_workers": "all"}, "num_workers is 'all'"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"lr": "fast"}, "lr is 'fast'; it has to be a number above 0"),
@@ -205,7 +247,7 @@ def test_augment_reaches_every_source():
         ({"lr": True}, "lr is True"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"lr": float("inf")}, "lr is inf"),
-        ({"lr_gamma": "slow"}, "lr_gamma is 'slow'; it has to be a number, at least 0"),
+        ({"lr_gamma": "slow"}, "lr_gamma is 'slow'; it has to be a number of at least 0"),
         ({"weight_decay": -1}, "weight_decay is -1"),
         ({"momentum": None}, "momentum is None"),
         ({"cnn_lr_factor": True}, "cnn_lr_factor is True"),
@@ -216,8 +258,18 @@ def test_augment_reaches_every_source():
         ({"salicon_batch_size": -2}, "salicon_batch_size is -2"),
         ({"hollywood_batch_size": 0}, "hollywood_batch_size is 0"),
         ({"ucfsports_batch_size": None}, "ucfsports_batch_size is None"),
+        ({"batch_sizes": 4}, "batch_sizes is 4; it has to be a dictionary by source"),
+        ({"batch_sizes": {"DHF1K": 0}}, "batch_sizes of DHF1K is 0"),
+        ({"valid_batch_sizes": {"DHF1K": None}}, "valid_batch_sizes of DHF1K is None"),
+        ({"dataset_options": {"DHF1K": 3}}, "dataset_options of DHF1K is 3; it has to be a dict"),
+        ({"salicon_cfg": 3}, "salicon_cfg is 3; it has to be a dictionary"),
+        (
+            {"loss_factors": {"DHF1K": "much"}},
+            "loss_factors of DHF1K is 'much'; it has to be a",
+        ),
+        ({"salicon_weight": -1}, "salicon_weight is -1"),
         ({"chkpnt_epochs": 0}, "chkpnt_epochs is 0"),
-        ({"ema_decay": 1}, "ema_decay is 1; it has to be between 0 and 1"),
+        ({"ema_decay": 1}, "ema_decay is 1; it has to be a number above 0 and below 1"),
         ({"ema_decay": 0}, "ema_decay is 0"),
         ({"data_sources": ()}, r"data_sources is \(\)"),
         ({"data_sources": 3}, "data_sources is 3"),

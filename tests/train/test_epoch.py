@@ -13,7 +13,7 @@ import pytest
 import torch
 from plain_network import PlainNetwork
 from plain_training import plain_losses, plain_sgd
-from support import SHARED, TINY
+from support import PROJECT, TINY
 
 from unisal.data.base import Batch
 from unisal.errors import UserError
@@ -23,10 +23,10 @@ from unisal.train.epoch import (
     LossMeans,
     interleaved,
     set_training_mode,
+    show,
     train_epoch,
     train_step,
     validate_epoch,
-    with_progress,
 )
 from unisal.train.optim import make_optimizer
 
@@ -420,15 +420,15 @@ def test_an_epoch_that_is_stopped_has_done_whole_steps_and_can_go_on():
 def test_validation_can_be_stopped():
     seen = []
 
-    def stop():
-        seen.append(len(seen))
+    def stop(means):
+        seen.append(len(means.rows["SALICON"]))
         if len(seen) == 2:
             raise KeyboardInterrupt
 
     batches = [batch_of("SALICON", i) for i in range(3)]
     with pytest.raises(KeyboardInterrupt):
         validate_epoch(network(), batches, WEIGHTS, stop)
-    assert seen == [0, 1]
+    assert seen == [2, 4]  # images, two in a batch
 
 
 @pytest.mark.usefixtures("_double")
@@ -474,12 +474,19 @@ def test_batches_come_in_the_order_of_the_sources():
     assert [b.names[0] for b in batches] == expected
 
 
-def test_progress_is_silent_where_nobody_looks(capfd):
-    batches = [batch_of("SALICON", i, size=1) for i in range(2)]
-    shown = with_progress(iter(batches), 2, "epoch 1/1 valid")
-    losses = validate_epoch(network(), shown, WEIGHTS)
-    assert losses.keys() == {"SALICON"}
-    assert capfd.readouterr() == ("", "")
+def test_a_bar_counts_batches_and_shows_the_mean_loss():
+    batches, noted = [batch_of("SALICON", i, size=1) for i in range(2)], []
+
+    class Bar:
+        def update(self, n=1):
+            noted.append(n)
+
+        def note(self, text):
+            noted.append(text)
+
+    losses = validate_epoch(network(), batches, WEIGHTS, lambda means: show(Bar(), means))
+    assert noted[::2] == [1, 1]
+    assert noted[-1] == f"loss={losses['SALICON']['loss']:.4f}"
 
 
 # ---- values of the published implementation -----------------------------------------------
@@ -490,7 +497,7 @@ def det():
     """The module that makes the published weights and inputs."""
     import importlib.util
 
-    path = SHARED / "reference" / "det_weights.py"
+    path = PROJECT / "tests" / "reference" / "det_weights.py"
     spec = importlib.util.spec_from_file_location("det_weights", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -498,9 +505,8 @@ def det():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "reference").is_dir(), reason="reference values are not at hand")
 def test_six_published_steps(det):
-    published = json.loads((SHARED / "reference" / "train_steps.json").read_text())
+    published = json.loads((PROJECT / "tests" / "reference" / "train_steps.json").read_text())
     assert not published["train_cnn"]
     net = det.fill_model(UNISAL(cnn_cfg={"pretrained": False}, **NO_DROPOUT))
     set_training_mode(net, cnn_eval=True, cnn_trains=False)
@@ -511,7 +517,7 @@ def test_six_published_steps(det):
         frames = det.frames(100 + i, b, t, h, w)
         names = [str(k) for k in range(b)]
         source = step["source"]
-        batch = Batch(source, source, t == 1, names, frames, maps, fixations)
+        batch = Batch(source, source, t > 1, names, frames, maps, fixations)
         loss = train_step(net, batch, WEIGHTS, optimizer, grad_clip=2.0)
         assert loss.total.item() == pytest.approx(step["loss"], abs=1e-3)
         parts = [p.item() for p in loss.parts.values()]

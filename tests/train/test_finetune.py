@@ -24,6 +24,7 @@ from unisal.train import Trainer
 from unisal.train import epoch as passes
 from unisal.train.finetune import FineTuner
 from unisal.train.finetune_config import FineTuneConfig
+from unisal.train.sources import batch_size, dataset_options
 
 SIZES = [(48, 64)] * 6 + [(64, 48)] * 3
 SMALL = {
@@ -228,9 +229,9 @@ def test_the_defaults_are_the_published_ones():
     run = cfg.trainer_config({})
     assert (run.lr, run.lr_gamma, run.num_epochs, run.train_cnn_after) == (0.01, 0.8, 8, 0)
     assert (run.optim_algo, run.momentum, run.weight_decay) == ("SGD", 0.9, 1e-4)
-    assert (run.batch_size_of("MIT1003"), run.batch_size_of("MIT1003", "valid")) == (32, 8)
+    assert (batch_size(run, "MIT1003"), batch_size(run, "MIT1003", "valid")) == (32, 8)
     assert (run.grad_clip, run.loss_metrics, run.loss_weights) == (None, ("kld",), (1.0,))
-    assert run.dataset_options("MIT1003") == {"x_val_step": 0}
+    assert dataset_options(run, "MIT1003") == {"x_val_step": 0}
     assert (run.init_from, cfg.train_id) == ("pretrained_unisal", "pretrained_unisal")
     assert cfg.folder_name == "MIT1003_lr0.0100_lrGamma0.80_nEpochs8_TrainCNNAfter0_xVal0"
 

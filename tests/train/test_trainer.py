@@ -23,6 +23,7 @@ from unisal.model.weights import read_state
 from unisal.train import Trainer
 from unisal.train import epoch as passes
 from unisal.train import trainer as trainer_module
+from unisal.train.sources import saved_options
 
 SMALL = {
     "data_sources": ("SALICON",),
@@ -52,8 +53,7 @@ class Clips(SaliencyDataset):
     scalar_prefix = "conv"
 
     def __init__(self, phase="train", n=4, seed=0):
-        self.config = {"phase": phase, "n": n, "seed": seed}
-        super().__init__(phase, 1.0, False, seed)
+        super().__init__(phase, seed=seed, n=n)
 
     def name(self, index):
         return f"clip {index}"
@@ -167,8 +167,8 @@ def test_the_saved_configuration_makes_the_same_run_again(finished, home):
     trainer, start, _ = finished
     saved = load_json(trainer.folder / "Trainer.json")
     again = Trainer(**{**saved, "prefix": "again"})
-    assert {**again.cfg.as_dict(), "prefix": "mine"} == {
-        **trainer.cfg.as_dict(),
+    assert {**saved_options(again.cfg), "prefix": "mine"} == {
+        **saved_options(trainer.cfg),
         "salicon_cfg": {"out_size": [32, 64]},
     }
     assert_same_state(again.model.state_dict(), start)

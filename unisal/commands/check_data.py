@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import MAX_NAMED_FILES
-from unisal.data.listing import FrameFiles, Group, Problem
+from unisal.data.listing import FrameFiles, Group, Problem, evenly_spread
 from unisal.data.pictures import displayed_size, read_grey, read_rgb
 from unisal.errors import SomeFailed, UserError
 from unisal.threads import in_threads
@@ -262,12 +262,8 @@ def quick_check(datasets: Iterable[SaliencyDataset]) -> None:
         UserError: some cannot be read, or a map differs in size from its fixations; names them.
     """
     for dataset in datasets:
-        lengths = dataset.lengths()
-        ends = np.cumsum(lengths)
-        chosen = np.unique(np.linspace(0, ends[-1] - 1, QUICK_PICTURES).astype(int))
-        videos = np.searchsorted(ends, chosen, side="right")
-        numbers = chosen - (ends - lengths)[videos] + 1
-        pictures = [dataset.files(int(i), int(n)) for i, n in zip(videos, numbers, strict=True)]
+        chosen = evenly_spread(dataset.lengths(), QUICK_PICTURES)
+        pictures = [dataset.files(index, number) for index, number in chosen]
         looks = in_threads(look_at_headers, pictures, WORKERS, AHEAD)
         problems = [problem for look in looks for problem in look.problems]
         if problems:

@@ -56,7 +56,7 @@ def score_model(
     folder = run_dir(train_id)
     datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
     quick_check(datasets)
-    centre_biases = [make_needed_centre_bias(dataset, options) for dataset in datasets]
+    centre_biases = [make_needed_centre_bias(dataset, options, TERMINAL) for dataset in datasets]
     folder = writable_run_dir(train_id)
 
     @cache

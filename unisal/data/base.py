@@ -160,7 +160,7 @@ class SaliencyDataset(Dataset[Item]):
     """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
 
     # ---- how it is trained, unless a run's options say otherwise -----------------------------
-    batch_size: ClassVar[int]
+    batch_size: ClassVar[int] = 4
     """Examples in a batch."""
     valid_batch_size: ClassVar[int | None] = None
     """The same in validation; None: as in training."""
@@ -190,14 +190,10 @@ class SaliencyDataset(Dataset[Item]):
         check_number(subset, "subset", smallest=0, above=True, largest=1)
         if augment and not isinstance(augment, bool | Mapping):
             raise UserError(f"augment is {augment!r}; it has to be True, False or a dictionary")
-        self.config = {
-            "phase": phase,
-            **own,
-            "subset": subset,
-            "augment": augment,
-            "seed": seed,
-            "verbose": verbose,
-        }
+        shared = {"subset": subset, "augment": augment, "seed": seed, "verbose": verbose}
+        options = {"phase": phase, **own, **shared}
+        known = inspect.signature(type(self)).parameters
+        self.config = {name: value for name, value in options.items() if name in known}
         self.phase = phase
         self.seed = [seed] if isinstance(seed, int) else list(seed)
         self.augmentation: Augmentation | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 K = TypeVar("K", bound=Any)
 
 
@@ -100,3 +102,22 @@ def match_files(
         missing = [expected(kind, name) for kind in files if kind not in there]
         problems += [Problem("missing", path, f"{path} is missing") for path in missing]
     return pictures, problems
+
+
+def evenly_spread(lengths: Sequence[int], n: int) -> list[tuple[int, int]]:
+    """Choose frames of a data set, evenly spread over all of them.
+
+    Args:
+        lengths: number of frames of each video, 1 for an image.
+        n: how many frames to choose, all where there are fewer.
+
+    Returns:
+        (video or image from 0, frame from 1) of each, in order.
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
+    videos = np.searchsorted(ends, chosen, side="right")
+    return [
+        (int(v), int(f - ends[v] + lengths[v] + 1)) for v, f in zip(videos, chosen, strict=True)
+    ]

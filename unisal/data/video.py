@@ -75,7 +75,6 @@ class VideoDataset(SaliencyDataset):
 
     is_video = True
     input_size: Size
-    batch_size = 4
     numbers: ClassVar[range]
     """Of the videos that are split into train and validation part."""
     test_numbers: ClassVar[range]

@@ -12,8 +12,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 
 from unisal.data import SaliencyDataset
+from unisal.data.listing import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
+from unisal.progress import SILENT, Progress
 from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
@@ -59,17 +61,22 @@ class CentreBias(Baseline):
 
     Args:
         train: the training part.
+        progress: counts the frames whose fixations are read.
 
     Raises:
         UserError: it has no fixations, or they cannot be read.
     """
 
-    def __init__(self, train: SaliencyDataset) -> None:
+    def __init__(self, train: SaliencyDataset, progress: Progress = SILENT) -> None:
         super().__init__()
         positions = []
-        for index, number in evenly_spread(train.lengths(), MAX_FRAMES):
-            fixated = train.read_fixation_map(index, number)
-            positions.append((np.argwhere(fixated) + 0.5) / fixated.shape)
+        chosen = evenly_spread(train.lengths(), MAX_FRAMES)
+        unit = "frame" if train.is_video else "image"
+        with progress.bar(f"centre bias of {train.source}", unit, len(chosen)) as bar:
+            for index, number in chosen:
+                fixated = train.read_fixation_map(index, number)
+                positions.append((np.argwhere(fixated) + 0.5) / fixated.shape)
+                bar.update()
         self.positions = np.concatenate(positions)  # [n, 2], (y, x) from 0 to 1
         if not len(self.positions):
             raise UserError(
@@ -108,17 +115,6 @@ def blurred_density(
     if total == 0:
         return uniform
     return (1 - UNIFORM_SHARE) * blurred / total + UNIFORM_SHARE * uniform
-
-
-def evenly_spread(lengths: list[int], n: int) -> list[tuple[int, int]]:
-    """Return at most `n` of all frames as (video from 0, frame from 1), evenly spread over them."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
-    videos = np.searchsorted(ends, chosen, side="right")
-    return [
-        (int(v), int(f - ends[v] + lengths[v] + 1)) for v, f in zip(videos, chosen, strict=True)
-    ]
 
 
 def blur_of_maps(dataset: SaliencyDataset) -> float:

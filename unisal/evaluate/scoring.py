@@ -59,12 +59,16 @@ def dataset_to_score(
     return dataset.as_in_run(folder, phase=phase)
 
 
-def make_centre_bias(dataset: SaliencyDataset) -> CentreBias:
+def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> CentreBias:
     """Make the centre bias of the training part that belongs to a scored part.
 
     The part is read with the same options, so of MIT1003 it is all folds but the scored one.
     (With `x_val_step=None` every part of MIT1003 is all images: then the centre bias knows the
     images that are scored.)
+
+    Args:
+        dataset: the scored part.
+        progress: counts the frames whose fixations are read.
 
     Raises:
         UserError: the source has no training part, its data is missing or faulty, or it has no
@@ -73,11 +77,18 @@ def make_centre_bias(dataset: SaliencyDataset) -> CentreBias:
     if "train" not in dataset.phases:
         raise UserError(f"{dataset.source} has no training part")
     options = {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS}
-    return CentreBias(dataset.from_options(options, phase="train"))
+    return CentreBias(dataset.from_options(options, phase="train"), progress)
 
 
-def make_needed_centre_bias(dataset: SaliencyDataset, options: ScoringOptions) -> CentreBias | None:
+def make_needed_centre_bias(
+    dataset: SaliencyDataset, options: ScoringOptions, progress: Progress = SILENT
+) -> CentreBias | None:
     """Make the centre bias where one of the metrics needs it.
+
+    Args:
+        dataset: the scored part.
+        options: how to score.
+        progress: counts the frames whose fixations are read.
 
     Raises:
         UserError: it cannot be made; names the metrics that need it.
@@ -86,7 +97,7 @@ def make_needed_centre_bias(dataset: SaliencyDataset, options: ScoringOptions) -
     if not needing:
         return None
     try:
-        return make_centre_bias(dataset)
+        return make_centre_bias(dataset, progress)
     except UserError as error:
         raise UserError(
             f"{', '.join(needing)} cannot be computed on {dataset.source} without the centre bias "
@@ -241,7 +252,7 @@ def score_baselines(
     options = options or ScoringOptions()
     baselines: dict[str, Baseline] = {CHANCE: Chance()}
     try:
-        centre_bias = centre_bias or make_centre_bias(dataset)
+        centre_bias = centre_bias or make_centre_bias(dataset, progress)
         baselines[CENTRE_BIAS] = centre_bias
     except UserError as error:
         log.warning("no centre bias of %s: %s", dataset.source, error)

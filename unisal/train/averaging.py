@@ -7,8 +7,9 @@ import copy
 import torch
 from torch import nn
 
-HASTE = 10
-"""Early on the average forgets faster: after n steps it keeps at most (1 + n) / (10 + n)."""
+EARLY_STEPS = 10
+"""Steps, about, in which the average forgets faster: after n steps it keeps at most
+(1 + n) / (EARLY_STEPS + n) of itself."""
 
 
 class WeightAverage:
@@ -26,7 +27,7 @@ class WeightAverage:
     def update(self, model: nn.Module) -> None:
         """Take in the weights after a step."""
         self.steps += 1
-        keep = min(self.decay, (1 + self.steps) / (HASTE + self.steps))
+        keep = min(self.decay, (1 + self.steps) / (EARLY_STEPS + self.steps))
         averaged, current = [], []
         for mean, value in zip(
             self.model.state_dict().values(), model.state_dict().values(), strict=True

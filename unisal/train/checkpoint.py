@@ -1,4 +1,4 @@
-"""What a run leaves on disk: best weights and checkpoints, never half-written."""
+"""What a run leaves on disk: the best weights and checkpoints, never half-written."""
 
 from __future__ import annotations
 
@@ -38,15 +38,18 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:
-    """-> the checkpoint of a finished epoch."""
+    """Return the file of the checkpoint after an epoch."""
     return folder / f"chkpnt_epoch{epoch:04d}.pth"
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """-> the newest checkpoint that can be read, None if there is none at all.
+    """Read the newest checkpoint of a run.
 
-    Also reads the published code's, which hold no random states. A damaged one is left out with
-    a warning.
+    Those of the published code, which hold no random states, can be read as well. Damaged ones
+    are skipped with a warning.
+
+    Returns:
+        Its content; None if there is no checkpoint at all.
 
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
@@ -66,19 +69,3 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     if found:
         raise UserError(f"none of the {len(found)} checkpoints in {folder} can be read")
     return None
-
-
-def random_states() -> dict[str, Any]:
-    """-> the states of all random streams that a training run draws from besides those
-    that follow from its seed and epoch: torch's, for dropout."""
-    return {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Go on with the streams as they were."""
-    torch.set_rng_state(states["cpu"])
-    if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,12 +1,13 @@
-"""The options of a training run (spec 03). Imports no torch, so that `--help` is quick."""
+"""The options of a training run (docs/behaviour.md, "Training"). Imports no PyTorch, so that
+`--help` is quick."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from unisal.checks import check_count, check_number
 from unisal.config import accept
 from unisal.errors import UserError
 
@@ -18,28 +19,33 @@ CHOICES = {
 }
 COUNTS = {
     "num_epochs": 1,
-    "batch_size": 1,
-    "salicon_batch_size": 1,
-    "hollywood_batch_size": 1,
-    "ucfsports_batch_size": 1,
-    "mit1003_batch_size": 1,
-    "mit1003_valid_batch_size": 1,
     "train_cnn_after": 0,
     "chkpnt_epochs": 1,
     "num_workers": 0,
     "seed": 0,
 }
 """Options that are whole numbers, with the smallest allowed."""
-AMOUNTS = ("lr", "cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
-"""Options that are numbers, at least 0."""
-DATASET_OPTIONS = ("data_cfg", "salicon_cfg", "hollywood_cfg", "ucfsports_cfg", "mit1003_cfg")
-DEBUG_SUBSETS = {
-    "DHF1K": 0.02,
-    "SALICON": 0.02,
-    "UCFSports": 0.1,
-    "Hollywood": 0.04,
-    "MIT1003": 0.1,
+AMOUNTS = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
+"""Options that are numbers of at least 0."""
+PER_SOURCE = ("batch_sizes", "valid_batch_sizes", "dataset_options", "loss_factors")
+"""Options that are mappings from a source to its value."""
+PUBLISHED_KEYS = {
+    "batch_size": ("batch_sizes", "DHF1K"),
+    "salicon_batch_size": ("batch_sizes", "SALICON"),
+    "hollywood_batch_size": ("batch_sizes", "Hollywood"),
+    "ucfsports_batch_size": ("batch_sizes", "UCFSports"),
+    "mit1003_batch_size": ("batch_sizes", "MIT1003"),
+    "mit1003_valid_batch_size": ("valid_batch_sizes", "MIT1003"),
+    "salicon_weight": ("loss_factors", "SALICON"),
+    "hollywood_weight": ("loss_factors", "Hollywood"),
+    "ucfsports_weight": ("loss_factors", "UCFSports"),
+    "data_cfg": ("dataset_options", "DHF1K"),
+    "salicon_cfg": ("dataset_options", "SALICON"),
+    "hollywood_cfg": ("dataset_options", "Hollywood"),
+    "ucfsports_cfg": ("dataset_options", "UCFSports"),
+    "mit1003_cfg": ("dataset_options", "MIT1003"),
 }
+"""Options for one source, with the mapping and the source that they are an entry of."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,18 @@ class TrainerConfig:
         grad_clip: largest norm of the gradient, None for no limit (2.0).
         loss_metrics, loss_weights: the loss is their weighted sum (kld,nss,cc; 1,-0.1,-0.1).
         data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON).
+        batch_sizes: examples in a batch, by source: {'SALICON': 8}. Sources that are not named
+            keep their own: 4 for videos, 32 for images.
+        valid_batch_sizes: the same in validation (MIT1003 8, the others as in training).
+        dataset_options: options of the data sets, by source:
+            {'DHF1K': {'seq_len': 6}, 'SALICON': {'input_size': (192, 256)}}.
+        loss_factors: factors of the loss, by source (SALICON 0.5, the others 1), used only with
+            weigh_sources=True (False, as published).
         batch_size, salicon_batch_size, hollywood_batch_size, ucfsports_batch_size,
-            mit1003_batch_size, mit1003_valid_batch_size: (4, 32, 4, 4, 32, 8).
-        salicon_weight, hollywood_weight, ucfsports_weight: factors of the loss (0.5, 1, 1), used
-            only with weigh_sources=True (False: as published, which stores and ignores them).
-        data_cfg, salicon_cfg, hollywood_cfg, ucfsports_cfg, mit1003_cfg: options of the
-            datasets; data_cfg is DHF1K's.
+            mit1003_batch_size, mit1003_valid_batch_size, salicon_weight, hollywood_weight,
+            ucfsports_weight, data_cfg, salicon_cfg, hollywood_cfg, ucfsports_cfg, mit1003_cfg: the
+            published way to write entries of the four mappings above; batch_size and data_cfg
+            are DHF1K's.
         shuffle_datasets: mix the order of the sources' batches (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
             flip, min_crop, brightness, contrast, saturation (False).
@@ -97,21 +109,11 @@ class TrainerConfig:
     loss_metrics: tuple[str, ...] = ("kld", "nss", "cc")
     loss_weights: tuple[float, ...] = (1, -0.1, -0.1)
     data_sources: tuple[str, ...] = VIDEO_AND_IMAGES
-    batch_size: int = 4
-    salicon_batch_size: int = 32
-    hollywood_batch_size: int = 4
-    ucfsports_batch_size: int = 4
-    mit1003_batch_size: int = 32
-    mit1003_valid_batch_size: int = 8
-    salicon_weight: float = 0.5
-    hollywood_weight: float = 1.0
-    ucfsports_weight: float = 1.0
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    valid_batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    dataset_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    loss_factors: Mapping[str, float] = field(default_factory=dict)
     weigh_sources: bool = False
-    data_cfg: Mapping[str, Any] = field(default_factory=dict)
-    salicon_cfg: Mapping[str, Any] = field(default_factory=dict)
-    hollywood_cfg: Mapping[str, Any] = field(default_factory=dict)
-    ucfsports_cfg: Mapping[str, Any] = field(default_factory=dict)
-    mit1003_cfg: Mapping[str, Any] = field(default_factory=dict)
     shuffle_datasets: bool = True
     augment: bool | Mapping[str, Any] = False
     cnn_lr_factor: float = 0.1
@@ -134,20 +136,21 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> TrainerConfig:
-        """Options as typed by a user or read from `Trainer.json` -> a checked configuration.
+        """Make a checked configuration of options as a user types them or as `Trainer.json` holds
+        them.
 
         Raises:
             UserError: an unknown option or a value that is not allowed, named.
         """
-        values = accept(given, [f.name for f in fields(cls)], "the trainer")
+        known = [f.name for f in fields(cls)]
+        values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
         for name in ("data_sources", "loss_metrics"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
         if isinstance(values.get("loss_weights"), int | float):
             values["loss_weights"] = (values["loss_weights"],)
-        for name in (*DATASET_OPTIONS, "model_cfg"):
-            if values.get(name) is None:
-                values.pop(name, None)
+        if values.get("model_cfg") is None:
+            values.pop("model_cfg", None)
         if values.get("debug"):
             values |= {"num_epochs": 4, "num_workers": 0, "chkpnt_warmup": 1, "chkpnt_epochs": 2}
             values["suffix"] = (
@@ -158,27 +161,8 @@ class TrainerConfig:
         return config
 
     def as_dict(self) -> dict[str, Any]:
-        """-> all options, as `Trainer.json` holds them."""
+        """Return all options; for `Trainer.json` see `unisal.train.sources.saved_options`."""
         return asdict(self)
-
-    def dataset_options(self, source: str) -> dict[str, Any]:
-        """-> the keyword arguments of a source's dataset that this run sets."""
-        options: dict[str, Any] = {"augment": self.augment} if self.augment else {}
-        if self.debug:
-            options["subset"] = DEBUG_SUBSETS[source]
-        return options | dict(self._of_source("cfg", source, self.data_cfg))
-
-    def batch_size_of(self, source: str, phase: str = "train") -> int:
-        size = self._of_source("batch_size", source, self.batch_size)
-        return int(self._of_source(f"{phase}_batch_size", source, size))
-
-    def loss_factor(self, source: str) -> float:
-        """What a source's loss is multiplied by."""
-        return float(self._of_source("weight", source, 1.0)) if self.weigh_sources else 1.0
-
-    def _of_source(self, option: str, source: str, default: Any) -> Any:
-        """`<source>_<option>`, or the default for the source that has none (DHF1K)."""
-        return getattr(self, f"{source.lower()}_{option}", default)
 
     def _check(self) -> None:
         check_switches(self)
@@ -188,33 +172,28 @@ class TrainerConfig:
                 if v not in allowed:
                     raise UserError(f"{name} is {v!r}; allowed are {', '.join(allowed)}")
         if not self.loss_metrics:
-            raise UserError(f"loss_metrics is {self.loss_metrics!r}; name one at least")
+            raise UserError(f"loss_metrics is {self.loss_metrics!r}; name at least one")
         if len(self.loss_metrics) != len(self.loss_weights):
             raise UserError(
                 f"loss_metrics {self.loss_metrics} and loss_weights {self.loss_weights} "
-                "have to be as many"
+                "have to be equally many"
             )
-        if not _is_amount(self.lr) or self.lr == 0:
-            raise UserError(f"lr is {self.lr!r}; it has to be a number above 0")
+        check_number(self.lr, "lr", above=True)
         for name in AMOUNTS:
-            if not _is_amount(value := getattr(self, name)):
-                raise UserError(f"{name} is {value!r}; it has to be a number, at least 0")
+            check_number(getattr(self, name), name)
         for name, smallest in COUNTS.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-                raise UserError(
-                    f"{name} is {value!r}; it has to be a whole number, at least {smallest}"
-                )
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise UserError(f"ema_decay is {self.ema_decay!r}; it has to be between 0 and 1")
+            check_count(getattr(self, name), name, smallest)
+        if self.ema_decay is not None:
+            check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
         if not self.data_sources or not isinstance(self.data_sources, tuple):
-            raise UserError(f"data_sources is {self.data_sources!r}; name one source at least")
+            raise UserError(f"data_sources is {self.data_sources!r}; name at least one source")
         if len(set(self.data_sources)) < len(self.data_sources):
             raise UserError(f"data_sources is {self.data_sources!r}; name each source once")
 
 
 def check_switches(config: Any) -> None:
-    """Check that options that are true or false are: the text "false" would count as true.
+    """Check that the switches of a class of options are True or False: the text "false" would count
+    as true.
 
     Raises:
         UserError: one is not; names it.
@@ -225,5 +204,32 @@ def check_switches(config: Any) -> None:
             raise UserError(f"{option.name} is {value!r}; it has to be True or False")
 
 
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Make entries of the mappings per source of the options for one source, and check them all."""
+    values = {k: v for k, v in given.items() if k not in (*PUBLISHED_KEYS, *PER_SOURCE)}
+    for option in PER_SOURCE:
+        of_source = {} if given.get(option) is None else given[option]
+        if not isinstance(of_source, Mapping):
+            raise UserError(f"{option} is {of_source!r}; it has to be a dictionary by source")
+        named = {source: (f"{option} of {source}", value) for source, value in of_source.items()}
+        for key, (mapping, source) in PUBLISHED_KEYS.items():
+            if mapping != option or key not in given:
+                continue
+            if source in named and named[source][1] != given[key]:
+                raise UserError(f"{key} and {option} give {source} two values; give one of them")
+            named[source] = key, given[key]
+        values[option] = {
+            source: _check_entry(option, value, name)
+            for source, (name, value) in named.items()
+            if not (value is None and option == "dataset_options")
+        }
+    return values
+
+
+def _check_entry(option: str, value: Any, name: str) -> Any:
+    """Check the value of one source in a mapping."""
+    if option == "dataset_options":
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name} is {value!r}; it has to be a dictionary")
+        return value
+    return check_number(value, name) if option == "loss_factors" else check_count(value, name)

@@ -1,4 +1,4 @@
-"""One step, and one pass over the data, as free functions (spec 03, "One epoch")."""
+"""One step, and one pass over the data, as free functions (docs/behaviour.md, "An epoch")."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from unisal.data.base import Batch
 from unisal.errors import UserError
 from unisal.model import UNISAL
+from unisal.progress import Bar
 from unisal.train.losses import BatchLoss, batch_loss
 
 Losses = dict[str, float]
@@ -20,14 +20,20 @@ Losses = dict[str, float]
 
 
 def set_training_mode(model: UNISAL, cnn_eval: bool, cnn_trains: bool) -> None:
-    """Training mode; the encoder's BatchNorms and its parameters as told."""
+    """Set the network to training mode.
+
+    Args:
+        model: the network.
+        cnn_eval: whether the encoder's BatchNorms keep their statistics.
+        cnn_trains: whether the encoder's parameters train.
+    """
     model.train()
     model.cnn.train(not cnn_eval)
     model.cnn.requires_grad_(cnn_trains)
 
 
 def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> BatchLoss:
-    """-> the loss of a batch, predicted at the size of its targets.
+    """Compute the loss of a batch, predicted at the size of its targets.
 
     Raises:
         UserError: the loss is not finite; names the source and the examples.
@@ -60,10 +66,24 @@ def train_step(
     grad_clip: float | None,
     factor: float = 1.0,
 ) -> BatchLoss:
-    """One update of what the batch's source uses.
+    """Update the parameters that the batch's source uses.
 
-    What it does not use (modules of other sources, the GRU on images) is not part of the
-    computation, so its gradients stay None: no decay and no momentum touches it.
+    Those it does not use (modules of other domains, the GRU on images) take no part in the
+    computation, so their gradients stay None, and neither decay nor momentum touches them.
+
+    Args:
+        model: the network, in training mode.
+        batch: the examples.
+        weights: of the loss's summands, by name.
+        optimizer: makes the update.
+        grad_clip: the largest norm of the gradient; None: no limit.
+        factor: of the loss.
+
+    Returns:
+        The loss before the update, without the factor.
+
+    Raises:
+        UserError: the loss or its gradient is not finite; no parameter has changed.
     """
     optimizer.zero_grad(set_to_none=True)
     loss = forward_loss(model, batch, weights)
@@ -87,16 +107,20 @@ def train_epoch(
     after_step: Callable[[], None],
     means: LossMeans,
 ) -> None:
-    """Train on every batch once; its losses go into `means`.
+    """Train on every batch once.
 
-    `before_step()` sets the learning rate, `after_step()` sees the new weights and may end the
-    epoch by raising, `factor(source)` multiplies a source's loss.
+    Args:
+        model, weights, optimizer, grad_clip: see `train_step`.
+        batches: of the epoch.
+        factor: gives the factor of a source's loss.
+        before_step: sets the learning rate.
+        after_step: sees the new weights; may end the epoch by raising.
+        means: takes in the losses.
     """
     for batch in batches:
         before_step()
         loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source))
         means.add(batch.source, loss)
-        _show(batches, means)
         after_step()
 
 
@@ -105,39 +129,37 @@ def validate_epoch(
     model: UNISAL,
     batches: Iterable[Batch],
     weights: Mapping[str, float],
-    after_batch: Callable[[], None] = lambda: None,
+    after_batch: Callable[[LossMeans], None] = lambda _means: None,
 ) -> dict[str, Losses]:
-    """-> mean losses per source over the examples, in evaluation mode."""
+    """Compute the mean losses per source over the examples, in evaluation mode.
+
+    Args:
+        model: the network.
+        batches: to validate on.
+        weights: of the loss's summands, by name.
+        after_batch: sees the means so far; may end the validation by raising.
+    """
     model.eval()
     means = LossMeans()
     for batch in batches:
         means.add(batch.source, forward_loss(model, batch, weights), times=len(batch.names))
-        _show(batches, means)
-        after_batch()
+        after_batch(means)
     return means.result()
 
 
 def interleaved(
     loaders: Mapping[str, DataLoader[Batch]], order: Sequence[str], device: torch.device
 ) -> Iterator[Batch]:
-    """The loaders' batches on the device, the sources in the given order."""
+    """Yield the loaders' batches on the device, with the sources in the given order."""
     running = {source: iter(loader) for source, loader in loaders.items()}
     for source in order:
         yield next(running[source]).to(device)
 
 
-def with_progress(
-    batches: Iterator[Batch], total: int, title: str, done: int = 0
-) -> Iterable[Batch]:
-    """A bar with rate and time left; silent where the output is no terminal."""
-    return tqdm(
-        batches, total=total, initial=done, desc=title, unit="batch", leave=False, disable=None
-    )
-
-
-def _show(batches: Iterable[Batch], means: LossMeans) -> None:
-    if isinstance(batches, tqdm):
-        batches.set_postfix({"loss": f"{means.overall():.4f}"}, refresh=False)
+def show(bar: Bar, means: LossMeans) -> None:
+    """Count a batch on a bar and show the mean loss so far."""
+    bar.update()
+    bar.note(f"loss={means.overall():.4f}")
 
 
 class LossMeans:
@@ -151,14 +173,17 @@ class LossMeans:
         self.rows: dict[str, list[list[float]]] = defaultdict(list, rows or {})
 
     def add(self, source: str, loss: BatchLoss, times: int = 1) -> None:
+        """Take in the loss of a batch; `times` is its weight."""
         values = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
         self.rows[source].extend([torch.stack(values).tolist()] * times)
 
     def overall(self) -> float:
+        """Return the mean loss over all sources."""
         totals = [row[0] for rows in self.rows.values() for row in rows]
         return sum(totals) / len(totals)
 
     def result(self) -> dict[str, Losses]:
+        """Return the mean losses of each source."""
         return {source: self._named(rows) for source, rows in self.rows.items()}
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Fine-tuning a run on MIT1003, from options to weights (spec 03)."""
+"""Fine-tuning a run on MIT1003, from options to weights (docs/behaviour.md, "Training")."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from unisal.config import load_json, save_json, writable_run_dir
+from unisal.config import load_json, run_dir, save_json, writable_run_dir
 from unisal.data.mit1003 import FINE_TUNING
 from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.model.weights import FINE_TUNED, find_weights, load_state, read_state
+from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import save_weights
 from unisal.train.finetune_config import SOURCE, FineTuneConfig
@@ -27,8 +26,8 @@ WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
 START = -1
 """The "epoch" of the weights that fine-tuning starts from."""
-NO_MATTER = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
-"""Options that change no number; the run to start from is known by its folder."""
+OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
+"""Options that change no number. The run to start from is known by its folder."""
 
 
 class FineTuner(EpochLoop):
@@ -39,6 +38,7 @@ class FineTuner(EpochLoop):
     were made. Copies of both lie with the logs, so that another fine-tuning loses nothing.
 
     Args:
+        progress: is told how far a first look at the data has come.
         options: see `unisal.train.finetune_config.FineTuneConfig`.
 
     Attributes:
@@ -50,9 +50,9 @@ class FineTuner(EpochLoop):
         UserError: an option is wrong, the run or data is missing, or weights would be lost.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
         self.options = FineTuneConfig.from_dict(options)
-        self.run = writable_run_dir(self.train_id)
+        self.run = run_dir(self.train_id)
         self.start = find_weights(self.train_id)
         self.start_loss: float | None = None
         self._has_saved = False
@@ -60,32 +60,38 @@ class FineTuner(EpochLoop):
         if not self.options.overwrite:
             self._refuse_to_lose_weights(folder)
         cfg = self.options.trainer_config(load_json(self.run / "UNISAL.json"))
-        self._set_up(cfg, folder)
+        self._set_up(cfg, folder, progress)
 
     @property
     def train_id(self) -> str:
+        """The name of the run's folder."""
         return self.options.train_id
 
-    def fit(self) -> None:
+    def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs; leaves the best weights, a record of them, and scalars.
 
-        Ctrl-C ends the step that is under way and raises KeyboardInterrupt; the best weights of the
-        epochs before are kept.
+        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt; the best weights
+        of the epochs before are kept.
+
+        Args:
+            progress: is told the batches of each epoch and its losses.
 
         Raises:
             UserError: a folder cannot be written, or a loss is not finite.
         """
         try:
-            super().fit()
+            super().fit(progress)
         except UserError as error:
             raise UserError(f"{error}; {self._kept()}" if self._has_saved else error) from None
         if self.best_epoch == START:
             load_state(self.model, read_state(self.start), str(self.start))
             self._save()
-        tqdm.write(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
+        self.progress.say(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
 
     # ---- what is kept -------------------------------------------------------------------
     def _prepare_folder(self) -> None:
+        self.run = writable_run_dir(self.train_id)
+        self.folder = self.run / self.options.folder_name
         try:
             self.folder.mkdir(exist_ok=True)
             save_json(self.folder / CONFIG, self.options.as_dict())
@@ -103,7 +109,7 @@ class FineTuner(EpochLoop):
         self._track("valid", valid, START)
         self.start_loss = valid[SOURCE]["loss"]
         self.best_epoch, self.best_val_score = START, -self.start_loss
-        tqdm.write(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
+        self.progress.say(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
         loss = valid[SOURCE]["loss"]
@@ -112,7 +118,7 @@ class FineTuner(EpochLoop):
             self._save()
 
     def _interrupted(self) -> None:
-        tqdm.write(f"interrupted; {self._kept()}")
+        self.progress.say(f"interrupted; {self._kept()}")
 
     def _save(self) -> None:
         record = {
@@ -132,7 +138,7 @@ class FineTuner(EpochLoop):
         self._has_saved = True
 
     def _refuse_to_lose_weights(self, folder: Path) -> None:
-        """Weights of the same options may be replaced: they would be the same again."""
+        """Refuse to replace weights, except those of the same options: they would be the same."""
         path, record = self.run / WEIGHTS, self.run / FINE_TUNING
         made_in = load_json(record).get("folder", "") if record.is_file() else ""
         if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):
@@ -145,7 +151,9 @@ class FineTuner(EpochLoop):
         made_with = load_json(folder / FINE_TUNING).get("options") or {}
         ours = json.loads(json.dumps(self.options.as_dict()))
         changed = [
-            name for name in ours if name not in NO_MATTER and made_with.get(name) != ours[name]
+            name
+            for name in ours
+            if name not in OPTIONS_WITHOUT_EFFECT and made_with.get(name) != ours[name]
         ]
         if changed:
             raise UserError(
@@ -162,7 +170,7 @@ class FineTuner(EpochLoop):
         return f"{self.start_loss:.4f} before, {-self.best_val_score:.4f} after"
 
     def _kept(self) -> str:
-        """What `ft_mit1003.pth` holds now."""
+        """Say what `ft_mit1003.pth` holds now."""
         path = self.run / WEIGHTS
         if not self._has_saved:
             return f"no epoch was better than the start so far, and {path} is not touched"

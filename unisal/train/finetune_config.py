@@ -1,4 +1,4 @@
-"""The options of fine-tuning (spec 03, "Fine-tuning on MIT1003"). Imports no torch."""
+"""The options of fine-tuning (docs/behaviour.md, "Fine-tuning on MIT1003"). Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHARED = (
 )
 """Options that mean the same in `TrainerConfig`."""
 OWN_DATASET_OPTIONS = ("x_val_step", "augment", "phase", "seed")
-"""Options of the data set that `mit1003_cfg` may not hold, since they are given otherwise."""
+"""Options of the data set that `mit1003_cfg` may not hold, since they have options of their own."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class FineTuneConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> FineTuneConfig:
-        """Options as typed by a user or read from `FineTuner.json` -> a checked configuration.
+        """Make a checked configuration of options as a user types them or as `FineTuner.json` holds
+        them.
 
         Raises:
             UserError: an unknown option or a value that is not allowed, named.
@@ -98,7 +99,7 @@ class FineTuneConfig:
 
     @property
     def train_id(self) -> str:
-        """The run to start from, and whose folder the weights go to."""
+        """The run to start from, whose folder the weights go to."""
         given = self.pretrained_train_id
         return PRETRAINED if given is None or given == "" else str(given)
 
@@ -111,11 +112,11 @@ class FineTuneConfig:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """-> all options, as `FineTuner.json` holds them."""
+        """Return all options, as `FineTuner.json` holds them."""
         return asdict(self)
 
     def trainer_config(self, network: Mapping[str, Any]) -> TrainerConfig:
-        """-> the same as options of a training run; `network` holds those of the network."""
+        """Return the same as options of a training run; `network` holds those of the network."""
         options = {name: getattr(self, name) for name in SHARED}
         return TrainerConfig.from_dict(
             {

@@ -10,10 +10,10 @@ from unisal.errors import EXIT_INTERRUPTED
 
 
 class DeferredInterrupt:
-    """Inside this context the first Ctrl-C only sets a mark; `check()` raises it.
+    """Inside this context the first Ctrl-C only sets a mark, and `check()` raises it.
 
-    So an update of the weights is either wholly done or not begun, and a checkpoint can be
-    written. A second Ctrl-C ends the program at once. Outside the main thread nothing is changed.
+    So an update of the weights is either complete or not begun, and a checkpoint can be written.
+    A second Ctrl-C ends the program at once. Outside the main thread nothing is changed.
     """
 
     def __init__(self) -> None:

@@ -1,49 +1,63 @@
-"""What training and fine-tuning share: one epoch after the other, each with its validation."""
+"""What training and fine-tuning share: epoch after epoch, each with its validation."""
 
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from unisal.data import DATASETS, Batch
+from unisal.data import Batch, find_dataset
 from unisal.data.samplers import interleave, skip_batches
 from unisal.device import pick_device
-from unisal.memory import keep_freed_memory
 from unisal.model import UNISAL
+from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.averaging import WeightAverage
 from unisal.train.config import TrainerConfig
 from unisal.train.interrupt import DeferredInterrupt
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
+from unisal.train.randomness import RandomStream
 from unisal.train.setup import domains, make_datasets, make_loaders, make_model, place_model
+from unisal.train.sources import loss_factor
 from unisal.train.tracking import Scalars
 
 
 class EpochLoop:
     """Epochs of a network on its data. A subclass says what is kept of them, and where.
 
+    Neither making one nor `fit` changes what the caller draws from PyTorch's random generators.
+
     Attributes:
         cfg: the options.
         folder: where scalars and TensorBoard's files go.
         model: the network as it trains.
         best_model: the network to validate and keep: `model`, or the average of its weights.
-        epoch, step: how far it is; both from 0, steps within the epoch.
+        epoch, step: where the run stands; both from 0, steps within the epoch.
         best_epoch, best_val_score: of what was kept so far; the score is minus a loss.
+        random: the random numbers that the run draws from PyTorch.
     """
 
-    def _set_up(self, cfg: TrainerConfig, folder: Path, goes_on: bool = False) -> None:
-        """`goes_on`: the state of a checkpoint will be loaded; no other weights are read."""
+    def _set_up(
+        self, cfg: TrainerConfig, folder: Path, progress: Progress, goes_on: bool = False
+    ) -> None:
+        """Make data sets, network and optimiser.
+
+        Args:
+            cfg: the options.
+            folder: where scalars and TensorBoard's files go.
+            progress: is told how far a first look at the data has come.
+            goes_on: whether the state of a checkpoint will be loaded, so that no other weights
+                are read.
+        """
         self.cfg, self.folder = cfg, folder
+        self.progress: Progress = SILENT
         self.device = pick_device(cfg.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        self.datasets = {phase: make_datasets(cfg, phase) for phase in ("train", "valid")}
-        torch.manual_seed(cfg.seed)
-        self.model = place_model(make_model(cfg, goes_on), self.device)
+        self.datasets = {phase: make_datasets(cfg, phase, progress) for phase in ("train", "valid")}
+        self.random = RandomStream(cfg.seed)
+        with self.random.drawn_from():
+            self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
         self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
         self.epoch, self.step = 0, 0
@@ -55,42 +69,51 @@ class EpochLoop:
 
     @property
     def best_model(self) -> UNISAL:
+        """The network to validate and keep."""
         model = self.average.model if self.average is not None else self.model
         assert isinstance(model, UNISAL)
         return model
 
-    def fit(self) -> None:
-        """Train all epochs that are left. Ctrl-C ends the step that is under way and raises
-        KeyboardInterrupt."""
+    def fit(self, progress: Progress = SILENT) -> None:
+        """Train all epochs that are left.
+
+        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt.
+
+        Args:
+            progress: is told the batches of each epoch and its losses.
+        """
+        self.progress = progress
         self._prepare_folder()
         self.scalars = Scalars(self.folder, self.cfg.tboard, self._earlier_scalars)
-        try:
-            with DeferredInterrupt() as interrupt:
-                self._begin(interrupt)
-                while self.epoch < self.cfg.num_epochs:
-                    self._fit_epoch(interrupt)
-        except KeyboardInterrupt:
-            self._interrupted()
-            raise
-        finally:
-            self.scalars.close()
+        with self.random.drawn_from():
+            try:
+                with DeferredInterrupt() as interrupt:
+                    self._begin(interrupt)
+                    while self.epoch < self.cfg.num_epochs:
+                        self._fit_epoch(interrupt)
+            except KeyboardInterrupt:
+                self._interrupted()
+                raise
+            finally:
+                self.scalars.close()
 
     # ---- what a subclass fills in -------------------------------------------------------
     def _prepare_folder(self) -> None:
+        """Make the folder and save the options."""
         raise NotImplementedError
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Called before the first epoch."""
+        """Do what comes before the first epoch."""
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
         """Keep the weights of this epoch if they are the best so far."""
         raise NotImplementedError
 
     def _after_epoch(self) -> None:
-        """Called when all of an epoch is done."""
+        """Do what comes after an epoch and its validation."""
 
     def _interrupted(self) -> None:
-        """Called after Ctrl-C."""
+        """Do what comes after Ctrl-C."""
 
     # ---- one epoch ----------------------------------------------------------------------
     def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
@@ -105,7 +128,7 @@ class EpochLoop:
         assert self.scalars is not None
         self.scalars.save()
         losses = [f"{s} {train[s]['loss']:.4f} / {valid[s]['loss']:.4f}" for s in train]
-        tqdm.write(f"{self._title('loss train / valid')}: {', '.join(losses)}")
+        self.progress.say(f"{self._title('loss train / valid')}: {', '.join(losses)}")
         self._after_epoch()
         self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
 
@@ -125,27 +148,34 @@ class EpochLoop:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.model)
+            passes.show(bar, self.means)
             interrupt.check()
 
-        batches = passes.interleaved(loaders, order[self.step :], self.device)
-        passes.train_epoch(
-            self.model,
-            passes.with_progress(batches, len(order), self._title("train"), self.step),
-            self._loss_weights,
-            self.optimizer,
-            self.cfg.grad_clip,
-            self.cfg.loss_factor,
-            before_step,
-            after_step,
-            self.means,
-        )
+        title = self._title("train")
+        with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
+            passes.train_epoch(
+                self.model,
+                passes.interleaved(loaders, order[self.step :], self.device),
+                self._loss_weights,
+                self.optimizer,
+                self.cfg.grad_clip,
+                partial(loss_factor, self.cfg),
+                before_step,
+                after_step,
+                self.means,
+            )
 
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
         loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
         order = self._order(loaders)
         batches = passes.interleaved(loaders, order, self.device)
-        shown = passes.with_progress(batches, len(order), title)
-        return passes.validate_epoch(self.best_model, shown, self._loss_weights, interrupt.check)
+
+        def after_batch(means: passes.LossMeans) -> None:
+            passes.show(bar, means)
+            interrupt.check()
+
+        with self.progress.bar(title, "batch", len(order), keep=False) as bar:
+            return passes.validate_epoch(self.best_model, batches, self._loss_weights, after_batch)
 
     @property
     def _loss_weights(self) -> dict[str, float]:
@@ -155,16 +185,16 @@ class EpochLoop:
         n_batches = {source: len(loader) for source, loader in loaders.items()}
         return interleave(n_batches, self.cfg.shuffle_datasets, [self.cfg.seed, self.epoch])
 
-    def _copy_domain(self, source: str) -> None:
+    def _copy_domain(self, domain: str) -> None:
         for target in set(self.model.sources) - set(domains(self.cfg)):
             for model in {self.model, self.best_model}:
-                model.copy_domain(source, target)
+                model.copy_domain(domain, target)
 
     def _track(self, phase: str, losses: dict[str, passes.Losses], epoch: int) -> None:
         assert self.scalars is not None
         for source, values in losses.items():
             for name, value in values.items():
-                tag = f"{DATASETS[source].scalar_prefix}/{name}/{phase}"
+                tag = f"{find_dataset(source).scalar_prefix}/{name}/{phase}"
                 self.scalars.add(tag, value, epoch)
         if phase == "train":
             lr = self.optimizer.param_groups[-1]["lr"]

@@ -1,7 +1,7 @@
-"""The training loss: named, weighted summands (paper section 4.1; spec 03, "Loss per batch").
+"""The training loss: named, weighted summands (paper, section 4.1; docs/behaviour.md, "An epoch").
 
-All take a log-density `[B, T, 1, h, w]`, the ground-truth density and the fixation map of the same
-shape, and give one value per frame `[B, T]`.
+All functions take a log-density `[B, T, 1, h, w]`, its exponential, the density of the ground truth
+and the fixation map, all of the same shape, and return one value per frame `[B, T]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 NSS_WITHOUT_FIXATIONS = 1.0
 SMALLEST_NORM = 1e-30
-"""Below any that a target with structure has, so that a constant one is divided by something."""
+"""Below that of any target that is not constant; keeps a constant one from a division by zero."""
 PIXELS = (-3, -2, -1)
 
 
@@ -28,12 +28,12 @@ class BatchLoss(NamedTuple):
 
 
 def kld(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the prediction from the target, in nats."""
+    """Compute the Kullback-Leibler divergence of the prediction from the target, in nats."""
     return (torch.xlogy(target, target) - target * log_density).sum(PIXELS)
 
 
 def nss(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
-    """Normalised scanpath saliency; 1.0 for a frame without fixations."""
+    """Compute the normalised scanpath saliency; 1.0 for a frame without fixations."""
     n_fixations = fixations.sum(PIXELS)
     # The mean over fixations of (p - mean) / std, without making the normalised map.
     at_fixations = (density * fixations).sum(PIXELS) / n_fixations.clamp(min=1)
@@ -42,7 +42,7 @@ def nss(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor)
 
 
 def cc(log_density: Tensor, density: Tensor, target: Tensor, fixations: Tensor) -> Tensor:
-    """Pearson's correlation coefficient over pixels; 0.0 for a constant target."""
+    """Compute Pearson's correlation coefficient over pixels; 0.0 for a constant target."""
     p = density - density.mean(PIXELS, keepdim=True)
     t = target - target.mean(PIXELS, keepdim=True)
     t = t / t.square().sum(PIXELS, keepdim=True).sqrt().clamp(min=SMALLEST_NORM)
@@ -59,7 +59,14 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 def batch_loss(
     log_density: Tensor, target: Tensor, fixations: Tensor, weights: Mapping[str, float]
 ) -> BatchLoss:
-    """-> the weighted sum of the losses named in `weights`."""
+    """Compute the weighted sum of the losses named in `weights`.
+
+    Args:
+        log_density: of the network, `[B, T, 1, h, w]`.
+        target: density of the ground truth.
+        fixations: `bool`.
+        weights: of the losses, by name.
+    """
     density = log_density.exp()
     parts = {n: LOSSES[n](log_density, density, target, fixations).mean() for n in weights}
     total = torch.stack([weight * parts[name] for name, weight in weights.items()]).sum()

@@ -1,4 +1,4 @@
-"""The optimiser, its two groups of parameters, and the learning rate (spec 03)."""
+"""The optimiser, its two groups of parameters, and the learning rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unisal.train.config import TrainerConfig
 
 
 def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> Optimizer:
-    """-> the optimiser over two groups, the encoder's (`name` "cnn") and the rest."""
+    """Make the optimiser over two groups: the encoder's parameters (`name` "cnn") and the rest."""
     of_encoder = {id(p) for p in encoder.parameters()}
     groups = [
         {
@@ -40,7 +40,7 @@ def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> 
 
 
 def lr_factor(cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """What the learning rate is multiplied by in step `step` (from 0) of epoch `epoch` (from 0)."""
+    """Return the factor of the learning rate in a step of an epoch, both counted from 0."""
     done = epoch * steps_per_epoch + step
     rise = min(1.0, (done + 1) / cfg.warmup_steps) if cfg.warmup_steps else 1.0
     if cfg.lr_scheduler == "ExponentialLR":
@@ -55,8 +55,10 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimiser's state; the groups keep their names and base learning rates, which the
-    published code's checkpoints lack.
+    """Load the state of an optimiser.
+
+    The groups keep their names and base learning rates, which checkpoints of the published code
+    lack.
 
     Raises:
         UserError: the state is of other parameters.

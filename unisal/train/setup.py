@@ -1,4 +1,4 @@
-"""What a run is made of, from its options: datasets, network, loaders."""
+"""What a run is made of: data sets, network and loaders, from its options."""
 
 from __future__ import annotations
 
@@ -10,40 +10,52 @@ import torch
 from torch.utils.data import DataLoader
 
 from unisal.config import build
-from unisal.data import DATASETS, Batch, SaliencyDataset
+from unisal.data import Batch, SaliencyDataset, find_dataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
+from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
+from unisal.train.sources import batch_size, check_sources, dataset_options
 
 
-def make_datasets(cfg: TrainerConfig, phase: str) -> dict[str, SaliencyDataset]:
-    """-> the datasets of a phase by source; each draws from a random stream of its own.
+def make_datasets(
+    cfg: TrainerConfig, phase: str, progress: Progress = SILENT
+) -> dict[str, SaliencyDataset]:
+    """Make the data sets of a phase; each draws from a random stream of its own.
+
+    Args:
+        cfg: the options of the run.
+        phase: "train" or "valid".
+        progress: is told how far a first look at many files has come.
+
+    Returns:
+        The data sets by source.
 
     Raises:
         UserError: an unknown source, or data that is missing or faulty.
     """
-    known = [source for source, dataset in DATASETS.items() if dataset.public_ground_truth]
-    unknown = [s for s in cfg.data_sources if s not in known]
-    if unknown:
-        raise UserError(
-            f"data_sources: {', '.join(unknown)} cannot be trained on; known are {', '.join(known)}"
-        )
+    check_sources(cfg)
     return {
-        source: DATASETS[source].from_options(
-            cfg.dataset_options(source), phase=phase, seed=(cfg.seed, number)
+        source: find_dataset(source).from_options(
+            dataset_options(cfg, source),
+            progress=progress,
+            phase=phase,
+            seed=(cfg.seed, number),
         )
         for number, source in enumerate(cfg.data_sources)
     }
 
 
 def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
-    """-> the network at its start: from ImageNet's encoder, or from the run that `init_from` names.
+    """Make the network as the run starts: with ImageNet's encoder, or with the weights of the run
+    that `init_from` names.
 
     Args:
-        cfg: the run's options.
-        goes_on: weights of a checkpoint will be loaded into it; no other ones are read.
+        cfg: the options of the run.
+        goes_on: whether the weights of a checkpoint will be loaded into it, so that no others
+            are read.
 
     Raises:
         UserError: an option or weights that do not fit; names them.
@@ -55,7 +67,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
         model = build(UNISAL, options)
     except ValueError as error:
         raise UserError(f"model_cfg: {error}") from None
-    _check_sources(cfg, model)
+    _check_domains(cfg, model)
     if cfg.init_from and not goes_on:
         weights = find_weights(cfg.init_from)
         load_state(model, read_state(weights), str(weights))
@@ -63,7 +75,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
 
 
 def place_model(model: UNISAL, device: torch.device) -> UNISAL:
-    """-> the network on the device where it will train, laid out as is fastest there."""
+    """Return the network on the device where it will train, in the layout that is fastest there."""
     if device.type == "cpu":  # a quarter less time for a step on images (measured)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
@@ -72,40 +84,39 @@ def place_model(model: UNISAL, device: torch.device) -> UNISAL:
 def make_loaders(
     cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset], epoch: int, device: torch.device
 ) -> dict[str, DataLoader[Batch]]:
-    """-> the batches of an epoch by source."""
+    """Make the batches of an epoch, by source."""
     workers = min(cfg.num_workers, n_cores())
     loaders = {}
     for source, dataset in datasets.items():
         dataset.epoch = epoch
-        batch_size = cfg.batch_size_of(source, dataset.phase)
-        loaders[source] = make_loader(dataset, batch_size, workers, device.type == "cuda")
+        n = batch_size(cfg, source, dataset.phase)
+        loaders[source] = make_loader(dataset, n, workers, device.type == "cuda")
     return loaders
 
 
 def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:
-    """-> what of a dataset's options a run keeps as `<Dataset>.json`."""
+    """Return the options of a data set that a run keeps in `<Dataset>.json`."""
     return {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
 
 
 def domains(cfg: TrainerConfig) -> tuple[str, ...]:
-    """-> the sources whose modules of the network a run trains, each once."""
-    return tuple(dict.fromkeys(DATASETS[source].domain for source in cfg.data_sources))
+    """Return the domains that a run trains, each once."""
+    return tuple(dict.fromkeys(find_dataset(source).domain for source in cfg.data_sources))
 
 
 def n_cores() -> int:
-    """The processor's cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _check_sources(cfg: TrainerConfig, model: UNISAL) -> None:
-    for option, sources in (
+def _check_domains(cfg: TrainerConfig, model: UNISAL) -> None:
+    for option, used in (
         ("data_sources", domains(cfg)),
         ("copy_domain", (cfg.copy_domain,) if cfg.copy_domain else ()),
     ):
-        strange = [s for s in sources if s not in model.sources]
-        if strange:
+        if strange := [domain for domain in used if domain not in model.sources]:
             raise UserError(
                 f"{option}: {', '.join(strange)} is not among the network's sources {model.sources}"
             )

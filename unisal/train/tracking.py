@@ -24,15 +24,18 @@ class Scalars:
             self._writer = SummaryWriter(str(folder))
 
     def add(self, tag: str, value: float, epoch: int) -> None:
+        """Take in the value of a tag in an epoch."""
         self.values.setdefault(tag, {})[str(epoch)] = value
         if self._writer is not None:
             self._writer.add_scalar(tag, value, epoch)
 
     def save(self) -> None:
+        """Write the values to the file."""
         save_json(self.path, self.values)
         if self._writer is not None:
             self._writer.flush()
 
     def close(self) -> None:
+        """Close TensorBoard's file."""
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""A training run from its options to its folder (spec 03)."""
+"""A training run from its options to its folder."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from tqdm import tqdm
-
 from unisal.config import load_json, run_dir, save_json, train_dir
 from unisal.errors import UserError
 from unisal.model.weights import load_state
+from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import (
     LATEST,
     epoch_file,
     newest_checkpoint,
-    random_states,
     save_best,
     save_checkpoint,
-    set_random_states,
 )
 from unisal.train.config import TrainerConfig
 from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
+from unisal.train.randomness import random_states
 from unisal.train.setup import kept_options
+from unisal.train.sources import saved_options
 
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss picks the best weights, where it is trained."""
@@ -40,6 +39,7 @@ class Trainer(EpochLoop):
     `Trainer.resume(train_id).fit()` to go on with a run that was stopped.
 
     Args:
+        progress: is told how far a first look at the data has come.
         options: see `unisal.train.config.TrainerConfig`.
 
     Attributes:
@@ -49,7 +49,7 @@ class Trainer(EpochLoop):
         UserError: an option is wrong, data is missing, or the folder holds a run already.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
         cfg = TrainerConfig.from_dict(options)
         prefix = cfg.prefix or datetime.now().strftime("%Y-%m-%d_%H%M%S")
         folder = train_dir() / f"{prefix}_{cfg.suffix}"
@@ -58,17 +58,18 @@ class Trainer(EpochLoop):
                 f"{folder} holds a run already; choose another prefix or suffix, "
                 f"or go on with it by --resume={folder.name}"
             )
-        self._set_up(cfg, folder)
+        self._set_up(cfg, folder, progress)
 
     @classmethod
-    def resume(cls, train_id: str, **changes: Any) -> Trainer:
-        """-> the trainer of a run that was stopped, at its newest readable checkpoint.
+    def resume(cls, train_id: str, *, progress: Progress = SILENT, **changes: Any) -> Trainer:
+        """Make the trainer of a run that was stopped, at its newest readable checkpoint.
 
         On a CPU the run ends with the very weights it would have had without the stop. A run
         without any checkpoint starts again.
 
         Args:
             train_id: name of the run's folder.
+            progress: is told how far a first look at the data has come.
             changes: `num_workers`, `device` or `tboard`; all else is as it was.
 
         Raises:
@@ -84,7 +85,8 @@ class Trainer(EpochLoop):
         options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
         trainer = cls.__new__(cls)
         checkpoint = newest_checkpoint(folder)
-        trainer._set_up(TrainerConfig.from_dict(options), folder, goes_on=checkpoint is not None)
+        cfg = TrainerConfig.from_dict(options)
+        trainer._set_up(cfg, folder, progress, goes_on=checkpoint is not None)
         if checkpoint is not None:
             trainer._restore(checkpoint)
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
@@ -92,12 +94,22 @@ class Trainer(EpochLoop):
 
     @property
     def train_id(self) -> str:
+        """The name of the run's folder."""
         return self.folder.name
 
-    def fit(self) -> None:
+    def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs that are left; leaves the best weights, checkpoints and scalars in the
-        folder. Ctrl-C ends the step, saves a checkpoint and raises KeyboardInterrupt."""
-        super().fit()
+        folder.
+
+        Ctrl-C saves a checkpoint after the step that is under way and raises KeyboardInterrupt.
+
+        Args:
+            progress: is told the batches of each epoch and its losses.
+
+        Raises:
+            UserError: an example cannot be read, or a loss is not finite.
+        """
+        super().fit(progress)
 
     # ---- what is kept -------------------------------------------------------------------
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
@@ -119,7 +131,7 @@ class Trainer(EpochLoop):
 
     def _interrupted(self) -> None:
         save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
-        tqdm.write(f"interrupted; go on with --resume={self.train_id}")
+        self.progress.say(f"interrupted; go on with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:
         since = self.epoch - self.cfg.chkpnt_warmup
@@ -127,7 +139,7 @@ class Trainer(EpochLoop):
         return regular or self.epoch == self.cfg.num_epochs - 1
 
     def _checkpoint(self, finished: bool) -> dict[str, Any]:
-        """All that the run needs to go on: after the epoch, or in the midst of it."""
+        """Return all that the run needs to go on: after the epoch, or in the middle of it."""
         assert self.scalars is not None
         content = {
             "model_state_dict": self.model.state_dict(),
@@ -162,14 +174,14 @@ class Trainer(EpochLoop):
         self.best_val_score = -float("inf") if best is None else float(best)
         self._earlier_scalars = content.get("all_scalars") or {}
         if "random_states" in content:
-            set_random_states(content["random_states"])
+            self.random.states = content["random_states"]
         else:
             log.warning("%s holds no random states: dropout goes on with others", origin)
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.cfg.new_instance:
-            save_json(self.folder / CONFIG, self.cfg.as_dict())
+            save_json(self.folder / CONFIG, saved_options(self.cfg))
             self._save_parts()
 
     def _save_parts(self, only_missing: bool = False) -> None:
