@@ -19,22 +19,21 @@ def plain_input(picture, input_size):
 
 
 @torch.no_grad()
-def plain_video(model, inputs, target_size, domain, step, static=False):
+def plain_video(model, inputs, target_size, domain, step, static=False, positions=None):
     """Return the log-densities `[n, h, w]` of the frames `[3, H, W]` of a video.
 
-    The frames are `step` interleaved sequences.
+    The frames are `step` interleaved sequences. `positions` are those of the frames in the video,
+    if some of it are missing.
     """
-    maps = [None] * len(inputs)
-    for offset in range(step):
-        state = None
-        for i in range(offset, len(inputs), step):
-            y, state = model(
-                inputs[i][None, None],
-                target_size=target_size,
-                h0=state,
-                return_hidden=True,
-                source=domain,
-                static=static,
-            )
-            maps[i] = y[0, 0, 0]
+    states, maps = {}, []
+    for x, position in zip(inputs, positions or range(len(inputs)), strict=True):
+        y, states[position % step] = model(
+            x[None, None],
+            target_size=target_size,
+            h0=states.get(position % step),
+            return_hidden=True,
+            source=domain,
+            static=static,
+        )
+        maps.append(y[0, 0, 0])
     return torch.stack(maps)

@@ -11,13 +11,9 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 from support import photo
-from torchvision.transforms import functional as tv
 
 from unisal.commands.video_files import VideoOptions
-from unisal.model import UNISAL
 
 BITS = 8
 BAR = 8
@@ -25,48 +21,6 @@ BAR = 8
 SOUND_RATE, TONE = 48000, 440
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 UNIT = Fraction(1, 1000)
-
-
-def plain_video(
-    model: UNISAL,
-    frames: Sequence[np.ndarray],
-    domain: str,
-    step: int,
-    *,
-    static: bool = False,
-    input_size: tuple[int, int] = (64, 96),
-    positions: Sequence[int] | None = None,
-) -> np.ndarray:
-    """Predict a video as it is defined: the network is called frame by frame.
-
-    Args:
-        model: the network.
-        frames: `[H, W, 3] uint8` each.
-        domain: whose modules to use.
-        step: how far apart the frames are that the network sees as neighbours.
-        static: whether the frames are images.
-        input_size: (height, width) of the network's input.
-        positions: of the frames in the video, if some of it are missing.
-
-    Returns:
-        Log-densities `[n, H, W]`.
-    """
-    states: dict[int, Any] = {}
-    maps = []
-    for rgb, position in zip(frames, positions or range(len(frames)), strict=True):
-        resized = Image.fromarray(rgb).resize(input_size[::-1], Image.Resampling.LANCZOS)
-        x = tv.normalize(tv.to_tensor(resized), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        with torch.no_grad():
-            y, states[position % step] = model(
-                x[None, None],
-                target_size=rgb.shape[:2],
-                h0=states.get(position % step),
-                return_hidden=True,
-                source=domain,
-                static=static,
-            )
-        maps.append(y[0, 0, 0].numpy())
-    return np.stack(maps)
 
 
 def video_options(**changed: Any) -> VideoOptions:

@@ -23,7 +23,7 @@ WITHOUT_SCREEN = pytest.mark.skipif(sys.platform != "linux", reason="there alway
 
 
 def ticking(n, seconds, closed):
-    """-> a camera that takes `n` frames, one each so many seconds."""
+    """Make a camera that takes `n` frames, with so many seconds between them."""
 
     def frames():
         for i in range(n):

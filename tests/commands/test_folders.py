@@ -30,7 +30,7 @@ COLOURS = 8
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
-    """-> the folder of the runs: the shipped one, and one without a domain for images."""
+    """Write a run where the shipped one is expected, and return the folder of the runs."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     sharp_run(tmp_path / "runs" / "pretrained_unisal")
     return tmp_path / "runs"
@@ -497,7 +497,7 @@ def test_threads_change_nothing(folder, tmp_path, monkeypatch, runtime, caplog):
 
 @pytest.fixture
 def pictures(folder):
-    """-> pictures of several sizes, two with the same stem."""
+    """Write pictures of several sizes, two with the same stem, by the names of their maps."""
     for seed, name in enumerate(("a.png", "b.jpg", "same.jpg", "same.png")):
         write_photo(folder / "images" / name, (40 + 10 * seed, 60), seed)
     return {"a": "a.png", "b": "b.jpg", "same.jpg": "same.jpg", "same.png": "same.png"}
@@ -594,7 +594,7 @@ def test_an_unknown_map_format_is_refused_and_the_help_names_all(folder, capsys)
 
 
 def read_arrays(path):
-    """-> the arrays of a file by their names."""
+    """Read the arrays of a file by their names."""
     if path.suffix == ".npz":
         return dict(np.load(path))
     with h5py.File(path) as file:

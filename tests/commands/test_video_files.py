@@ -63,7 +63,7 @@ def loaded(predictor, tmp_path, monkeypatch):
 
 
 def predict(predictor, path, out, **options):
-    """Predict one file into the folder `out` -> what was wrong with the file."""
+    """Predict one file into the folder `out`; return what was wrong with the file."""
     chosen = video_options(out_dir=out, **options)
     with VideoFile(path) as video, SILENT.bar("", "frame") as bar:
         return predict_file(predictor, video, chosen.outputs(path), chosen, bar)
@@ -332,7 +332,7 @@ def test_source_and_domain_can_be_chosen(predictor, tmp_path, clip):
 
 @pytest.fixture
 def clips(tmp_path):
-    """-> a folder with two good videos, a broken one, and something else."""
+    """Write a folder with two good videos, a broken one, and something else."""
     folder = tmp_path / "clips"
     write_clip(folder / "b.mp4", numbered(7))
     write_clip(folder / "d.webm", numbered(9), "libvpx-vp9")
@@ -355,7 +355,7 @@ def test_a_broken_file_is_named_and_the_rest_is_done(clips, capsys, caplog):
 
 
 @pytest.mark.usefixtures("loaded")
-def test_what_is_done_is_left_alone(clips, capsys):
+def test_finished_files_are_skipped(clips, capsys):
     (clips / "c.mkv").unlink()
     assert call_command("predict_video", str(clips)) == 0
     saliency = clips / "saliency"

@@ -38,7 +38,7 @@ SIZE = (90, 128)
 
 @pytest.fixture(scope="module")
 def written_runs(tmp_path_factory):
-    """-> a folder of runs: the shipped one, and another."""
+    """Write a folder of runs: the shipped one, and another."""
     folder = tmp_path_factory.mktemp("runs")
     for seed, name in enumerate(("pretrained_unisal", "mine_unisal")):
         write_network(folder / name, lively_network(seed, contrast=0.5))
@@ -52,7 +52,7 @@ def _runs(written_runs, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    """-> four pictures with maps."""
+    """Write four pictures with maps."""
     for i in range(4):
         write_pair(tmp_path / "pictures", f"p{i}", i)
     return tmp_path / "pictures"
@@ -84,7 +84,7 @@ def names(folder):
 
 
 def stem_of(path):
-    """-> the stem of the picture that a file shows."""
+    """Return the stem of the picture that a file shows."""
     return path.name.removesuffix("_viz.jpg")
 
 
@@ -93,7 +93,7 @@ def pixels(path):
 
 
 def cut(picture, n, size=SIZE):
-    """-> the n panels of a picture."""
+    """Return the n panels of a picture."""
     height, width = size
     assert picture.shape[1] == n * (width + GAP) - GAP
     bottom = picture[picture.shape[0] - height :]

@@ -8,6 +8,7 @@ from itertools import count, islice
 import pytest
 import torch
 from plain_network import PlainNetwork
+from plain_video import plain_video
 from support import lively_network
 
 from unisal.inference.engine import Engine
@@ -33,23 +34,21 @@ def frames():
     return list(noise * (0.3 + 2 * torch.exp(-(((x - centres) / 0.2) ** 2))) + centres - 0.5)
 
 
-def plain_video(model, frames, source, step, static=False, size=SIZE):
-    """Spec 04: `step` interleaved sequences, each with a state of its own, put back in order."""
+def plain_maps(model, frames, source, step, static=False, size=SIZE):
+    """Predict a video with the plain network, from the definition."""
     network = PlainNetwork(model.state_dict(), model.config)
-    maps = [None] * len(frames)
-    for offset in range(step):
-        h = None
-        for i in range(offset, len(frames), step):
-            x = frames[i][None, None]
-            y, h = network(x, target_size=size, h0=h, source=source, static=static)
-            maps[i] = y[0, 0, 0]
-    return torch.stack(maps)
+
+    def call(x, return_hidden, **options):
+        assert return_hidden
+        return network(x, **options)
+
+    return plain_video(call, frames, size, source, step, static)
 
 
 @pytest.fixture(scope="module")
 def expected(model, frames):
     """-> for each step, the maps of DHF1K."""
-    return {step: plain_video(model, frames, "DHF1K", step) for step in (1, 4, 5)}
+    return {step: plain_maps(model, frames, "DHF1K", step) for step in (1, 4, 5)}
 
 
 def predict(model, frames, step, domain="DHF1K", max_frames=1000, **options):
@@ -72,7 +71,7 @@ def assert_same(ours, theirs):
 
 def test_the_comparison_can_fail(expected, model, frames):
     # The maps depend on the frame, on how the frames are interleaved and on the GRU.
-    static = plain_video(model, frames[:12], "DHF1K", 1, static=True)
+    static = plain_maps(model, frames[:12], "DHF1K", 1, static=True)
     for other in (expected[1][1:13], expected[4][:12], static):
         assert (expected[1][6:12] - other[6:12]).abs().amax((1, 2)).min() > 500 * TOLERANCE
 
@@ -98,7 +97,7 @@ def test_a_video_may_be_shorter_than_the_step_or_a_chunk(model, frames, expected
 
 @pytest.mark.parametrize("step", [7, 50])
 def test_any_step_will_do(model, frames, step):
-    expected = plain_video(model, frames[:16], "DHF1K", step)
+    expected = plain_maps(model, frames[:16], "DHF1K", step)
     assert_same(predict(model, frames[:16], step), expected)
     assert_same(predict(model, frames[:16], step, max_frames=3), expected)
 
@@ -106,7 +105,7 @@ def test_any_step_will_do(model, frames, step):
 @pytest.mark.parametrize("domain", ["Hollywood", "UCFSports", "SALICON"])
 def test_every_domain(model, frames, domain):
     static = domain == "SALICON"
-    expected = plain_video(model, frames[:9], domain, 4, static)
+    expected = plain_maps(model, frames[:9], domain, 4, static)
     assert_same(predict(model, frames[:9], 4, domain, chunk=2), expected)
 
 
@@ -126,7 +125,7 @@ NETWORKS = [
 @pytest.mark.parametrize(("options", "domain", "bypassed"), NETWORKS, ids=str)
 def test_the_gru_is_left_out_for_images_alone(frames, options, domain, bypassed):
     model = lively_network(**options)
-    expected = plain_video(model, frames[:9], domain, 4, static=bypassed)
+    expected = plain_maps(model, frames[:9], domain, 4, static=bypassed)
     assert_same(predict(model, frames[:9], 4, domain, chunk=2), expected)
 
 
@@ -197,7 +196,7 @@ def test_two_videos_at_a_time_do_not_mix(model, frames, expected):
         )
     )
     assert_same(torch.stack([y for (_, y), _ in pairs]), expected[5])
-    assert_same(torch.stack([y for _, (_, y) in pairs]), plain_video(model, other, "DHF1K", 4))
+    assert_same(torch.stack([y for _, (_, y) in pairs]), plain_maps(model, other, "DHF1K", 4))
 
 
 def test_gradients_stay_as_they_were_between_frames(model, frames):

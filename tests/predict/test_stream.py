@@ -11,8 +11,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from PIL import Image
+from plain_video import plain_input, plain_video
 from support import PROJECT, lively_network, photo, write_run
-from videos import plain_video
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
@@ -36,6 +36,11 @@ def predictor():
 @pytest.fixture(scope="module")
 def frames():
     return [photo(SIZE, seed) for seed in range(13)]
+
+
+def plain_maps(model, frames, domain, step, **options):
+    inputs = [plain_input(rgb, INPUT_SIZE) for rgb in frames]
+    return plain_video(model, inputs, frames[0].shape[:2], domain, step, **options).numpy()
 
 
 def assert_same(ours, theirs):
@@ -72,9 +77,9 @@ def test_dropped_frames_are_missed_by_their_own_sequences_alone(predictor, frame
     stream = predictor.stream(frame_step=step)
     steps = [stream.step(rgb, n, log=True) for rgb, n in zip(frames, skipped, strict=True)]
     model = predictor.engine.model
-    assert_same(steps, plain_video(model, frames, "DHF1K", step, positions=positions))
+    assert_same(steps, plain_maps(model, frames, "DHF1K", step, positions=positions))
     if step > 1:  # the comparison can fail
-        others = plain_video(model, frames, "DHF1K", step)
+        others = plain_maps(model, frames, "DHF1K", step)
         assert np.abs(np.array(steps) - others)[4:].max((1, 2)).max() > 100 * TOLERANCE
 
 
@@ -161,7 +166,7 @@ def test_step_and_domain_can_be_chosen(predictor, frames):
     stream = predictor.stream(domain="UCFSports", frame_step=2)
     steps = [stream.step(rgb, log=True) for rgb in frames[:6]]
     model = predictor.engine.model
-    assert_same(steps, plain_video(model, frames[:6], "UCFSports", 2))
+    assert_same(steps, plain_maps(model, frames[:6], "UCFSports", 2))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,7 @@ def test_a_frame_that_is_refused_leaves_the_stream_as_it_was(predictor, frames, 
 
 
 def shot(seed, n):
-    """-> frames of a camera that moves over one scene."""
+    """Make frames of a camera that moves over one scene."""
     return [np.roll(scene(seed), 3 * i, axis=1) for i in range(n)]
 
 
@@ -237,8 +242,8 @@ def test_a_new_shot_is_a_new_video_if_asked_for(predictor, resets):
     stream = predictor.stream(frame_step=2, reset_at_cuts=resets)
     steps = np.array([stream.step(rgb, log=True) for rgb in [*one, *other]])
     model = predictor.engine.model
-    apart = [plain_video(model, f, "DHF1K", 2) for f in (one, other)]
-    whole = plain_video(model, [*one, *other], "DHF1K", 2)
+    apart = [plain_maps(model, f, "DHF1K", 2) for f in (one, other)]
+    whole = plain_maps(model, [*one, *other], "DHF1K", 2)
     assert_same(steps, np.concatenate(apart) if resets else whole)
     assert np.abs(np.concatenate(apart) - whole)[4:].max() > 100 * TOLERANCE
 

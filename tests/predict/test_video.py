@@ -11,8 +11,8 @@ from itertools import islice
 import numpy as np
 import pytest
 from PIL import Image
+from plain_video import plain_input, plain_video
 from support import PROJECT, lively_network, photo
-from videos import plain_video
 
 from unisal.errors import UserError
 from unisal.predict import Predictor
@@ -46,6 +46,11 @@ def frames():
     return [photo(SIZE, seed) for seed in range(13)]
 
 
+def plain_maps(model, frames, domain, step, static=False, input_size=(64, 96)):
+    inputs = [plain_input(rgb, input_size) for rgb in frames]
+    return plain_video(model, inputs, frames[0].shape[:2], domain, step, static).numpy()
+
+
 def assert_same(ours, theirs):
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
 
@@ -68,15 +73,15 @@ RULES = [
 def test_a_video_equals_its_frames_one_by_one(predictor, frames, source, domain, step, static):
     maps = list(predictor.video(frames, source, log=True))
     assert all(y.dtype == np.float32 and y.shape == SIZE for y in maps)
-    assert_same(maps, plain_video(predictor.engine.model, frames, domain, step, static=static))
+    assert_same(maps, plain_maps(predictor.engine.model, frames, domain, step, static=static))
 
 
 def test_the_comparison_can_fail(predictor, frames):
     model = predictor.engine.model
     maps = [
-        plain_video(model, frames, "DHF1K", step, static=static)
+        plain_maps(model, frames, "DHF1K", step, static=static)
         for step, static in [(5, False), (4, False), (5, True)]
-    ] + [plain_video(model, frames[1:] + frames[:1], "DHF1K", 5)]
+    ] + [plain_maps(model, frames[1:] + frames[:1], "DHF1K", 5)]
     for other in maps[1:]:
         assert np.abs(maps[0] - other)[6:12].max((1, 2)).min() > 100 * TOLERANCE
 
@@ -94,19 +99,19 @@ def test_a_video_may_be_short(predictor, frames, n):
     maps = list(predictor.video(frames[:n], log=True))
     assert len(maps) == n
     if n:
-        assert_same(maps, plain_video(predictor.engine.model, frames[:n], "DHF1K", 5))
+        assert_same(maps, plain_maps(predictor.engine.model, frames[:n], "DHF1K", 5))
 
 
 def test_domain_and_step_can_be_chosen(predictor, frames):
     maps = list(predictor.video(frames, "DHF1K", domain="UCFSports", frame_step=3, log=True))
-    assert_same(maps, plain_video(predictor.engine.model, frames, "UCFSports", 3))
+    assert_same(maps, plain_maps(predictor.engine.model, frames, "UCFSports", 3))
     maps = list(predictor.video(frames, "DHF1K", domain="SALICON", log=True))
-    assert_same(maps, plain_video(predictor.engine.model, frames, "SALICON", 5, static=True))
+    assert_same(maps, plain_maps(predictor.engine.model, frames, "SALICON", 5, static=True))
 
 
 def test_an_unknown_domain_falls_back_with_one_warning(frames, caplog):
     predictor = Predictor(lively_network(sources=("UCFSports", "SALICON")), "cpu")
-    expected = plain_video(predictor.engine.model, frames, "UCFSports", 5)
+    expected = plain_maps(predictor.engine.model, frames, "UCFSports", 5)
     for options in ({}, {"domain": "nope"}):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
@@ -119,7 +124,7 @@ def test_a_network_for_images_predicts_the_frames_one_by_one(frames, caplog):
     predictor = Predictor(lively_network(sources=("SALICON",)), "cpu")
     with caplog.at_level(logging.WARNING):
         maps = list(predictor.video(frames, log=True))
-    assert_same(maps, plain_video(predictor.engine.model, frames, "SALICON", 1, static=True))
+    assert_same(maps, plain_maps(predictor.engine.model, frames, "SALICON", 1, static=True))
     assert "DHF1K" in caplog.text
 
 
@@ -163,7 +168,7 @@ def test_the_input_size_depends_on_source_and_frames(source, frame_size, input_s
 def test_the_network_sees_the_frames_at_that_size(predictor, source, step):
     frames = [photo((360, 640), seed) for seed in range(6)]
     size = find_preset(source).input_size_for((360, 640))
-    expected = plain_video(predictor.engine.model, frames, source, step, input_size=size)
+    expected = plain_maps(predictor.engine.model, frames, source, step, input_size=size)
     assert_same(list(predictor.video(frames, source, log=True)), expected)
 
 

@@ -29,7 +29,7 @@ def saliency_map(density):
 
 
 def turbo(level):
-    """-> the RGB colour of a level in 0..255."""
+    """Return the RGB colour of a level from 0 to 255."""
     blue, green, red = cv2.applyColorMap(np.array([[level]], np.uint8), cv2.COLORMAP_TURBO)[0, 0]
     return np.array([red, green, blue], float)
 

@@ -174,7 +174,7 @@ def test_a_panel_may_be_one_pixel():
 
 
 def places(sheet, colour):
-    """-> (top, left, height, width) of the only rectangle of a colour."""
+    """Return (top, left, height, width) of the only rectangle of a colour."""
     ys, xs = np.nonzero((sheet == colour).all(axis=-1))
     height, width = int(np.ptp(ys)) + 1, int(np.ptp(xs)) + 1
     assert len(ys) == height * width

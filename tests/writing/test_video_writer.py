@@ -1,4 +1,4 @@
-"""Video files: every frame there, of the right size, at the right time, in the right colours."""
+"""Video files: every frame of the right size, at the right time, in the right colours."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(path, frames, fps=25, **options):
 
 
 def read(path):
-    """-> the decoded frames."""
+    """Decode the frames of a file."""
     with av.open(str(path)) as container:
         return list(container.decode(video=0))
 

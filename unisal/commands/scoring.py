@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.check_data import quick_check
 from unisal.commands.progress import TERMINAL
 from unisal.config import run_dir, save_json, writable_run_dir
 from unisal.data import DATASETS
+from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.report import REPORT, write_report

@@ -225,8 +225,8 @@ class SaliencyDataset(Dataset[Item]):
         arguments = inspect.signature(cls).parameters
         if "progress" in arguments:
             overrides["progress"] = progress
-        for published, name in PUBLISHED_NAMES.items():
-            for values in (known, overrides):
+        for values in (known, overrides):
+            for published, name in PUBLISHED_NAMES.items():
                 if published in values and name in arguments:
                     values[name] = one_of(name, values.get(name), published, values.pop(published))
         return build(cls, known, **overrides)
