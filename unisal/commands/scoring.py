@@ -1,4 +1,5 @@
-"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md, "Scoring")."""
+"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md,
+"Scoring and prediction")."""
 
 from __future__ import annotations
 
