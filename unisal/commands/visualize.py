@@ -33,11 +33,11 @@ from unisal.writing.maps import write_overlay
 from unisal.writing.video_writer import VideoWriter, as_rate
 
 PICTURE_ROOM, VIDEO_ROOM = (1024, 1024), (640, 640)
-"""(height, width) that a panel of a picture and of a video has at most."""
+"""The largest (height, width) of a panel of a picture and of a video."""
 SHEET = "contact_sheet"
-"""Name of the contact sheet, without its ending."""
+"""Name of the contact sheet's file, without its ending."""
 SHAPE_TOLERANCE = 0.02
-"""By how much the aspect ratios of a picture and its map may differ without a warning."""
+"""By what fraction the aspect ratios of a picture and its map may differ without a warning."""
 MAX_NAMED = 5
 """Number of files that a message names."""
 MAX_SEED = 2**32 - 1
@@ -54,7 +54,7 @@ class Looks(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What is shown of one picture."""
+    """A picture with everything that is shown for it."""
 
     pair: Pair
     rgb: RGB
@@ -85,27 +85,27 @@ def visualize_examples(
     """Write pictures next to the ground truth and the maps of one or two models.
 
     `<folder>/<out_dirname>/<stem>_viz.jpg` has these panels: the picture; the ground truth over
-    it; the model's map over it, with lines around the ground truth; and the same of
+    it; the model's map over it, with lines around the ground truth; and the same for
     `pretrained_unisal` if that exists and is not the model itself. If the folder has no maps at
     all, the second panel and the lines are left out; if it has some, pictures without one are not
-    drawn.
+    chosen.
 
     Args:
         folder: pictures and maps, see `find_pairs`.
         train_id: the run whose weights to use.
         n: number of pictures to draw; all if there are fewer.
-        seed: of the choice of the pictures.
+        seed: selects the pictures; another seed draws others.
         out_dirname: name of the folder to write to.
         alpha: opacity of the heat maps at their maxima, from 0 to 1.
-        show_labels: whether to write above the panels what they are.
+        show_labels: whether to write labels above the panels.
         source: the name of the preset, see `unisal.predict.presets`. With a preset for videos the
             pictures are the frames of one.
-        sheet: whether to write the panels of all drawn pictures in a single one as well,
+        sheet: whether to write the panels of all drawn pictures into a single one as well,
             `contact_sheet_viz.jpg`.
-        video: whether to write `<folder's name>_viz.mp4` as well: the panels of every picture, as
-            frames.
-        fps: its frames per second.
-        device: where to run.
+        video: whether to write `<folder's name>_viz.mp4` as well, whose frames are the panels of
+            every picture.
+        fps: frames per second of that video.
+        device: where to run the network.
 
     Raises:
         UserError: an option is wrong, there is nothing to show, or a frame of a video or its map
@@ -145,7 +145,7 @@ def check_options(n: Any, seed: Any, alpha: Any) -> None:
     """Check the numbers among the options.
 
     Raises:
-        UserError: one makes no sense; names it.
+        UserError: one is not allowed; names it.
     """
     check_count(n, "n")
     check_count(seed, "seed", smallest=0, largest=MAX_SEED)
@@ -156,8 +156,8 @@ def out_folder(folder: Path, name: str) -> Path:
     """Return the folder to write to.
 
     Raises:
-        UserError: `name` is not that of a folder inside `folder`, or is that of a folder that is
-            read.
+        UserError: `name` is not the name of a folder inside `folder`, or is that of a folder that
+            is read.
     """
     read = [part for layout in LAYOUTS for part in layout]
     if Path(name).name != name or name in ("", "..") or name in read:
@@ -169,7 +169,7 @@ def out_folder(folder: Path, name: str) -> Path:
 
 
 def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> list[Pair]:
-    """Draw pictures to show, and warn of those that have no map.
+    """Draw pictures to show, and warn of those without a map.
 
     Args:
         pairs: pictures with and without maps.
@@ -212,7 +212,7 @@ def check_video(frames: Sequence[Pair]) -> Size:
 
 
 def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str, Predictor]:
-    """Load a model, and the shipped one if it exists and is another; returned by their names."""
+    """Load a model, and the shipped one if it exists and is another; return them by name."""
     names = [train_id or PRETRAINED]
     shipped = find_run(PRETRAINED)
     if shipped is not None and shipped.resolve() != run_dir(train_id).resolve():
@@ -231,8 +231,8 @@ def show_pictures(
     Args:
         predictors: the models by their names.
         pairs: the pictures and maps.
-        domain: whose modules of the network to use.
-        on_error: called for a picture that cannot be read; the others still follow.
+        domain: the network domain to use.
+        on_error: called for a picture that cannot be read; the work continues with the next one.
     """
     domains = {name: predictor.engine.domain(domain) for name, predictor in predictors.items()}
     with TERMINAL.bar("", "image", len(pairs)) as bar:
@@ -301,7 +301,7 @@ def _with_model(
 
 
 def warn_of_shape(pair: Pair) -> None:
-    """Warn if a map has another aspect ratio than its picture, since it is then distorted."""
+    """Warn if a map's aspect ratio differs from its picture's, since the map is then distorted."""
     if pair.map is None:
         return
     (height, width), (map_height, map_width) = displayed_size(pair.image), picture_size(pair.map)
@@ -313,7 +313,7 @@ def warn_of_shape(pair: Pair) -> None:
 
 
 class _Pictures:
-    """Writes the `_viz.jpg` files: one for each chosen picture, and the sheet if it is wanted."""
+    """Writes the `_viz.jpg` files: one for each chosen picture, and the contact sheet."""
 
     def __init__(self, out: Path, names: Mapping[Path, str], looks: Looks, sheet: bool) -> None:
         self.out, self.names, self.looks, self.sheet = out, names, looks, sheet
@@ -322,7 +322,7 @@ class _Pictures:
         self.n_done = 0
 
     def add(self, shown: Shown) -> None:
-        """Write the file of a picture if it is a chosen one."""
+        """Write the file of a picture if it was chosen."""
         name = self.names.get(shown.pair.image)
         if name is None:
             return
@@ -338,7 +338,7 @@ class _Pictures:
         log.error("%s", error)
 
     def finish(self) -> None:
-        """Write the sheet and report what was done, and what was not."""
+        """Write the sheet, and report what was done and what failed."""
         if self.rows:
             names, rows = zip(*self.rows, strict=True)
             pixels = contact_sheet(rows, names, self.looks.show_labels)

@@ -50,7 +50,7 @@ def register(dataset: type[D]) -> type[D]:
     """
     known = DATASETS.setdefault(dataset.source, dataset)
     if known is not dataset:
-        raise UserError(f"there is a data set {dataset.source!r} already: {known.__name__}")
+        raise UserError(f"the data set {dataset.source!r} already exists: {known.__name__}")
     return dataset
 
 

@@ -66,7 +66,7 @@ class Batch:
 
     source: str
     domain: str
-    """Whose modules of the network predict it."""
+    """The network domain that predicts it."""
     is_video: bool
     names: list[str]
     """Of the examples, for messages."""
@@ -123,7 +123,7 @@ class SaliencyDataset(Dataset[Item]):
     source: ClassVar[str]
     """The name of the source: in commands, configurations and file names."""
     domain: ClassVar[str]
-    """Whose modules of the network are used for it."""
+    """The network domain that it uses."""
     is_video: ClassVar[bool]
     """Whether it holds videos."""
     root_variable: ClassVar[str]
@@ -155,7 +155,7 @@ class SaliencyDataset(Dataset[Item]):
     native_frame_size: ClassVar[Size | None] = None
     """The one size of frames that `input_size` is meant for; None: any."""
     frame_step: int = 4
-    """How far apart in a video the frames are that the GRU sees one after the other."""
+    """The distance in a video between frames that the GRU sees one after the other."""
     frame_rate: ClassVar[int] = 24
     """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
 
@@ -209,7 +209,7 @@ class SaliencyDataset(Dataset[Item]):
         Args:
             options: keyword arguments of the class. Those that only the published code knows are
                 left out.
-            progress: is told how far a first look at many files has come.
+            progress: shows the progress of indexing many files.
             overrides: win over `options`.
 
         Raises:

@@ -79,7 +79,7 @@ def inspect_source(
     Args:
         dataset: its class.
         quick: read only the headers; otherwise every file is decoded.
-        progress: is told how many pictures have been inspected.
+        progress: counts the pictures that have been inspected.
 
     Raises:
         UserError: its folder does not exist.

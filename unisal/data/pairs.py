@@ -50,7 +50,7 @@ def find_pairs(folder: Path) -> list[Pair]:
         raise UserError(
             f"none of the {len(maps)} maps in {folder / layout.maps}, such as {maps[0].name}, "
             f"belongs to a picture in {folder / layout.images}, such as {images[0].name}; a map "
-            f"is called like its picture, or like it with {MAP_ENDING} at the end"
+            f"has the name of its picture, or that name followed by {MAP_ENDING}"
         )
     return pairs
 

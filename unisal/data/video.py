@@ -67,7 +67,7 @@ class VideoDataset(SaliencyDataset):
             source's own.
         x_val_seed: of the split; None: unshuffled; "own": the source's own.
         frame_modulo, out_size: the published names of `frame_step` and `input_size`.
-        progress: is told how far the first look at the videos has come.
+        progress: shows the progress of indexing the videos.
 
     Raises:
         UserError: the folder is missing or faulty, or holds no video of the part.

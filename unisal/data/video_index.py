@@ -60,7 +60,7 @@ def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) ->
     Args:
         folder: holds a folder per video.
         prefix: see `FilePrefix`.
-        progress: is told how many videos have been read, unless they are remembered.
+        progress: counts the videos that are read, unless the result is cached.
 
     Raises:
         UserError: the folder is missing or empty, or a video is faulty: no frames, a frame, map or

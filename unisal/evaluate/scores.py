@@ -141,7 +141,7 @@ class Result:
 
     dataset: SaliencyDataset
     domain: str
-    """Whose modules of the network predicted it."""
+    """The network domain that predicted it."""
     scores: Scores
     baselines: dict[str, Scores] = field(default_factory=dict)
 

@@ -173,7 +173,7 @@ def score_dataset(
     Args:
         engine: with the network.
         dataset: the part to score.
-        domain: whose modules of the network to use.
+        domain: the network domain to use.
         name: of the scores; by default the one that the data set gives them.
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.

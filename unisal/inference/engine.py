@@ -103,7 +103,7 @@ class Engine:
         Args:
             frames: `[n, 3, H, W] float32`, ImageNet-normalised, H and W multiples of 32.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
             concurrent: whether `workers` threads call this at the same time.
 
         Returns:
@@ -149,7 +149,7 @@ class Engine:
             frames: a key and the frame `[3, H, W] float32`, as in `images`, in the order of the
                 video. At most a chunk of each sequence is taken ahead of what has been yielded.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
             frame_step: number of sequences.
             chunk: frames of a sequence per call of the network; fewer where `max_frames` says so.
                 No number depends on it, but for rounding.
@@ -199,7 +199,7 @@ class Engine:
             frame: `[3, H, W] float32`, as in `images`.
             states: one entry, the state of the sequence, None at its start; updated in place.
             target_size: (h, w) of the prediction.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
 
         Returns:
             Log-density `[h, w] float32` on the CPU.

@@ -43,7 +43,7 @@ def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
 
     Args:
         model: the network in evaluation mode, on the CPU, in float32.
-        domain: whose modules to use.
+        domain: one of the network's domains.
         static: whether frames are unrelated images.
 
     Raises:

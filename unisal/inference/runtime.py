@@ -62,7 +62,7 @@ class Runtime(Protocol):
         Args:
             sequences: equally many frames `[3, H, W] float32` on the CPU for each sequence.
             state: `[sequences, C, H/32, W/32]`, what the last call returned; None at the start.
-            domain: whose modules to use.
+            domain: one of the network's domains.
             static: whether the frames are unrelated images.
             concurrent: whether other threads call this at the same time, enough of them to keep
                 all cores busy.

@@ -23,7 +23,7 @@ def check_domains(sources: Sequence[str]) -> tuple[str, ...]:
     if isinstance(sources, str) or not sources:
         raise ValueError(f"sources is {sources!r}; it has to be a list of one source or more")
     if len({s.lower() for s in sources}) != len(sources):
-        raise ValueError(f"sources is {sources!r}; no source may stand there twice")
+        raise ValueError(f"sources is {sources!r}; no source may be listed twice")
     return tuple(sources)
 
 

@@ -182,7 +182,7 @@ class UNISAL(nn.Module):
             target_size: (h, w) of the output, default (H, W).
             h0: the hidden state that an earlier call returned, to continue its sequence.
             return_hidden: also return the state after the last step.
-            source: the domain, one of `self.sources`, whose modules to use.
+            source: the domain, one of `self.sources`, one of the network's domains.
             static: treat the frames as unrelated images, so that `bypass_rnn` skips the GRU.
                 None: if there is only one time step, or SALICON is the network's only domain.
 
@@ -280,7 +280,7 @@ class UNISAL(nn.Module):
 
         Args:
             decoded: the features `before_upsampling`, `[batch, time, C, H/8, W/8]`.
-            domain: whose modules to use.
+            domain: one of the network's domains.
 
         Returns:
             `[batch, time, 1, H, W]`.

@@ -45,7 +45,7 @@ def predict_dataset(
     Args:
         engine: runs the network.
         dataset: what to predict.
-        domain: whose modules of the network to use.
+        domain: the network domain to use.
         size: whether the predictions get the size of the frames or of the ground truth.
         chosen: predict only these videos or images, numbers from 0; None for all of them.
         on_error: called with the number of a video or image that cannot be read or predicted;

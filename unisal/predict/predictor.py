@@ -68,7 +68,7 @@ class Predictor:
         Args:
             picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
             log: whether to return the natural logarithm of the density.
-            domain: whose modules of the network to use; by default SALICON's.
+            domain: the network domain to use; by default SALICON's.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -105,8 +105,8 @@ class Predictor:
             source: the preset, named after the data set whose videos are most similar: decides the
                 defaults of `domain` and `frame_step`, and the size at which the network sees the
                 frames. With a preset for images each frame is predicted by itself.
-            domain: whose modules of the network to use.
-            frame_step: how far apart the frames are that the network sees as neighbours; by
+            domain: the network domain to use.
+            frame_step: the distance between frames that the network sees as neighbours; by
                 default 5 for DHF1K and 4 for the others.
             smooth_method: "medK": the median over K neighbouring frames, K odd.
             log: whether to yield the natural logarithm of the density.

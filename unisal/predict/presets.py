@@ -25,11 +25,11 @@ class Preset(NamedTuple):
     """How pictures or videos like those of a source are predicted."""
 
     domain: str
-    """Whose modules of the network to use."""
+    """The network domain to use."""
     is_video: bool
     """Whether the source holds videos; otherwise the frames of a video are predicted one by one."""
     frame_step: int
-    """How far apart the frames are that the GRU sees one after the other."""
+    """The distance between frames that the GRU sees one after the other."""
     frame_rate: int
     """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
     input_size: Size | None

@@ -38,7 +38,7 @@ class Stream:
         fps: frames per second of the stream.
         source: the name of the preset, as in `Predictor.video`.
         domain: as in `Predictor.video`.
-        frame_step: how far apart the frames are that the network sees as neighbours. By default
+        frame_step: the distance between frames that the network sees as neighbours. By default
             whatever is nearest in time to the preset's own step: of DHF1K every 5th frame at 30
             frames per second, every 10th at 60, every 4th at 25.
         reset_at_cuts: whether to start anew where a new shot begins, see `ShotCuts`.

@@ -180,7 +180,7 @@ class TrainerConfig:
         if len(self.loss_metrics) != len(self.loss_weights):
             raise UserError(
                 f"loss_metrics {self.loss_metrics} and loss_weights {self.loss_weights} "
-                "have to be equally many"
+                "have to be of the same length"
             )
         check_number(self.lr, "lr", above=True)
         for name in AMOUNTS:

@@ -38,7 +38,7 @@ class FineTuner(EpochLoop):
     were made. Copies of both lie with the logs, so that another fine-tuning loses nothing.
 
     Args:
-        progress: is told how far a first look at the data has come.
+        progress: shows the progress of indexing the data.
         options: see `unisal.train.finetune_config.FineTuneConfig`.
 
     Attributes:
@@ -74,7 +74,7 @@ class FineTuner(EpochLoop):
         of the epochs before are kept.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
 
         Raises:
             UserError: a folder cannot be written, or a loss is not finite.

@@ -47,7 +47,7 @@ class EpochLoop:
         Args:
             cfg: the options.
             folder: where scalars and TensorBoard's files go.
-            progress: is told how far a first look at the data has come.
+            progress: shows the progress of indexing the data.
             goes_on: whether the state of a checkpoint will be loaded, so that no other weights
                 are read.
         """
@@ -80,7 +80,7 @@ class EpochLoop:
         Ctrl-C ends after the step that is under way and raises KeyboardInterrupt.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
         """
         self.progress = progress
         self._prepare_folder()

@@ -28,7 +28,7 @@ def make_datasets(
     Args:
         cfg: the options of the run.
         phase: "train" or "valid".
-        progress: is told how far a first look at many files has come.
+        progress: shows the progress of indexing many files.
 
     Returns:
         The data sets by source.

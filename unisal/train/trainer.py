@@ -40,14 +40,14 @@ class Trainer(EpochLoop):
     `Trainer.resume(train_id).fit()` continues a run that was stopped.
 
     Args:
-        progress: is told how far a first look at the data has come.
+        progress: shows the progress of indexing the data.
         options: see `unisal.train.config.TrainerConfig`.
 
     Attributes:
         folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for others see `EpochLoop`.
 
     Raises:
-        UserError: an option is wrong, data is missing, or the folder holds a run already.
+        UserError: an option is wrong, data is missing, or the folder already holds a run.
     """
 
     def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
@@ -56,8 +56,8 @@ class Trainer(EpochLoop):
         folder = train_dir() / f"{prefix}_{cfg.suffix}"
         if cfg.new_instance and (folder / CONFIG).exists():
             raise UserError(
-                f"{folder} holds a run already; choose another prefix or suffix, "
-                f"or go on with it by --resume={folder.name}"
+                f"{folder} already holds a run; choose another prefix or suffix, "
+                f"or continue it with --resume={folder.name}"
             )
         self._set_up(cfg, folder, progress)
 
@@ -70,7 +70,7 @@ class Trainer(EpochLoop):
 
         Args:
             train_id: name of the run's folder.
-            progress: is told how far a first look at the data has come.
+            progress: shows the progress of indexing the data.
             changes: `num_workers`, `device` or `tboard`; all else is as it was.
 
         Raises:
@@ -79,7 +79,7 @@ class Trainer(EpochLoop):
         fixed = [name for name in changes if name not in CHANGEABLE]
         if fixed:
             raise UserError(
-                f"{', '.join(fixed)} cannot be changed when a run goes on; "
+                f"{', '.join(fixed)} cannot be changed when a run is continued; "
                 f"only {', '.join(CHANGEABLE)} can"
             )
         folder = run_dir(train_id)
@@ -106,7 +106,7 @@ class Trainer(EpochLoop):
         Ctrl-C saves a checkpoint after the step that is under way and raises KeyboardInterrupt.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
 
         Raises:
             UserError: an example cannot be read, or a loss is not finite.
@@ -133,7 +133,7 @@ class Trainer(EpochLoop):
 
     def _interrupted(self) -> None:
         save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
-        self.progress.say(f"interrupted; go on with --resume={self.train_id}")
+        self.progress.say(f"interrupted; continue with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:
         since = self.epoch - self.cfg.chkpnt_warmup
@@ -178,7 +178,7 @@ class Trainer(EpochLoop):
         if "random_states" in content:
             self.random.states = content["random_states"]
         else:
-            log.warning("%s holds no random states: dropout goes on with others", origin)
+            log.warning("%s holds no random states: dropout continues with others", origin)
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

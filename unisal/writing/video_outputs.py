@@ -56,7 +56,7 @@ Output = Callable[[Path, VideoFile], AbstractContextManager[Write]]
 
 @contextmanager
 def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
-    """Write the frames with their maps over them as an H.264 video, with their times and sound."""
+    """Write the frames with their maps overlaid as an H.264 video, with their times and sound."""
     unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_UNIT
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,

@@ -49,7 +49,7 @@ class VideoWriter:
         n_frames: number of frames written so far.
 
     Raises:
-        UserError: the file is not an `.mp4`, a number makes no sense, or the installed PyAV cannot
+        UserError: the file is not an `.mp4`, a number is out of range, or the installed PyAV cannot
             encode H.264.
     """
 
@@ -107,7 +107,7 @@ class VideoWriter:
                 frame. By default as long as the frame before.
 
         Raises:
-            ValueError: the frame is of another shape or dtype, or its time makes no sense.
+            ValueError: the frame is of another shape or dtype, or its time is out of range.
         """
         if rgb.shape != (*self.size, 3) or rgb.dtype != np.uint8:
             raise ValueError(
