@@ -1,6 +1,6 @@
-"""Pictures and gaze, from disk to tensors. Knows no model.
+"""Pictures and gaze, from disk to tensors, independent of any model.
 
-`DATASETS` is the registry: a new source is one file, and one line here or a call of `register`.
+`DATASETS` is the registry: a new source takes one file, and one line here or a call of `register`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ after fine-tuning."""
 
 
 def register(dataset: type[D]) -> type[D]:
-    """Make a data set known by the name in its `source`, to train, score, predict and check it.
+    """Register a data set under the name in its `source`, to train, score, predict and check it.
+
+    It can be used as a decorator.
 
     Args:
-        dataset: its class. May be used as a decorator.
+        dataset: the class of the data set.
 
     Returns:
         The class.
 
     Raises:
-        UserError: another class has that name.
+        UserError: another class already has that name.
     """
     known = DATASETS.setdefault(dataset.source, dataset)
     if known is not dataset:

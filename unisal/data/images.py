@@ -1,4 +1,4 @@
-"""What the sources of images share: each picture is one example."""
+"""The base class of image sources, where each picture is one example."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ImageDataset(SaliencyDataset):
     A subclass fills `images` in its constructor and says in `files` which maps and fixations belong
     to them.
 
-    Its pictures are predicted at the input size of its class or, without one, at the optimal size
-    for each of them; its ground truth has the size of the files.
+    Its pictures are predicted at the input size of the class or, if that is None, at the optimal
+    size for each of them; the ground truth has the size of the files.
     """
 
     is_video = False

@@ -21,9 +21,9 @@ from unisal.files import write_atomically
 from unisal.types import Size
 
 PART = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
-"""The part of the files that a phase reads."""
+"""The part of the files that each phase reads."""
 FIXATION_FIELD = 2
-"""Field of a subject's record in the official .mat that holds its fixations."""
+"""The field of an observer's record in the official `.mat` files that holds the fixations."""
 
 
 class SALICONDataset(ImageDataset):
@@ -177,7 +177,7 @@ def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], Size]:
 
     Returns:
         The fixations of each observer, `[n, 2]` (x, y) in whole pixels from 0, and the picture's
-        size.
+        (height, width).
 
     Raises:
         UserError: the file is missing, damaged or of another structure.

@@ -1,4 +1,4 @@
-"""What the video sources share: samples, clips, and how a clip is read."""
+"""The base classes of video sources: samples, clips, and how a clip is read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
     video: Video
     start: int | None
-    """None: drawn anew in each epoch."""
+    """None: drawn again in each epoch."""
 
 
 class VideoDataset(SaliencyDataset):
@@ -59,14 +59,20 @@ class VideoDataset(SaliencyDataset):
     together are the whole video: examples `i * frame_step + offset` are video i.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
-        seq_len: frames of a clip.
-        frame_step: distance of a clip's frames in the video; None: the source's own.
+        phase: see `SaliencyDataset`.
+        seq_len: number of frames in a clip.
+        frame_step: the distance in the video between the frames of a clip; None: the source's own.
         input_size: (height, width) of the network's input; None: the source's own.
-        val_size, n_x_val, x_val_step: the split, see `unisal.data.splits`; `val_size=None`: the
-            source's own.
-        x_val_seed: of the split; None: unshuffled; "own": the source's own.
-        frame_modulo, out_size: the published names of `frame_step` and `input_size`.
+        val_size: number of videos in the validation part; None: the source's own.
+        n_x_val: number of possible validation parts, see `unisal.data.splits.train_valid`.
+        x_val_step: the one to use, from 0.
+        x_val_seed: seed of the shuffle before the split; None: unshuffled; "own": the source's own.
+        subset: see `SaliencyDataset`.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
+        frame_modulo: the published name of `frame_step`.
+        out_size: the published name of `input_size`.
         progress: shows the progress of indexing the videos.
 
     Raises:
@@ -76,12 +82,12 @@ class VideoDataset(SaliencyDataset):
     is_video = True
     input_size: Size
     numbers: ClassVar[range]
-    """Of the videos that are split into train and validation part."""
+    """Numbers of the videos that are split into training and validation part."""
     test_numbers: ClassVar[range]
     val_size: ClassVar[int]
-    """Videos of the validation part."""
+    """Number of videos in the validation part."""
     x_val_seed: ClassVar[int | None] = None
-    """Of the shuffle before the split; None: unshuffled."""
+    """Seed of the shuffle before the split; None: unshuffled."""
     folders: ClassVar[Mapping[str, str]]
     """The folder of videos that a phase reads."""
     clips_per_valid_video: ClassVar[int] = 1
@@ -155,7 +161,7 @@ class VideoDataset(SaliencyDataset):
 
     @staticmethod
     def video_numbers(names: Sequence[str]) -> list[int]:
-        """Return the number in the split of each folder name, in the same order."""
+        """Return the number by which each folder is split, in the order of the names."""
         raise NotImplementedError
 
     def fit(
@@ -243,7 +249,7 @@ class VideoDataset(SaliencyDataset):
         return self.folder / video.name / kind / f"{self.file_prefix(video.name)}{digits}.png"
 
     def read_frame(self, video: Video, number: int) -> RGB:
-        """Read one frame at its own size."""
+        """Read one frame `[H, W, 3] uint8` at its own size."""
         path = self.path(video, IMAGES, number)
         rgb = read_rgb(path)
         _check_size(path, rgb.shape, video.frame_size)
@@ -328,7 +334,7 @@ class CroppedVideoDataset(VideoDataset):
     """Hollywood-2 and UCF Sports: videos of many sizes, trained on a centre crop of one size."""
 
     def resized(self, size: Size) -> Size:
-        """Return the size that a frame of `size` is brought to before the crop."""
+        """Return the size that a frame of `size` is resized to before the crop."""
         raise NotImplementedError
 
     def fit(

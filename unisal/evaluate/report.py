@@ -1,4 +1,4 @@
-"""One page about a scored run: `report.html` in its folder, to open from disk.
+"""A page about a scored run: `report.html` in its folder, to open from disk.
 
 The page needs no other file and fetches nothing.
 """
@@ -42,20 +42,20 @@ N_SHOWN = 4
 RANKED_BY = "cc"
 """The metric that says which are best; where it was not computed, the first one."""
 ROOM, QUALITY, PIXELS = (360, 480), 84, 6e6
-"""Of the pictures: (height, width) at most, quality as JPEG, and at most how many pixels on the
-page, beyond which they are smaller, so that it stays light."""
+"""Of the pictures: the largest (height, width), the JPEG quality, and the largest number of pixels
+on the page, beyond which they get smaller to keep it light."""
 N_PANELS = 4
 
 Predict = Callable[[Result, int, int], LogDensity]
-"""Takes a result, a video or image (from 0) and a frame (from 1); returns the log-density `[h, w]`
-that was scored."""
+"""Returns the log-density `[h, w]` that was scored, given a result, the index of a video or image
+(from 0) and the number of a frame (from 1)."""
 
 BASELINES = {
     CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
 }
-"""What the reference baselines are."""
+"""Explanations of the reference baselines."""
 
 
 class Cell(NamedTuple):
@@ -74,7 +74,7 @@ class Line(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """How a metric is spread over the images or videos."""
+    """The distribution of a metric over the images or videos."""
 
     metric: Metric
     cell: Cell
@@ -92,7 +92,7 @@ class ReportPanel(NamedTuple):
 
 
 class ShownExample(NamedTuple):
-    """An image, or a frame of a video, with its panels, and the scores of the whole."""
+    """An image, or a frame of a video, with its panels and the scores of the whole video."""
 
     title: str
     frame: str
@@ -131,10 +131,10 @@ def write_report(
         path: the file, replaced if there is one.
         run: name of the run.
         results: the scores of each source.
-        predict: predicts again the few frames that are shown.
-        options: how it was scored.
+        predict: predicts the few frames that are shown again.
+        options: how the run was scored.
         progress: counts the pictures.
-        now: the time it names; by default the present.
+        now: the time that the page states; by default the present.
     """
     chosen = [extremes(result.scores) for result in results]
     n_panels = N_PANELS * sum(len(best) + len(worst) for best, worst in chosen)
@@ -207,11 +207,11 @@ def draw_panels(
         index: of the video or image, from 0.
         number: of the frame, from 1.
         log_density: the prediction `[h, w]`.
-        room: (height, width) that the pictures have at most.
+        room: the largest (height, width) of the pictures.
 
     Returns:
-        Labels with their pictures of one size: the frame; the ground truth and the fixations over
-        it; the prediction over it; the difference of the two.
+        Labels with pictures of one size: the frame; the ground truth and the fixations over it; the
+        prediction over it; the difference of the two.
     """
     image = dataset.files(index, number).image
     assert image is not None
@@ -229,7 +229,7 @@ def draw_panels(
 
 
 def as_uri(rgb: RGB) -> str:
-    """Return a picture as a JPEG inside an address, so that the page needs no file for it."""
+    """Return a picture as a JPEG in a data URI, so that the page needs no file for it."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

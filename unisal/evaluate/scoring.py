@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 def dataset_to_score(
     source: str, folder: Path | None = None, phase: str | None = None
 ) -> SaliencyDataset:
-    """Return the part of a source that it is scored on, read as a run reads it.
+    """Return the part of a source that is scored, with the options of a run.
 
     Args:
         source: name of the source.
-        folder: of the run; None for the default options.
-        phase: another part.
+        folder: the run's folder; None for the default options.
+        phase: another part to score; None for the source's own.
 
     Raises:
         UserError: there is no such source, its gaze is not public, or its data is missing.
@@ -83,7 +83,7 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
 def make_needed_centre_bias(
     dataset: SaliencyDataset, options: ScoringOptions, progress: Progress = SILENT
 ) -> CentreBias | None:
-    """Make the centre bias where one of the metrics needs it.
+    """Make the centre bias if one of the metrics needs it.
 
     Args:
         dataset: the scored part.
@@ -106,14 +106,14 @@ def make_needed_centre_bias(
 
 
 class FrameMaker:
-    """Makes what the frames of a data set are scored with.
+    """Gathers what the frames of a data set are scored with.
 
     Whatever the metrics need besides predictions and ground truth is prepared once.
 
     Args:
         dataset: the scored part.
         options: how to score.
-        centre_bias: of the training part; None to make it where a metric needs it.
+        centre_bias: that of the training part; None to make it if a metric needs it.
 
     Raises:
         UserError: a metric needs the centre bias, and it cannot be made.
@@ -203,8 +203,8 @@ def score_predictions(
         predictions: for every frame, in order, at the size of the ground truth.
         name: of the scores.
         options: how to score; by default with the six published metrics.
-        centre_bias: of the source's training part, for the metrics that need it; by default it
-            is made where one does.
+        centre_bias: that of the source's training part, for the metrics that need it; by default
+            it is made if one does.
         progress: counts the frames.
 
     Raises:
@@ -245,7 +245,7 @@ def score_baselines(
     Args:
         dataset: see `score_predictions`.
         options: see `score_predictions`.
-        centre_bias: of the source's training part; by default it is made, or left out with a
+        centre_bias: that of the source's training part; by default it is made, or left out with a
             warning if that is impossible.
         progress: see `score_predictions`.
 
@@ -283,7 +283,7 @@ def score_observers(
     """Score each half of an image's observers against the other, see `ObserverHalves`.
 
     Args:
-        dataset: whose data tells observers apart.
+        dataset: a data set that distinguishes observers.
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.
         progress: see `score_predictions`.
