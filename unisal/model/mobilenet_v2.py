@@ -42,7 +42,7 @@ class EncoderFeatures(NamedTuple):
 
 
 class MobileNetV2(ContextLayer):
-    """MobileNetV2 without its classifier, returning two intermediate outputs as well.
+    """MobileNetV2 without its classifier; it also returns two intermediate outputs.
 
     Args:
         widen_factor: multiplies every width (the last one only if above 1).

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 PRIOR_SCALE = 6.0
-"""Height of a prior map's peak: the range of ReLU6, as of the features it is joined with."""
+"""Height of a prior map's peak: the range of ReLU6, which the features beside it have too."""
 
 
 def gaussian_maps(parameters: Tensor, size: tuple[int, int]) -> Tensor:
@@ -31,8 +31,8 @@ def initial_gaussians(init: str, n: int) -> Tensor:
     """Return the priors that training starts from.
 
     Args:
-        init: "manual" for 16 blobs and bands, "random" for draws around the centre.
-        n: how many to draw; "manual" always makes 16.
+        init: "manual" for 16 blobs and bands, "random" for random ones around the centre.
+        n: how many random ones; "manual" always makes 16.
 
     Returns:
         `[n, 2, 2]`, see `gaussian_maps`.

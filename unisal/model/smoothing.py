@@ -1,11 +1,11 @@
-"""The learned smoothing of the map, without ever making the large picture it is defined on.
+"""The learned smoothing of the map, without ever making the large map that it is defined on.
 
 By definition (docs/behaviour.md, "Decoder") the map at 1/8 is enlarged by nearest neighbour to the
 input's size, replicate-padded and convolved with one `k x k` kernel. All 64 pixels that share a
-cell of the small map see the same few small cells, only weighted differently. So the same numbers
-come from a small convolution (7x7 for k = 41) to 64 channels, one per position inside the cell,
-followed by a pixel shuffle. Training differentiates through the change of kernel to the `k x k`
-weights.
+cell of the small map see the same few small cells, only weighted differently. So a small
+convolution (7x7 for k = 41) to 64 channels, one per position inside the cell, followed by a pixel
+shuffle, gives the same numbers. Training differentiates through the change of kernel to the
+`k x k` weights.
 """
 
 from __future__ import annotations

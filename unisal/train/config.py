@@ -26,7 +26,7 @@ COUNTS = {
     "num_workers": 0,
     "seed": 0,
 }
-"""Options that are whole numbers, with the smallest allowed."""
+"""Options that are whole numbers, with the smallest allowed value."""
 AMOUNTS = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
 """Options that are numbers of at least 0."""
 PER_SOURCE = ("batch_sizes", "valid_batch_sizes", "dataset_options", "loss_factors")
@@ -47,7 +47,7 @@ PUBLISHED_KEYS = {
     "ucfsports_cfg": ("dataset_options", "UCFSports"),
     "mit1003_cfg": ("dataset_options", "MIT1003"),
 }
-"""Options for one source, with the mapping and the source that they are an entry of."""
+"""Options for a single source, with the mapping and the source whose entry they are."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One step, and one pass over the data, as free functions (docs/behaviour.md, "An epoch")."""
+"""A training step and a pass over the data as free functions (docs/behaviour.md, "An epoch")."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from unisal.progress import Bar
 from unisal.train.losses import BatchLoss, batch_loss
 
 Losses = dict[str, float]
-"""`loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
+"""The `loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
 
 
 def set_training_mode(model: UNISAL, cnn_eval: bool, cnn_trains: bool) -> None:
-    """Set the network to training mode.
+    """Put the network into training mode.
 
     Args:
         model: the network.
@@ -66,18 +66,18 @@ def train_step(
     grad_clip: float | None,
     factor: float = 1.0,
 ) -> BatchLoss:
-    """Update the parameters that the batch's source uses.
+    """Update the parameters that the batch's domain uses.
 
-    Those it does not use (modules of other domains, the GRU on images) take no part in the
-    computation, so their gradients stay None, and neither decay nor momentum touches them.
+    Parameters that it does not use (modules of other domains, the GRU on images) take no part in
+    the computation, so their gradients stay None, and neither decay nor momentum changes them.
 
     Args:
         model: the network, in training mode.
         batch: the examples.
-        weights: of the loss's summands, by name.
+        weights: those of the loss's summands, by name.
         optimizer: makes the update.
-        grad_clip: the largest norm of the gradient; None: no limit.
-        factor: of the loss.
+        grad_clip: the largest norm of the gradient; None for no limit.
+        factor: what the loss is multiplied by.
 
     Returns:
         The loss before the update, without the factor.
@@ -138,9 +138,12 @@ def validate_epoch(
 
     Args:
         model: the network.
-        batches: to validate on.
-        weights: of the loss's summands, by name.
-        after_batch: sees the means so far; may end the validation by raising.
+        batches: the batches to validate on.
+        weights: those of the loss's summands, by name.
+        after_batch: called with the means so far; may end the validation by raising.
+
+    Returns:
+        The mean losses by source.
     """
     model.eval()
     means = LossMeans()
@@ -176,7 +179,7 @@ class LossMeans:
         self.rows: dict[str, list[list[float]]] = defaultdict(list, rows or {})
 
     def add(self, source: str, loss: BatchLoss, times: int = 1) -> None:
-        """Take in the loss of a batch; `times` is its weight."""
+        """Add the loss of a batch, with the weight `times`."""
         values = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
         self.rows[source].extend([torch.stack(values).tolist()] * times)
 

@@ -27,15 +27,15 @@ CONFIG = "FineTuner.json"
 START = -1
 """The "epoch" of the weights that fine-tuning starts from."""
 OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
-"""Options that change no number. The run to start from is known by its folder."""
+"""Options that do not affect the weights. The run to start from is known by its folder."""
 
 
 class FineTuner(EpochLoop):
     """Fine-tunes the best weights of a run on MIT1003: `FineTuner(**options).fit()`.
 
-    The weights of the lowest validation loss, those at the start included, are written as
-    `ft_mit1003.pth` into the run's folder, and beside them `ft_mit1003.json`, which says how they
-    were made. Copies of both lie with the logs, so that another fine-tuning loses nothing.
+    The weights with the lowest validation loss, including those at the start, are written to
+    `ft_mit1003.pth` in the run's folder, and `ft_mit1003.json` beside them says how they were made.
+    Copies of both are kept with the logs, so that fine-tuning again loses nothing.
 
     Args:
         progress: shows the progress of indexing the data.
@@ -43,8 +43,8 @@ class FineTuner(EpochLoop):
 
     Attributes:
         run: the run's folder.
-        folder: of the logs, in the run's folder; for others see `EpochLoop`.
-        start_loss: validation loss before the first epoch, known once `fit` has measured it.
+        folder: the folder of the logs, in the run's folder; for other attributes see `EpochLoop`.
+        start_loss: validation loss before the first epoch, once `fit` has measured it.
 
     Raises:
         UserError: an option is wrong, the run or data is missing, or weights would be lost.
@@ -68,10 +68,10 @@ class FineTuner(EpochLoop):
         return self.options.train_id
 
     def fit(self, progress: Progress = SILENT) -> None:
-        """Train all epochs; leaves the best weights, a record of them, and scalars.
+        """Train all epochs; write the best weights, a record of them, and scalars.
 
-        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt; the best weights
-        of the epochs before are kept.
+        Ctrl-C stops after the current step and raises KeyboardInterrupt; the best weights of
+        earlier epochs are kept.
 
         Args:
             progress: shows the batches of each epoch and its losses.
@@ -138,7 +138,7 @@ class FineTuner(EpochLoop):
         self._has_saved = True
 
     def _refuse_to_lose_weights(self, folder: Path) -> None:
-        """Refuse to replace weights, except those of the same options: they would be the same."""
+        """Refuse to replace weights, unless they were made with the same options."""
         path, record = self.run / WEIGHTS, self.run / FINE_TUNING
         made_in = load_json(record).get("folder", "") if record.is_file() else ""
         if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):

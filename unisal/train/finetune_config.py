@@ -118,7 +118,7 @@ class FineTuneConfig:
         return asdict(self)
 
     def trainer_config(self, network: Mapping[str, Any]) -> TrainerConfig:
-        """Return the same as options of a training run; `network` holds those of the network."""
+        """Return these options as those of a training run; `network` holds those of the network."""
         options = {name: getattr(self, name) for name in SHARED}
         return TrainerConfig.from_dict(
             {

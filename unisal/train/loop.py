@@ -1,4 +1,4 @@
-"""What training and fine-tuning share: epoch after epoch, each with its validation."""
+"""The loop that training and fine-tuning share: epochs, each with its validation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from unisal.train.tracking import Scalars
 
 
 class EpochLoop:
-    """Epochs of a network on its data. A subclass says what is kept of them, and where.
+    """Trains a network epoch by epoch. A subclass decides what is kept, and where.
 
-    Neither making one nor `fit` changes what the caller draws from PyTorch's random generators.
+    Neither the constructor nor `fit` changes what the caller draws from PyTorch's random
+    generators.
 
     Attributes:
         cfg: the options.
         folder: where scalars and TensorBoard's files go.
         model: the network as it trains.
         best_model: the network to validate and keep: `model`, or the average of its weights.
-        epoch, step: where the run stands; both from 0, steps within the epoch.
-        best_epoch, best_val_score: of what was kept so far; the score is minus a loss.
+        epoch: the current epoch, from 0.
+        step: the current step of the epoch, from 0.
+        best_epoch: the epoch whose weights are the best so far.
+        best_val_score: the score of those weights, which is minus a loss.
         random: the random numbers that the run draws from PyTorch.
     """
 
@@ -48,8 +51,8 @@ class EpochLoop:
             cfg: the options.
             folder: where scalars and TensorBoard's files go.
             progress: shows the progress of indexing the data.
-            goes_on: whether the state of a checkpoint will be loaded, so that no other weights
-                are read.
+            goes_on: whether the state of a checkpoint will be loaded, so that no other weights need
+                to be read.
         """
         self.cfg, self.folder = cfg, folder
         self.progress: Progress = SILENT
@@ -77,7 +80,7 @@ class EpochLoop:
     def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs that are left.
 
-        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt.
+        Ctrl-C stops after the current step and raises KeyboardInterrupt.
 
         Args:
             progress: shows the batches of each epoch and its losses.
@@ -103,17 +106,17 @@ class EpochLoop:
         raise NotImplementedError
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Do what comes before the first epoch."""
+        """Prepare the first epoch."""
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
         """Keep the weights of this epoch if they are the best so far."""
         raise NotImplementedError
 
     def _after_epoch(self) -> None:
-        """Do what comes after an epoch and its validation."""
+        """Finish an epoch after its validation."""
 
     def _interrupted(self) -> None:
-        """Do what comes after Ctrl-C."""
+        """Handle Ctrl-C."""
 
     # ---- one epoch ----------------------------------------------------------------------
     def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
@@ -133,7 +136,7 @@ class EpochLoop:
         self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
 
     def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
-        """Train the steps of the epoch that are left."""
+        """Train the remaining steps of the epoch."""
         loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
         order = self._order(loaders)
         for source, n_done in Counter(order[: self.step]).items():

@@ -1,4 +1,4 @@
-"""A training run from its options to its folder."""
+"""Training runs, from their options to their folder."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from unisal.train.setup import kept_options
 from unisal.train.sources import saved_options
 
 MAIN_SOURCE = "DHF1K"
-"""The source whose validation loss picks the best weights, where it is trained."""
+"""The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
 CHANGEABLE = ("num_workers", "device", "tboard")
-"""Options that may differ when a run goes on: they change no number."""
+"""Options that may change when a run is continued: they do not affect the weights."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ class Trainer(EpochLoop):
         options: see `unisal.train.config.TrainerConfig`.
 
     Attributes:
-        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for others see `EpochLoop`.
+        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for other attributes see
+            `EpochLoop`.
 
     Raises:
         UserError: an option is wrong, data is missing, or the folder already holds a run.
@@ -65,16 +66,16 @@ class Trainer(EpochLoop):
     def resume(cls, train_id: str, *, progress: Progress = SILENT, **changes: Any) -> Trainer:
         """Make the trainer of a run that was stopped, at its newest readable checkpoint.
 
-        On a CPU the run ends with the very weights it would have had without the stop. A run
-        without any checkpoint starts again.
+        On a CPU the run ends with exactly the weights that it would have had without the stop. A
+        run without any checkpoint starts again.
 
         Args:
             train_id: name of the run's folder.
             progress: shows the progress of indexing the data.
-            changes: `num_workers`, `device` or `tboard`; all else is as it was.
+            changes: `num_workers`, `device` or `tboard`; everything else stays as it was.
 
         Raises:
-            UserError: no such run, another option, or no checkpoint that can be read.
+            UserError: there is no such run, another option is given, or no checkpoint can be read.
         """
         fixed = [name for name in changes if name not in CHANGEABLE]
         if fixed:
@@ -103,7 +104,7 @@ class Trainer(EpochLoop):
 
         The best weights, checkpoints and scalars are written to the folder.
 
-        Ctrl-C saves a checkpoint after the step that is under way and raises KeyboardInterrupt.
+        Ctrl-C saves a checkpoint after the current step and raises KeyboardInterrupt.
 
         Args:
             progress: shows the batches of each epoch and its losses.
@@ -141,7 +142,7 @@ class Trainer(EpochLoop):
         return regular or self.epoch == self.cfg.num_epochs - 1
 
     def _checkpoint(self, finished: bool) -> dict[str, Any]:
-        """Return all that the run needs to go on: after the epoch, or in the middle of it."""
+        """Return everything that the run needs to continue, after an epoch or in the middle."""
         assert self.scalars is not None
         content = {
             "model_state_dict": self.model.state_dict(),

@@ -1,4 +1,4 @@
-"""Where a prediction says too much, and where too little."""
+"""Pictures of where a prediction is too high, and where too low."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from unisal.types import RGB
 
 TOO_MUCH, TOO_LITTLE = (202, 74, 16), (28, 92, 190)
-"""Colours of too much and of too little; colour-blind people can tell them apart."""
+"""RGB colours of too much and of too little; colour-blind people can distinguish them."""
 PAPER, PHOTO_SHARE = 245, 0.3
-"""The grey level that the picture fades into, and the share of the picture that is left."""
+"""The grey level that the picture fades to, and the share of the picture that is left."""
 DOT = 0.004
 """Radius of a fixation, as a fraction of the picture's longer side."""
 
@@ -24,7 +24,7 @@ def draw_difference(rgb: RGB, prediction: NDArray[np.float32], truth: NDArray[np
     Args:
         rgb: `[H, W, 3] uint8`.
         prediction: `[H, W] float32`, of any non-negative scale; not all zero.
-        truth: as `prediction`.
+        truth: the ground truth, of the same kind.
 
     Returns:
         `[H, W, 3] uint8`.

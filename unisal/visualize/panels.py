@@ -1,4 +1,4 @@
-"""Pictures side by side: a photograph, where people looked, and where models say they do."""
+"""Panels side by side: a photograph, where people looked, and what models predicted."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ GAP = 6
 """Pixels between panels, and around a contact sheet."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 TEXT_SHARE, TEXT_SIZES, SMALLEST_TEXT = 22, (14, 26), 9
-"""Panels are this many times as high as their text, whose size in pixels has limits; the last one
-is for long names."""
+"""Panels are this many times as high as their text, whose size in pixels has these limits; the last
+one is for long names."""
 SHARES = (0.5, 0.8)
-"""How much of the ground truth lies within its lines."""
+"""The shares of the ground truth that its lines enclose."""
 LINE, LINE_SHARE = ((2, (0, 0, 0)), (0, (255, 255, 255))), 320
-"""The strokes of a line: how many pixels wider than the line itself, and their colours. A panel's
-longer side is this many times as long as a line is wide."""
+"""The strokes of a line: how many pixels wider than the line itself they are, and their colours. A
+panel's longer side is this many times as long as a line is wide."""
 SHEET_CELL, SHEET_PIXELS, SHEET_SHAPE = (180, 240), 16e6, 16 / 9
-"""Of a contact sheet: (height, width) of a panel's place in pixels, the largest number of pixels,
-and the best ratio of width to height."""
+"""Of a contact sheet: the largest (height, width) of a panel in pixels, the largest number of
+pixels, and the best ratio of width to height."""
 
 
 class Panel(NamedTuple):
@@ -115,10 +115,10 @@ def join_panels(panels: Sequence[Panel], show_labels: bool = True) -> RGB:
 
     Args:
         panels: all of one size.
-        show_labels: whether there are labels.
+        show_labels: whether to write the labels.
 
     Returns:
-        `[H, W, 3] uint8`; at its bottom each panel's pixels are unchanged.
+        `[H, W, 3] uint8`, with the unchanged pixels of the panels at the bottom.
     """
     height, width = panels[0].rgb.shape[:2]
     text = text_size(height)
@@ -138,7 +138,7 @@ def contact_sheet(
     """Lay out the panels of many pictures in a single one.
 
     Args:
-        rows: the panels of each picture, made by `thumbnails`; the same number for each.
+        rows: the panels of each picture, made by `thumbnails`; the same number for each picture.
         names: the names of the pictures.
         show_labels: whether to write the labels above the columns and the names below the
             pictures.
@@ -152,7 +152,7 @@ def contact_sheet(
     row_height, block_width = cell[0] + foot, len(rows[0]) * (cell[1] + GAP) + 2 * GAP
     n_blocks = _how_many_blocks(len(rows), head, row_height, block_width)
     per_block = math.ceil(len(rows) / n_blocks)
-    n_blocks = math.ceil(len(rows) / per_block)  # none is empty
+    n_blocks = math.ceil(len(rows) / per_block)  # so that none is empty
     sheet = Image.new("RGB", (n_blocks * block_width, head + per_block * row_height), PAPER)
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         block, line = divmod(i, per_block)
@@ -174,6 +174,9 @@ def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
     Args:
         panels: of the picture.
         n_pictures: number of pictures on the sheet: the more there are, the smaller they get.
+
+    Returns:
+        The smaller panels.
     """
     height, width = SHEET_CELL
     scale = min(1.0, math.sqrt(SHEET_PIXELS / (n_pictures * len(panels) * height * width)))
@@ -192,19 +195,19 @@ def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) 
 
 
 def text_size(height: int) -> int:
-    """Return the size of the text in pixels for panels of that height."""
+    """Return the text size in pixels for panels of a height in pixels."""
     low, high = TEXT_SIZES
     return min(max(height // TEXT_SHARE, low), high)
 
 
 def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], size: int) -> None:
-    """Write a line of text into the middle of a box.
+    """Write a line of text in the middle of a box.
 
     Args:
         sheet: the picture to write on.
-        text: written smaller if it is too long for the box, and cut off if that does not help.
+        text: written smaller if it is too long for the box, and cut off if that is not enough.
         box: (left, top, width, height) in pixels.
-        size: of the text in pixels.
+        size: text size in pixels.
     """
     left, top, width, height = box
     draw = ImageDraw.Draw(sheet)
@@ -220,7 +223,7 @@ def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], si
 
 
 def shrink(rgb: RGB, room: Size) -> RGB:
-    """Shrink a picture `[H, W, 3]` that does not fit into `room`; the aspect ratio stays."""
+    """Shrink a picture `[H, W, 3]` that does not fit into `room`, keeping its aspect ratio."""
     scale = min(side / length for side, length in zip(room, rgb.shape[:2], strict=True))
     if scale >= 1:
         return rgb
@@ -229,7 +232,7 @@ def shrink(rgb: RGB, room: Size) -> RGB:
 
 
 def resize(density: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-    """Bring a map `[H, W]` to another size; its values are averaged or interpolated."""
+    """Resize a map `[H, W]`, averaging or interpolating its values."""
     if density.shape == size:
         return density
     smaller = size[0] * size[1] < density.size
