@@ -32,11 +32,11 @@ from unisal.writing.video_writer import VideoWriter, as_rate
 PACED_SCHEMES = ("http:", "https:")
 """Beginnings of URLs whose frames may arrive early; they are then paced as if they were being
 filmed. Frames from other URLs arrive when they are filmed."""
-OUT_UNIT = Fraction(1, 90_000)
+OUT_TIME_BASE = Fraction(1, 90_000)
 """Seconds; the unit of the written frames' times."""
 N_TRIAL_FRAMES = 5
 """Number of frames that are predicted to find out how many the machine manages per second."""
-FRAMES_BEHIND = 8
+MAX_WAITING_FRAMES = 8
 """Number of frames that may wait to be encoded and written."""
 FRAME_WAIT_SECONDS = 0.05
 """How long to wait for a frame before the window is handled again."""
@@ -113,7 +113,7 @@ def predict_camera(
         if options.out is not None:
             recording = stack.enter_context(Recording(options.out, opened.size, rate))
         n_frames, seconds = run(newest, stream, rate, recording, window, options.seconds)
-    _say(n_frames, seconds, newest.n_dropped, options.out if n_frames else None)
+    _print_summary(n_frames, seconds, newest.n_dropped, options.out if n_frames else None)
 
 
 def run(
@@ -296,7 +296,7 @@ class Recording:
     """
 
     def __init__(self, path: Path, size: Size, rate: float) -> None:
-        self._writer = VideoWriter(path, rate, size, time_base=OUT_UNIT)
+        self._writer = VideoWriter(path, rate, size, time_base=OUT_TIME_BASE)
         self._stack = ExitStack()
         self._worker: BackgroundWorker[tuple[Frame, SaliencyMap]] | None = None
         self._last = -1
@@ -311,13 +311,13 @@ class Recording:
         """Add a frame with its saliency map `[H, W]`."""
         if self._worker is None:
             self._stack.enter_context(self._writer)
-            worker = BackgroundWorker(self._write, FRAMES_BEHIND)
+            worker = BackgroundWorker(self._write, MAX_WAITING_FRAMES)
             self._worker = self._stack.enter_context(worker)
         self._worker.put((frame, saliency_map))
 
     def _write(self, item: tuple[Frame, SaliencyMap]) -> None:
         frame, saliency_map = item
-        self._last = max(round(frame.time / OUT_UNIT), self._last + 1)
+        self._last = max(round(frame.time / OUT_TIME_BASE), self._last + 1)
         self._writer.write(draw_overlay(frame.rgb, saliency_map), self._last)
 
 
@@ -385,7 +385,7 @@ def _open_device(number: int, fps: float | None) -> Camera:
     return Camera(size, rate, frames(), device.release, live=True, paced=False)
 
 
-def _say(n_frames: int, seconds: float, n_dropped: int, out: Path | None) -> None:
+def _print_summary(n_frames: int, seconds: float, n_dropped: int, out: Path | None) -> None:
     rate = n_frames / seconds if seconds else 0.0
     written = f"; overlay in {out}" if out else ""
     print(

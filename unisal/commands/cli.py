@@ -51,11 +51,11 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
         if call is not None:
             call.run()
     except UserError as error:
-        return _say(name, error, EXIT_MISTAKE)
+        return _report(name, error, EXIT_MISTAKE)
     except SomeFailed as error:
-        return _say(name, error, EXIT_SOME_FAILED)
+        return _report(name, error, EXIT_SOME_FAILED)
     except KeyboardInterrupt:
-        return _say(name, "interrupted", EXIT_INTERRUPTED)
+        return _report(name, "interrupted", EXIT_INTERRUPTED)
     return 0
 
 
@@ -254,6 +254,6 @@ def _first_line(command: Command) -> str:
     return (inspect.getdoc(command) or "").splitlines()[0]
 
 
-def _say(name: str, message: object, code: int) -> int:
+def _report(name: str, message: object, code: int) -> int:
     print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     return code

@@ -130,10 +130,10 @@ def predict_videos(
     """
     paths = find_video_files(video_path, options)
     check_names(paths, options)
-    jobs = {path: todo for path in paths if (todo := _to_do(path, options))}
+    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options))}
     notes: list[str] = []
     with ExitStack() as stack:
-        lengths, failed, opened = _look_into(jobs, stack)
+        lengths, failed, opened = _probe(jobs, stack)
         if lengths:
             predictor = load(train_id, device, options.preset.fine_tuned)
             bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
@@ -255,13 +255,13 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def _to_do(path: Path, options: VideoOptions) -> dict[Path, Output]:
+def _missing_outputs(path: Path, options: VideoOptions) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
     outputs = options.outputs(path)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 
-def _look_into(
+def _probe(
     paths: Iterable[Path], stack: ExitStack
 ) -> tuple[dict[Path, int | None], dict[Path, Exception], dict[Path, VideoFile]]:
     """Open videos to see what they hold, before the network is loaded.

@@ -32,20 +32,20 @@ from unisal.writing.formats import distinct_names
 from unisal.writing.maps import write_overlay
 from unisal.writing.video_writer import VideoWriter, as_rate
 
-PICTURE_ROOM, VIDEO_ROOM = (1024, 1024), (640, 640)
+MAX_PICTURE_SIZE, MAX_VIDEO_SIZE = (1024, 1024), (640, 640)
 """The largest (height, width) of a panel of a picture and of a video."""
-SHEET = "contact_sheet"
+SHEET_NAME = "contact_sheet"
 """Name of the contact sheet's file, without its ending."""
 SHAPE_TOLERANCE = 0.02
 """By what fraction the aspect ratios of a picture and its map may differ without a warning."""
-MAX_NAMED = 5
+MAX_NAMED_FILES = 5
 """Number of files that a message names."""
 MAX_SEED = 2**32 - 1
 
 log = logging.getLogger(__name__)
 
 
-class Looks(NamedTuple):
+class PanelStyle(NamedTuple):
     """How the panels are drawn."""
 
     alpha: float
@@ -53,7 +53,7 @@ class Looks(NamedTuple):
     show_labels: bool
 
 
-class Shown(NamedTuple):
+class ShownPicture(NamedTuple):
     """A picture with everything that is shown for it."""
 
     pair: Pair
@@ -62,9 +62,9 @@ class Shown(NamedTuple):
     predictions: Mapping[str, Density]
     """By the names of the models."""
 
-    def panels(self, looks: Looks, room: Size) -> list[Panel]:
+    def panels(self, style: PanelStyle, max_size: Size) -> list[Panel]:
         """Draw its panels, see `compare`."""
-        return compare(self.rgb, self.truth, self.predictions, looks.alpha, room)
+        return compare(self.rgb, self.truth, self.predictions, style.alpha, max_size)
 
 
 def visualize_examples(
@@ -123,15 +123,15 @@ def visualize_examples(
     frames = pairs if video else pairs[: pairs.index(chosen[-1]) + 1]
     size = check_video(frames) if as_video else None
     predictors = load_models(train_id, device, preset.fine_tuned)
-    looks = Looks(alpha, show_labels)
-    names = distinct_names([pair.image for pair in pairs], taken=[SHEET])
-    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, looks, sheet)
+    style = PanelStyle(alpha, show_labels)
+    names = distinct_names([pair.image for pair in pairs], taken=[SHEET_NAME])
+    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
     if size is not None:
         results = show_frames(predictors, frames, size, source)
     else:
         results = show_pictures(predictors, chosen, preset.domain, pictures.fail)
     with ExitStack() as stack:
-        film = stack.enter_context(_Video(out, folder, looks, rate)) if video else None
+        film = stack.enter_context(_Video(out, folder, style, rate)) if video else None
         for shown in results:
             pictures.add(shown)
             if film:
@@ -186,7 +186,7 @@ def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> 
     if not with_map:
         log.warning("no maps belong to the pictures in %s: no ground truth is shown", folder)
     elif without:
-        names = ", ".join(without[:MAX_NAMED]) + ", ..." * (len(without) > MAX_NAMED)
+        names = ", ".join(without[:MAX_NAMED_FILES]) + ", ..." * (len(without) > MAX_NAMED_FILES)
         so = "are shown without ground truth" if as_video else "are left out"
         log.warning("%d pictures in %s have no map and %s: %s", len(without), folder, so, names)
     candidates = with_map or pairs
@@ -225,7 +225,7 @@ def show_pictures(
     pairs: Sequence[Pair],
     domain: str,
     on_error: Callable[[Pair, UserError], None],
-) -> Iterator[Shown]:
+) -> Iterator[ShownPicture]:
     """Predict pictures one by one.
 
     Args:
@@ -248,13 +248,13 @@ def show_pictures(
                     name: predictor.image(rgb, domain=domains[name])
                     for name, predictor in predictors.items()
                 }
-                yield Shown(pair, rgb, truth, predictions)
+                yield ShownPicture(pair, rgb, truth, predictions)
             bar.update()
 
 
 def show_frames(
     predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, source: str
-) -> Iterator[Shown]:
+) -> Iterator[ShownPicture]:
     """Predict the frames of a video in order.
 
     Args:
@@ -270,8 +270,8 @@ def show_frames(
     pairs = {frame.image: frame for frame in frames}
     workers = max(predictor.engine.video_workers for predictor in predictors.values())
     read = read_frames(list(pairs), size, preset.input_size_for(size), workers)
-    shown: Iterator[tuple[Shown, Tensor]] = (
-        (Shown(pairs[frame.path], np.asarray(frame.image), None, {}), x) for frame, x in read
+    shown: Iterator[tuple[ShownPicture, Tensor]] = (
+        (ShownPicture(pairs[frame.path], np.asarray(frame.image), None, {}), x) for frame, x in read
     )
     for name, predictor in predictors.items():
         domain = predictor.engine.domain(preset.domain)
@@ -285,13 +285,13 @@ def show_frames(
 
 
 def _with_model(
-    frames: Iterable[tuple[Shown, Tensor]],
+    frames: Iterable[tuple[ShownPicture, Tensor]],
     name: str,
     predictor: Predictor,
     size: Size,
     domain: str,
     frame_step: int,
-) -> Iterator[tuple[Shown, Tensor]]:
+) -> Iterator[tuple[ShownPicture, Tensor]]:
     """Add a model's predictions to frames; what the network took is passed on to the next model."""
     keyed = (((shown, x), x) for shown, x in frames)
     for prediction in predictor.log_densities(keyed, size, domain, frame_step):
@@ -315,19 +315,21 @@ def warn_of_shape(pair: Pair) -> None:
 class _Pictures:
     """Writes the `_viz.jpg` files: one for each chosen picture, and the contact sheet."""
 
-    def __init__(self, out: Path, names: Mapping[Path, str], looks: Looks, sheet: bool) -> None:
-        self.out, self.names, self.looks, self.sheet = out, names, looks, sheet
+    def __init__(
+        self, out: Path, names: Mapping[Path, str], style: PanelStyle, sheet: bool
+    ) -> None:
+        self.out, self.names, self.style, self.sheet = out, names, style, sheet
         self.failed: list[str] = []
         self.rows: list[tuple[str, list[Panel]]] = []
         self.n_done = 0
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: ShownPicture) -> None:
         """Write the file of a picture if it was chosen."""
         name = self.names.get(shown.pair.image)
         if name is None:
             return
-        panels = shown.panels(self.looks, PICTURE_ROOM)
-        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.looks.show_labels))
+        panels = shown.panels(self.style, MAX_PICTURE_SIZE)
+        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.style.show_labels))
         self.n_done += 1
         if self.sheet:
             self.rows.append((name, thumbnails(panels, len(self.names))))
@@ -341,8 +343,8 @@ class _Pictures:
         """Write the sheet, and report what was done and what failed."""
         if self.rows:
             names, rows = zip(*self.rows, strict=True)
-            pixels = contact_sheet(rows, names, self.looks.show_labels)
-            write_overlay(self.out / f"{SHEET}_viz.jpg", pixels)
+            pixels = contact_sheet(rows, names, self.style.show_labels)
+            write_overlay(self.out / f"{SHEET_NAME}_viz.jpg", pixels)
         print(f"{self.n_done} pictures in {self.out}" + ", a contact sheet" * bool(self.rows))
         if self.failed:
             raise SomeFailed(
@@ -354,15 +356,15 @@ class _Pictures:
 class _Video(ExitStack):
     """Writes `<folder's name>_viz.mp4`; it is complete when the `with` block ends."""
 
-    def __init__(self, out: Path, folder: Path, looks: Looks, rate: Fraction) -> None:
+    def __init__(self, out: Path, folder: Path, style: PanelStyle, rate: Fraction) -> None:
         super().__init__()
         self.path = out / f"{folder.resolve().name}_viz.mp4"
-        self.looks, self.rate = looks, rate
+        self.style, self.rate = style, rate
         self.writer: VideoWriter | None = None
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: ShownPicture) -> None:
         """Add a frame: the panels in a row."""
-        rgb = join_panels(shown.panels(self.looks, VIDEO_ROOM), self.looks.show_labels)
+        rgb = join_panels(shown.panels(self.style, MAX_VIDEO_SIZE), self.style.show_labels)
         if self.writer is None:
             size = rgb.shape[0], rgb.shape[1]
             self.writer = self.enter_context(VideoWriter(self.path, self.rate, size))

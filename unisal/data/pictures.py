@@ -15,7 +15,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of pictures in a folder, in lower or upper case."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
-TURNED = (5, 6, 7, 8)
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations with height and width exchanged."""
 
 
@@ -121,7 +121,7 @@ def displayed_size(path: Path) -> Size:
         if not image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp"}:
             return image.height, image.width  # to find more, PIL would decode all of a PNG file
         try:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+            turned = image.getexif().get(ExifTags.Base.Orientation) in TRANSPOSED_ORIENTATIONS
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise UserError(f"{path} is damaged or cut off: {error}") from None
         return (image.width, image.height) if turned else (image.height, image.width)

@@ -20,7 +20,7 @@ from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.types import Size
 
-PART = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
+PART_OF_PHASE = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
 """The part of the files that each phase reads."""
 FIXATION_FIELD = 2
 """The field of an observer's record in the official `.mat` files that holds the fixations."""
@@ -68,7 +68,7 @@ class SALICONDataset(ImageDataset):
         if input_size is not None:
             self.input_size = check_size(input_size, "input_size")
         super().__init__(phase, subset, augment, seed, verbose, out_size=self.input_size)
-        part = PART[phase]
+        part = PART_OF_PHASE[phase]
         self.folder = self.root()
         pattern = f"COCO_{part}2014_*.jpg"
         found = sorted((self.folder / "images").glob(pattern))
@@ -86,11 +86,11 @@ class SALICONDataset(ImageDataset):
 
     @classmethod
     def part(cls, phase: str) -> str:
-        return PART[phase]
+        return PART_OF_PHASE[phase]
 
     @classmethod
     def list_part(cls, phase: str) -> Iterator[Group]:
-        part = PART[phase]
+        part = PART_OF_PHASE[phase]
         root, start = cls.root(), f"COCO_{part}2014_"
         places = {"image": Place(root / "images", (".jpg",), start)}
         if phase != "test":

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from unisal.data.base import Batch, Numbered, SaliencyDataset
 from unisal.errors import UserError
 
-NO_EXAMPLE = 2**32 - 1
+BATCH_ORDER_INDEX = 2**32 - 1
 """Index of the random stream for the order of batches, beyond the index of any example."""
 
 
@@ -68,7 +68,7 @@ class SeededBatches(Sampler[list[int]]):
         batches = [batch for group in grouped for batch in self._cut(group)]
         if self.examples.shuffle and len(grouped) > 1:
             dataset = self.examples.dataset
-            rng = dataset.rng(NO_EXAMPLE)
+            rng = dataset.rng(BATCH_ORDER_INDEX)
             batches = [batches[i] for i in rng.permutation(len(batches))]
         return iter(batches[self.start :])
 

@@ -22,13 +22,13 @@ VIDEO_SUFFIXES = (
 )
 """Endings of videos in a folder, in lower or upper case. A file that the user names may have any
 ending."""
-USUAL_RATE, MAX_RATE = Fraction(25), 1000
+DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
 """Frames per second of a file that does not declare them, and the most that are believed."""
 UPRIGHT = 1, 0, 0, 1
 MICROSECONDS = 1_000_000
 STREAM_TIMEOUT_SECONDS = 10.0
 """A stream that sends nothing for this long counts as ended."""
-MAX_MISSING = 1.5
+MAX_MISSING_FRAMES = 1.5
 """By how many frames the end may miss the length that the file declares."""
 
 Matrix = tuple[int, int, int, int]
@@ -124,7 +124,7 @@ class VideoFile:
             return self._end
         declared = [self.length, self._first.time + self.length]
         nearest = min(declared, key=lambda end: abs(end - self._end))
-        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING else self._end
+        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING_FRAMES else self._end
 
     def _find_pictures(self) -> av.VideoStream:
         cover = av.stream.Disposition.attached_pic  # a still picture that comes with music
@@ -183,7 +183,7 @@ class VideoFile:
         if self.length is not None:
             # The declared length counts from the first frame or from the start of the file.
             missing = min(self.length, self.length + start) - self._end
-            if missing * self.rate > MAX_MISSING:
+            if missing * self.rate > MAX_MISSING_FRAMES:
                 held, whole = float(self._end - start), float(self.length)
                 said.append(f"cut off after {self._n_read} frames, {held:.2f} of {whole:.2f} s")
         if self._n_faults:
@@ -241,9 +241,9 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
 
 def _rate(stream: av.VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= MAX_RATE:
+        if rate and 0 < rate <= MAX_FPS:
             return Fraction(rate)
-    return USUAL_RATE
+    return DEFAULT_FPS
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:

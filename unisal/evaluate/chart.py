@@ -10,11 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, MARGIN, TOP, ABOVE, PLOT, AXIS, ROW = 360, 20, 20, 12, 110, 24, 19
-"""Sizes in the picture's units: its width, the room at the sides and above the bars, where the line
-of the mean starts, the height of the bars, of the axis and of a line for another mean."""
+# Sizes in the chart's units.
+WIDTH, MARGIN = 360, 20
+"""Width of the chart, and the room at its sides."""
+BARS_TOP, BARS_HEIGHT, MEAN_TOP = 20, 110, 12
+"""Where the highest bar and the line of the mean start, and how high the highest bar is."""
+AXIS_HEIGHT, MARK_HEIGHT = 24, 19
+"""Heights of the axis, and of a line for another mean."""
 MAX_BINS = 30
-MAX_RUG = 500
+MAX_RUG_LINES = 500
 """Up to this many values get a line each; if there are more, only the bars are drawn."""
 N_TICKS = 5
 
@@ -96,20 +100,22 @@ def histogram(
         return MARGIN + (value - low) / (high - low) * (WIDTH - 2 * MARGIN)
 
     counts = np.histogram(values, edges)[0]
-    base = TOP + PLOT
+    base = BARS_TOP + BARS_HEIGHT
     bars = []
     for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True):
-        height = PLOT * n / counts.max()
+        height = BARS_HEIGHT * n / counts.max()
         bars.append(Bar(place(a), base - height, place(b) - place(a), height, a, b, n))
-    rug = "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG else ""
+    rug = (
+        "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG_LINES else ""
+    )
     # Names are on the inner side. The outer marks come last, so that their lines cross no name.
     outwards = sorted(others.items(), key=lambda item: abs(place(item[1]) - WIDTH / 2))
     marks = [
-        Mark(place(v), base + AXIS + (i + 0.6) * ROW, name, v, place(v) > WIDTH / 2)
+        Mark(place(v), base + AXIS_HEIGHT + (i + 0.6) * MARK_HEIGHT, name, v, place(v) > WIDTH / 2)
         for i, (name, v) in enumerate(outwards)
     ]
     return Chart(
-        base + AXIS + len(marks) * ROW,
+        base + AXIS_HEIGHT + len(marks) * MARK_HEIGHT,
         base,
         bars,
         rug,

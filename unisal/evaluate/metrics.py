@@ -30,11 +30,12 @@ AUC_DIGITS = 4
 BUCKET_SHIFT = 12
 """Low bits of a float32 that its bucket's number leaves out: 2048 buckets per power of 2."""
 
-HIGHEST, REACH = 256, 512
-"""Of values up to `HIGHEST`, rounding can make only those equal that are fewer than `REACH` floats
-apart when a map is brought to unit range: some 10, and `HIGHEST` where the shares are subnormal."""
+MAX_BUCKETED, MAX_TIED_FLOATS = 256, 512
+"""Of values up to `MAX_BUCKETED`, rounding can make only those equal that are fewer than
+`MAX_TIED_FLOATS` floats apart when a map is scaled to unit range: some 10 apart, and as many as
+`MAX_BUCKETED` where the shares are subnormal."""
 
-BLOCK = 2**16
+BLOCK_PIXELS = 2**16
 """Number of pixels that are sorted into buckets at a time, to need little memory."""
 
 
@@ -171,7 +172,7 @@ def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> fl
     if not n_fixated or not n_others:
         return UNDEFINED
     values = density.ravel()
-    if low < 0 or high > HIGHEST or values.dtype not in (np.float32, np.float64):
+    if low < 0 or high > MAX_BUCKETED or values.dtype not in (np.float32, np.float64):
         values = _to_unit_range(values, low, high)
         low, high = values.dtype.type(0), values.dtype.type(1)
     if low == 0:
@@ -336,15 +337,15 @@ def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating)
     their order, and only those near one of `seen` are scaled to unit range and sorted.
 
     Args:
-        values: `[n]` float32 or float64, from 0 to `HIGHEST`.
+        values: `[n]` float32 or float64, from 0 to `MAX_BUCKETED`.
         seen: some of them.
         low: the lowest of `values`.
         high: the highest.
     """
     table, codes_seen = _bucket_codes(seen, high)
     codes = np.zeros(values.size + values.size % 2, table.dtype)
-    for start in range(0, values.size, BLOCK):
-        block = values[start : start + BLOCK]
+    for start in range(0, values.size, BLOCK_PIXELS):
+        block = values[start : start + BLOCK_PIXELS]
         # Mode "wrap" saves a copy; all buckets are in the table.
         table.take(_buckets(block), out=codes[start : start + block.size], mode="wrap")
     counts = _count_codes(codes, int(table[-1]) + 1)
@@ -359,10 +360,11 @@ def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating)
 def _bucket_codes(seen: Map, high: np.floating) -> tuple[NDArray[np.unsignedinteger], Counts]:
     """Return a code per bucket, rising with the buckets, and the codes of the rising values `seen`.
 
-    A code is odd for the buckets near a value: its own and that of the value `REACH` floats below.
+    A code is odd for the buckets near a value: its own, and that of the value `MAX_TIED_FLOATS`
+    floats below.
     """
     own = _buckets(np.append(seen, high))
-    below = np.maximum(_bits(seen) - REACH, 0) >> BUCKET_SHIFT
+    below = np.maximum(_bits(seen) - MAX_TIED_FLOATS, 0) >> BUCKET_SHIFT
     own, highest = own[:-1], int(own[-1])
     first, last = int(below[0]), int(own[-1]) + 1
     is_near = np.zeros(last + 1 - first, dtype=bool)

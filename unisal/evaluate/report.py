@@ -30,7 +30,12 @@ from unisal.files import write_atomically
 from unisal.progress import SILENT, Bar, Progress
 from unisal.types import RGB, LogDensity, Size
 from unisal.version import __version__
-from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH, draw_difference, draw_fixations
+from unisal.visualize.difference import (
+    TOO_LITTLE_COLOUR,
+    TOO_MUCH_COLOUR,
+    draw_difference,
+    draw_fixations,
+)
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
 from unisal.visualize.panels import resize, shrink
 
@@ -39,9 +44,9 @@ REPORT = "report.html"
 TEMPLATE = "report_template.html"
 N_SHOWN = 4
 """How many of the best and of the worst images or videos are shown."""
-RANKED_BY = "cc"
+RANKING_METRIC = "cc"
 """The metric that says which are best; where it was not computed, the first one."""
-ROOM, QUALITY, PIXELS = (360, 480), 84, 6e6
+MAX_PANEL_SIZE, JPEG_QUALITY, MAX_PAGE_PIXELS = (360, 480), 84, 6e6
 """Of the pictures: the largest (height, width), the JPEG quality, and the largest number of pixels
 on the page, beyond which they get smaller to keep it light."""
 N_PANELS = 4
@@ -138,14 +143,19 @@ def write_report(
     """
     chosen = [extremes(result.scores) for result in results]
     n_panels = N_PANELS * sum(len(best) + len(worst) for best, worst in chosen)
-    scale = min(1.0, math.sqrt(PIXELS / (max(1, n_panels) * ROOM[0] * ROOM[1])))
-    room = int(ROOM[0] * scale), int(ROOM[1] * scale)
+    scale = min(
+        1.0, math.sqrt(MAX_PAGE_PIXELS / (max(1, n_panels) * MAX_PANEL_SIZE[0] * MAX_PANEL_SIZE[1]))
+    )
+    max_size = int(MAX_PANEL_SIZE[0] * scale), int(MAX_PANEL_SIZE[1] * scale)
     sections: list[Section] = []
     for result, shown in zip(results, chosen, strict=True):
         n_shown = sum(map(len, shown))
         with progress.bar(f"report {result.scores.name}", "picture", n_shown) as bar:
             best, worst = (
-                [_example(result, index, partial(predict, result), room, bar) for index in indices]
+                [
+                    _example(result, index, partial(predict, result), max_size, bar)
+                    for index in indices
+                ]
                 for indices in shown
             )
         anchor = f"source-{len(sections) + 1}"
@@ -161,8 +171,8 @@ def write_report(
         has_videos=any(result.dataset.is_video for result in results),
         n_resamples=N_RESAMPLES,
         layout=layout,
-        too_much=TOO_MUCH,
-        too_little=TOO_LITTLE,
+        too_much=TOO_MUCH_COLOUR,
+        too_little=TOO_LITTLE_COLOUR,
     )
     html = html.strip() + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
@@ -190,7 +200,7 @@ def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
 
 def ranking_metric(scores: Scores) -> str:
     """Return the name of the metric that says which are best."""
-    return RANKED_BY if RANKED_BY in scores.metrics else scores.metrics[0]
+    return RANKING_METRIC if RANKING_METRIC in scores.metrics else scores.metrics[0]
 
 
 def draw_panels(
@@ -198,7 +208,7 @@ def draw_panels(
     index: int,
     number: int,
     log_density: LogDensity,
-    room: Size,
+    max_size: Size,
 ) -> list[tuple[str, RGB]]:
     """Draw one frame.
 
@@ -207,7 +217,7 @@ def draw_panels(
         index: of the video or image, from 0.
         number: of the frame, from 1.
         log_density: the prediction `[h, w]`.
-        room: the largest (height, width) of the pictures.
+        max_size: the largest (height, width) of the pictures.
 
     Returns:
         Labels with pictures of one size: the frame; the ground truth and the fixations over it; the
@@ -215,7 +225,7 @@ def draw_panels(
     """
     image = dataset.files(index, number).image
     assert image is not None
-    rgb = shrink(read_rgb(image), room)
+    rgb = shrink(read_rgb(image), max_size)
     size = rgb.shape[0], rgb.shape[1]
     truth = resize(dataset.read_density(index, number), size)
     prediction = resize(np.exp(log_density), size)
@@ -231,7 +241,7 @@ def draw_panels(
 def as_uri(rgb: RGB) -> str:
     """Return a picture as a JPEG in a data URI, so that the page needs no file for it."""
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY, optimize=True)
+    Image.fromarray(rgb).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -321,13 +331,13 @@ def _example(
     result: Result,
     index: int,
     predict: Callable[[int, int], LogDensity],
-    room: Size,
+    max_size: Size,
     bar: Bar,
 ) -> ShownExample:
     scores, n_frames = result.scores, int(result.scores.n_frames[index])
     number = (n_frames + 1) // 2
     title = scores.titles[index]
-    drawn = draw_panels(result.dataset, index, number, predict(index, number), room)
+    drawn = draw_panels(result.dataset, index, number, predict(index, number), max_size)
     panels = [
         ReportPanel(label, f"{label} of {title}", as_uri(rgb), rgb.shape[1], rgb.shape[0])
         for label, rgb in drawn

@@ -58,7 +58,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} holds no weights; expected a state dict of tensors")
     odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if odd:
-        raise UserError(f"{path} is no state dict: {_some(odd)} are not named tensors")
+        raise UserError(f"{path} is no state dict: {_first_names(odd)} are not named tensors")
     return dict(state)
 
 
@@ -105,7 +105,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
         "wrongly shaped": shapes,
     }
     if any(faults.values()):
-        said = "; ".join(f"{len(v)} {k}: {_some(v)}" for k, v in faults.items() if v)
+        said = "; ".join(f"{len(v)} {k}: {_first_names(v)}" for k, v in faults.items() if v)
         raise UserError(f"{origin} does not fit this network: {said}")
     module.load_state_dict(state)
 
@@ -176,6 +176,6 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {said}".splitlines()[0].rstrip(": ")
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMED_KEYS} more" if len(names) > MAX_NAMED_KEYS else ""
     return ", ".join(names[:MAX_NAMED_KEYS]) + more

@@ -18,11 +18,11 @@ from unisal.predict.inputs import PictureLike, as_rgb, prepare
 from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
 from unisal.types import RGB, Density, Size
 
-BINS = 8
+BINS_PER_CHANNEL = 8
 """Number of bins per colour channel of the histograms that distinguish shots."""
 HISTOGRAM_SIDE_PIXELS = 32
 """Height and width of the small pictures that the histograms are computed from."""
-CUT_BELOW = 0.7
+CUT_BELOW_OVERLAP = 0.7
 """A shot begins where the histograms of two frames share less than this fraction."""
 
 
@@ -132,23 +132,23 @@ class ShotCuts:
     def starts_shot(self, rgb: RGB) -> bool:
         """Return whether a frame `[H, W, 3]` looks unlike the one before; False for the first."""
         last, self._last = self._last, colour_histogram(rgb)
-        return last is not None and float(np.minimum(last, self._last).sum()) < CUT_BELOW
+        return last is not None and float(np.minimum(last, self._last).sum()) < CUT_BELOW_OVERLAP
 
 
 def colour_histogram(rgb: RGB) -> NDArray[np.float64]:
-    """Return the colour histogram of a picture, `[BINS ** 3]` with sum 1.
+    """Return the colour histogram of a picture, `[BINS_PER_CHANNEL ** 3]` with sum 1.
 
     A colour between bins counts partly towards each of them, so that a slight change of light never
     moves a whole wall to another bin.
     """
     sides = HISTOGRAM_SIDE_PIXELS, HISTOGRAM_SIDE_PIXELS
     small = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    place = small * ((BINS - 1) / 255)
-    lower = np.minimum(place.astype(int), BINS - 2)
+    place = small * ((BINS_PER_CHANNEL - 1) / 255)
+    lower = np.minimum(place.astype(int), BINS_PER_CHANNEL - 2)
     above = place - lower
-    histogram = np.zeros(BINS**3)
+    histogram = np.zeros(BINS_PER_CHANNEL**3)
     for corner in product((0, 1), repeat=3):
         share = np.where(corner, above, 1 - above).prod(axis=1)
-        bins = (lower + corner) @ (BINS**2, BINS, 1)
-        histogram += np.bincount(bins, share, BINS**3)
+        bins = (lower + corner) @ (BINS_PER_CHANNEL**2, BINS_PER_CHANNEL, 1)
+        histogram += np.bincount(bins, share, BINS_PER_CHANNEL**3)
     return histogram / len(small)

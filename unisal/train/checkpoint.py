@@ -12,7 +12,7 @@ from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.model.weights import BEST, load_tensors
 
-LATEST = "chkpnt_latest.pth"
+LATEST_CHECKPOINT = "chkpnt_latest.pth"
 """The checkpoint that is written after every epoch and when a run is interrupted."""
 REQUIRED = ("model_state_dict", "optimizer_state_dict", "epoch")
 
@@ -55,7 +55,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         UserError: there are checkpoints, and all of them are damaged.
     """
     numbered = sorted(folder.glob("chkpnt_epoch*.pth"), reverse=True)
-    found = [f for f in (folder / LATEST, *numbered) if f.is_file()]
+    found = [f for f in (folder / LATEST_CHECKPOINT, *numbered) if f.is_file()]
     for path in found:
         try:
             content = load_tensors(path)

@@ -19,7 +19,7 @@ CHOICES = {
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
 }
-COUNTS = {
+SMALLEST_COUNTS = {
     "num_epochs": 1,
     "train_cnn_after": 0,
     "chkpnt_epochs": 1,
@@ -27,7 +27,7 @@ COUNTS = {
     "seed": 0,
 }
 """Options that are whole numbers, with the smallest allowed value."""
-AMOUNTS = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
+NON_NEGATIVE = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
 """Options that are numbers of at least 0."""
 PER_SOURCE = ("batch_sizes", "valid_batch_sizes", "dataset_options", "loss_factors")
 """Options that are mappings from a source to its value."""
@@ -183,9 +183,9 @@ class TrainerConfig:
                 "have to be of the same length"
             )
         check_number(self.lr, "lr", above=True)
-        for name in AMOUNTS:
+        for name in NON_NEGATIVE:
             check_number(getattr(self, name), name)
-        for name, smallest in COUNTS.items():
+        for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unisal.config import load_json, run_dir, save_json, writable_run_dir
-from unisal.data.mit1003 import FINE_TUNING
+from unisal.data.mit1003 import FINE_TUNING_RECORD
 from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.model.weights import FINE_TUNED, find_weights, load_state, read_state
@@ -24,7 +24,7 @@ from unisal.train.setup import kept_options
 
 WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
-START = -1
+START_EPOCH = -1
 """The "epoch" of the weights that fine-tuning starts from."""
 OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
 """Options that do not affect the weights. The run to start from is known by its folder."""
@@ -83,7 +83,7 @@ class FineTuner(EpochLoop):
             super().fit(progress)
         except UserError as error:
             raise UserError(f"{error}; {self._kept()}" if self._has_saved else error) from None
-        if self.best_epoch == START:
+        if self.best_epoch == START_EPOCH:
             load_state(self.model, read_state(self.start), str(self.start))
             self._save()
         self.progress.say(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
@@ -106,9 +106,9 @@ class FineTuner(EpochLoop):
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
         valid = self._run_valid(interrupt, "start valid")
-        self._track("valid", valid, START)
+        self._track("valid", valid, START_EPOCH)
         self.start_loss = valid[SOURCE]["loss"]
-        self.best_epoch, self.best_val_score = START, -self.start_loss
+        self.best_epoch, self.best_val_score = START_EPOCH, -self.start_loss
         self.progress.say(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
@@ -130,8 +130,8 @@ class FineTuner(EpochLoop):
             "options": self.options.as_dict(),
         }
         save_weights(self.folder / WEIGHTS, self.model)
-        save_json(self.folder / FINE_TUNING, record)
-        for name in (WEIGHTS, FINE_TUNING):
+        save_json(self.folder / FINE_TUNING_RECORD, record)
+        for name in (WEIGHTS, FINE_TUNING_RECORD):
             write_atomically(self.run / name, partial(shutil.copyfile, self.folder / name))
         dataset = self.datasets["train"][SOURCE]  # so that scoring takes the same fold
         save_json(self.run / f"{type(dataset).__name__}.json", kept_options(dataset))
@@ -139,16 +139,16 @@ class FineTuner(EpochLoop):
 
     def _refuse_to_lose_weights(self, folder: Path) -> None:
         """Refuse to replace weights, unless they were made with the same options."""
-        path, record = self.run / WEIGHTS, self.run / FINE_TUNING
+        path, record = self.run / WEIGHTS, self.run / FINE_TUNING_RECORD
         made_in = load_json(record).get("folder", "") if record.is_file() else ""
         if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):
             raise UserError(
                 f"{path} would be lost: no fine-tuning of this run keeps a copy of it; move it "
                 "away, or replace it with --overwrite=True"
             )
-        if not (folder / FINE_TUNING).is_file():
+        if not (folder / FINE_TUNING_RECORD).is_file():
             return
-        made_with = load_json(folder / FINE_TUNING).get("options") or {}
+        made_with = load_json(folder / FINE_TUNING_RECORD).get("options") or {}
         ours = json.loads(json.dumps(self.options.as_dict()))
         changed = [
             name
@@ -174,7 +174,7 @@ class FineTuner(EpochLoop):
         path = self.run / WEIGHTS
         if not self._has_saved:
             return f"no epoch was better than the start so far, and {path} is not touched"
-        if self.best_epoch == START:
+        if self.best_epoch == START_EPOCH:
             return (
                 f"no epoch was better than the start, whose weights are in {path}; a lower "
                 "learning rate may help"

@@ -12,7 +12,7 @@ from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import (
-    LATEST,
+    LATEST_CHECKPOINT,
     epoch_file,
     newest_checkpoint,
     save_best,
@@ -28,7 +28,7 @@ from unisal.train.sources import saved_options
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
-CHANGEABLE = ("num_workers", "device", "tboard")
+CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
 """Options that may change when a run is continued: they do not affect the weights."""
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,11 @@ class Trainer(EpochLoop):
         Raises:
             UserError: there is no such run, another option is given, or no checkpoint can be read.
         """
-        fixed = [name for name in changes if name not in CHANGEABLE]
+        fixed = [name for name in changes if name not in CHANGEABLE_OPTIONS]
         if fixed:
             raise UserError(
                 f"{', '.join(fixed)} cannot be changed when a run is continued; "
-                f"only {', '.join(CHANGEABLE)} can"
+                f"only {', '.join(CHANGEABLE_OPTIONS)} can"
             )
         folder = run_dir(train_id)
         options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
@@ -130,10 +130,10 @@ class Trainer(EpochLoop):
         checkpoint = self._checkpoint(finished=True)
         if self._checkpoint_due():
             save_checkpoint(epoch_file(self.folder, self.epoch), checkpoint)
-        save_checkpoint(self.folder / LATEST, checkpoint)
+        save_checkpoint(self.folder / LATEST_CHECKPOINT, checkpoint)
 
     def _interrupted(self) -> None:
-        save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
+        save_checkpoint(self.folder / LATEST_CHECKPOINT, self._checkpoint(finished=False))
         self.progress.say(f"interrupted; continue with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:

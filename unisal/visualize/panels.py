@@ -14,18 +14,18 @@ from PIL import Image, ImageDraw, ImageFont
 from unisal.types import RGB, Density, Size
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
 
-GAP = 6
+GAP_PIXELS = 6
 """Pixels between panels, and around a contact sheet."""
 PAPER, INK = (255, 255, 255), (40, 40, 40)
-TEXT_SHARE, TEXT_SIZES, SMALLEST_TEXT = 22, (14, 26), 9
+HEIGHT_PER_TEXT, TEXT_SIZES, SMALLEST_TEXT_SIZE = 22, (14, 26), 9
 """Panels are this many times as high as their text, whose size in pixels has these limits; the last
 one is for long names."""
-SHARES = (0.5, 0.8)
+ENCLOSED_SHARES = (0.5, 0.8)
 """The shares of the ground truth that its lines enclose."""
-LINE, LINE_SHARE = ((2, (0, 0, 0)), (0, (255, 255, 255))), 320
+LINE_STROKES, SIDE_PER_LINE_WIDTH = ((2, (0, 0, 0)), (0, (255, 255, 255))), 320
 """The strokes of a line: how many pixels wider than the line itself they are, and their colours. A
 panel's longer side is this many times as long as a line is wide."""
-SHEET_CELL, SHEET_PIXELS, SHEET_SHAPE = (180, 240), 16e6, 16 / 9
+SHEET_MAX_CELL, SHEET_MAX_PIXELS, SHEET_RATIO = (180, 240), 16e6, 16 / 9
 """Of a contact sheet: the largest (height, width) of a panel in pixels, the largest number of
 pixels, and the best ratio of width to height."""
 
@@ -42,7 +42,7 @@ def compare(
     truth: NDArray[np.float32] | None,
     predictions: Mapping[str, Density],
     alpha: float,
-    room: Size,
+    max_size: Size,
 ) -> list[Panel]:
     """Draw the panels of one picture.
 
@@ -52,13 +52,13 @@ def compare(
             (None) its panel and the lines are left out.
         predictions: the models' names and densities, `[H, W] float32`.
         alpha: opacity of the heat maps at their maxima, from 0 to 1.
-        room: (height, width) that a larger picture is shrunk to fit into.
+        max_size: (height, width) that a larger picture is shrunk to fit into.
 
     Returns:
         The picture; the ground truth as a heat map over the picture; for each model its prediction
-        over the picture, with lines that enclose `SHARES` of the ground truth.
+        over the picture, with lines that enclose `ENCLOSED_SHARES` of the ground truth.
     """
-    rgb = shrink(rgb, room)
+    rgb = shrink(rgb, max_size)
     size = rgb.shape[0], rgb.shape[1]
     panels = [Panel(rgb, "Image")]
     if truth is not None:
@@ -70,7 +70,9 @@ def compare(
     return panels
 
 
-def draw_lines(rgb: RGB, density: NDArray[np.float32], shares: Sequence[float] = SHARES) -> RGB:
+def draw_lines(
+    rgb: RGB, density: NDArray[np.float32], shares: Sequence[float] = ENCLOSED_SHARES
+) -> RGB:
     """Draw lines around the smallest regions that hold the given shares of a map.
 
     Args:
@@ -86,8 +88,8 @@ def draw_lines(rgb: RGB, density: NDArray[np.float32], shares: Sequence[float] =
     for level in levels(density, shares):
         inside = (density >= level).astype(np.uint8)
         outlines += cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-    width = max(1, round(max(rgb.shape) / LINE_SHARE))
-    for wider, colour in LINE:
+    width = max(1, round(max(rgb.shape) / SIDE_PER_LINE_WIDTH))
+    for wider, colour in LINE_STROKES:
         cv2.drawContours(drawn, outlines, -1, colour, width + wider, cv2.LINE_AA)
     return drawn
 
@@ -123,9 +125,9 @@ def join_panels(panels: Sequence[Panel], show_labels: bool = True) -> RGB:
     height, width = panels[0].rgb.shape[:2]
     text = text_size(height)
     top = round(1.6 * text) if show_labels else 0
-    sheet = Image.new("RGB", (len(panels) * (width + GAP) - GAP, top + height), PAPER)
+    sheet = Image.new("RGB", (len(panels) * (width + GAP_PIXELS) - GAP_PIXELS, top + height), PAPER)
     for i, panel in enumerate(panels):
-        left = i * (width + GAP)
+        left = i * (width + GAP_PIXELS)
         sheet.paste(Image.fromarray(panel.rgb), (left, top))
         if show_labels:
             write_text(sheet, panel.label, (left, 0, width, top), text)
@@ -148,8 +150,8 @@ def contact_sheet(
     """
     cell = tuple(max(r[0].rgb.shape[side] for r in rows) for side in (0, 1))
     text = text_size(cell[0]) if show_labels else 0
-    head, foot = GAP + round(1.6 * text), GAP + round(1.4 * text)
-    row_height, block_width = cell[0] + foot, len(rows[0]) * (cell[1] + GAP) + 2 * GAP
+    head, foot = GAP_PIXELS + round(1.6 * text), GAP_PIXELS + round(1.4 * text)
+    row_height, block_width = cell[0] + foot, len(rows[0]) * (cell[1] + GAP_PIXELS) + 2 * GAP_PIXELS
     n_blocks = _how_many_blocks(len(rows), head, row_height, block_width)
     per_block = math.ceil(len(rows) / n_blocks)
     n_blocks = math.ceil(len(rows) / per_block)  # so that none is empty
@@ -158,13 +160,13 @@ def contact_sheet(
         block, line = divmod(i, per_block)
         y = head + line * row_height
         for k, (rgb, label) in enumerate(row):
-            x = block * block_width + 3 * GAP // 2 + k * (cell[1] + GAP)
+            x = block * block_width + 3 * GAP_PIXELS // 2 + k * (cell[1] + GAP_PIXELS)
             height, width = rgb.shape[:2]
             sheet.paste(Image.fromarray(rgb), (x + (cell[1] - width) // 2, y + cell[0] - height))
             if show_labels and line == 0:
                 write_text(sheet, label, (x, 0, cell[1], head), text)
             if show_labels and k == 0:
-                write_text(sheet, name, (x, y + cell[0], cell[1], foot - GAP), text)
+                write_text(sheet, name, (x, y + cell[0], cell[1], foot - GAP_PIXELS), text)
     return np.asarray(sheet)
 
 
@@ -178,18 +180,18 @@ def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
     Returns:
         The smaller panels.
     """
-    height, width = SHEET_CELL
-    scale = min(1.0, math.sqrt(SHEET_PIXELS / (n_pictures * len(panels) * height * width)))
+    height, width = SHEET_MAX_CELL
+    scale = min(1.0, math.sqrt(SHEET_MAX_PIXELS / (n_pictures * len(panels) * height * width)))
     cell = max(1, int(height * scale)), max(1, int(width * scale))
     return [Panel(shrink(panel.rgb, cell), panel.label) for panel in panels]
 
 
 def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) -> int:
-    """Choose the number of blocks that brings the sheet's shape closest to `SHEET_SHAPE`."""
+    """Choose the number of blocks that brings the sheet's shape closest to `SHEET_RATIO`."""
 
     def distance(n_blocks: int) -> float:
         height = head + math.ceil(n_rows / n_blocks) * row_height
-        return abs(math.log(n_blocks * block_width / height / SHEET_SHAPE))
+        return abs(math.log(n_blocks * block_width / height / SHEET_RATIO))
 
     return min(range(1, n_rows + 1), key=distance)
 
@@ -197,7 +199,7 @@ def _how_many_blocks(n_rows: int, head: int, row_height: int, block_width: int) 
 def text_size(height: int) -> int:
     """Return the text size in pixels for panels of a height in pixels."""
     low, high = TEXT_SIZES
-    return min(max(height // TEXT_SHARE, low), high)
+    return min(max(height // HEIGHT_PER_TEXT, low), high)
 
 
 def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], size: int) -> None:
@@ -212,7 +214,7 @@ def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], si
     left, top, width, height = box
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size)
-    while draw.textlength(text, font) > width and size > SMALLEST_TEXT:
+    while draw.textlength(text, font) > width and size > SMALLEST_TEXT_SIZE:
         size -= 1
         font = ImageFont.load_default(size)
     if draw.textlength(text, font) > width:
@@ -222,9 +224,9 @@ def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], si
     draw.text((left + width / 2, top + height / 2), text, INK, font, anchor="mm")
 
 
-def shrink(rgb: RGB, room: Size) -> RGB:
-    """Shrink a picture `[H, W, 3]` that does not fit into `room`, keeping its aspect ratio."""
-    scale = min(side / length for side, length in zip(room, rgb.shape[:2], strict=True))
+def shrink(rgb: RGB, max_size: Size) -> RGB:
+    """Shrink a picture `[H, W, 3]` that does not fit into `max_size`, keeping its aspect ratio."""
+    scale = min(side / length for side, length in zip(max_size, rgb.shape[:2], strict=True))
     if scale >= 1:
         return rgb
     height, width = (max(1, round(length * scale)) for length in rgb.shape[:2])

@@ -9,10 +9,10 @@ from typing import Final
 import av
 from av.container import InputContainer, OutputContainer
 
-COPIED = frozenset({"aac", "mp3", "opus", "flac"})
+COPIED_CODECS = frozenset({"aac", "mp3", "opus", "flac"})
 """Codecs that browsers play in an MP4 file, by FFmpeg's names; all others are re-encoded."""
 ENCODER: Final = "aac"
-USUAL_RATE = 48_000
+FALLBACK_SAMPLE_RATE = 48_000
 """Samples per second, for sound that is re-encoded and whose own rate AAC does not support."""
 
 
@@ -40,7 +40,7 @@ class Soundtrack:
         if not source.streams.audio:
             return
         self._sound = source.streams.audio[0]
-        self._copied = self._sound.codec_context.codec.canonical_name in COPIED
+        self._copied = self._sound.codec_context.codec.canonical_name in COPIED_CODECS
         if self._copied:
             self._out = target.add_stream_from_template(self._sound)
         else:
@@ -48,7 +48,7 @@ class Soundtrack:
             layout = f"{self._sound.codec_context.layout.nb_channels}c"
             rate = self._sound.codec_context.sample_rate
             if rate not in (av.Codec(ENCODER, "w").audio_rates or [rate]):
-                rate = USUAL_RATE
+                rate = FALLBACK_SAMPLE_RATE
             self._out = target.add_stream(ENCODER, rate=rate, layout=layout)
         self._packets = self._read(source)
 

@@ -27,7 +27,7 @@ from unisal.writing.sound import Soundtrack
 from unisal.writing.video_writer import VideoWriter
 
 FINEST_UNIT = Fraction(1, 1_000_000)
-COARSE_UNIT = Fraction(1, 90_000)
+COARSE_TIME_BASE = Fraction(1, 90_000)
 """In seconds: times in a finer unit than the first one are rounded to multiples of the second."""
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ Output = Callable[[Path, VideoFile], AbstractContextManager[Write]]
 @contextmanager
 def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
     """Write the frames with their maps overlaid as an H.264 video, with their times and sound."""
-    unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_UNIT
+    unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_TIME_BASE
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,
         # The sound needs a container of its own: it is read up to the time of the frame being
