@@ -107,6 +107,7 @@ class TrainingCase(Case):
         return {k: v.grad.clone() for k, v in named if v.grad is not None}
 
     def _forward(self) -> Tensor:
+        """Return the network's log-density for the batch."""
         y: Tensor = self.model(self.frames, self.target_size, source=self.domain)
         return y
 

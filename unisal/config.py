@@ -149,6 +149,7 @@ def run_name(folder: Path) -> str:
 
 
 def _run_name(train_id: str | None) -> str:
+    """Return the name of a run's folder: that of the shipped run if none is given."""
     return PRETRAINED if train_id is None or train_id == "" else str(train_id)
 
 
@@ -250,6 +251,7 @@ def save_json(path: Path, values: Any) -> None:
 
 
 def _as_tuple(value: Any) -> Any:
+    """Turn lists, also nested ones, into tuples."""
     if isinstance(value, list):
         return tuple(_as_tuple(v) for v in value)
     return value

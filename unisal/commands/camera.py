@@ -350,6 +350,7 @@ def _fitting_stream(engine: Engine, camera: Camera, options: CameraOptions) -> t
 
 
 def _open_window() -> Window:
+    """Open a window; the error for a missing screen names the alternative."""
     try:
         return Window()
     except UserError as error:
@@ -357,6 +358,7 @@ def _open_window() -> Window:
 
 
 def _open_device(number: int, fps: float | None) -> Camera:
+    """Open a camera by its number."""
     level = cv2.utils.logging.getLogLevel()  # type: ignore[attr-defined]
     cv2.utils.logging.setLogLevel(0)  # type: ignore[attr-defined]  # the error below says enough
     try:

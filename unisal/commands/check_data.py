@@ -75,6 +75,7 @@ def format_report(report: SourceReport, max_shown: int) -> str:
 
 
 def _row(part: PartReport) -> list[str]:
+    """Return the cells of a part's line."""
     counts = {"videos": part.n_groups} if part.of_videos else {}
     counts |= {name: part.counts[kind] for kind, name in KIND_NAMES.items()}
     there = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "nothing"
@@ -89,12 +90,14 @@ def _sizes(part: PartReport) -> str:
 
 
 def _in_words(sizes: Counter[Size]) -> str:
+    """List the most common sizes and count the others."""
     shown = [f"{h} x {w}" for (h, w), _ in sizes.most_common(MAX_SIZES)]
     more = [f"{len(sizes) - MAX_SIZES} more sizes"] if len(sizes) > MAX_SIZES else []
     return ", ".join(shown + more)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Join the cells of rows so that columns are aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return [line.rstrip() for line in lines]

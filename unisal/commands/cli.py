@@ -132,6 +132,7 @@ def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[
 
 
 def _default(field: Field[Any]) -> Any:
+    """Return the default of a dataclass's field as a signature has it."""
     if field.default_factory is not MISSING:
         return field.default_factory()
     return inspect.Parameter.empty if field.default is MISSING else field.default
@@ -162,6 +163,7 @@ class _Call:
 
 
 def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) -> _Call | None:
+    """Parse a command line into a call; None if only help was asked for."""
     import fire
     from fire.core import FireExit
 
@@ -188,6 +190,7 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
 
 
 def _deferred(command: Command) -> Callable[..., _Call]:
+    """Return a function that parses like the command and returns the call."""
     from fire.decorators import SetParseFns
 
     def defer(*arguments: Any, **options: Any) -> _Call:
@@ -232,6 +235,7 @@ def _reader(annotation: Any) -> Callable[[str, str], Any] | None:
 
 
 def _as_switch(option: str, typed: str) -> bool:
+    """Read a switch from one of its words, in lower or upper case."""
     for value, words in SWITCH_WORDS.items():
         if typed.lower() in words:
             return value
@@ -240,6 +244,7 @@ def _as_switch(option: str, typed: str) -> bool:
 
 # ---- help and messages --------------------------------------------------------------------
 def _help(command: Command, usage: str) -> str:
+    """Return the help of a command."""
     options = [
         f"  --{p.name}" + ("" if p.default is p.empty else f"={p.default!r}")
         for p in inspect.signature(command).parameters.values()
@@ -251,9 +256,11 @@ def _help(command: Command, usage: str) -> str:
 
 
 def _first_line(command: Command) -> str:
+    """Return the first line of a command's help."""
     return (inspect.getdoc(command) or "").splitlines()[0]
 
 
 def _report(name: str, message: object, code: int) -> int:
+    """Print a message in one line and return the exit code."""
     print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     return code

@@ -115,6 +115,7 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
 
 
 def _passes(path: Path, check: Callable[[Path, str], None]) -> bool:
+    """Return whether a file passes the check."""
     try:
         check(path, path.name)
     except UserError:

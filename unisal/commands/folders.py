@@ -246,6 +246,7 @@ class FolderJob:
 
     @cached_property
     def _names(self) -> dict[Path, str]:
+        """The names of the pictures' maps, without suffix."""
         return distinct_names(self.pictures)
 
 
@@ -369,4 +370,5 @@ def has_pictures(folder: Path) -> bool:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
+    """Return the subfolders that are not hidden, sorted."""
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))

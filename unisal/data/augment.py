@@ -114,4 +114,5 @@ class Change:
         return (left * width, top * height, (left + side) * width, (top + side) * height)
 
     def _flipped(self, array: NDArray[A]) -> NDArray[A]:
+        """Return an array mirrored if the change is a mirror image."""
         return np.ascontiguousarray(array[:, ::-1]) if self.flip else array

@@ -98,6 +98,7 @@ def inspect_source(
 
 
 def _groups(dataset: type[SaliencyDataset], part: PartReport) -> Iterable[Group]:
+    """Return the groups of files of a part."""
     return dataset.list_part(part.phases[0])
 
 

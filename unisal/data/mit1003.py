@@ -185,6 +185,7 @@ class MIT1003Dataset(ImageDataset):
 
     @property
     def _resizes_targets(self) -> bool:
+        """Whether the targets get a multiple of the input's size."""
         return self.phase in ("train", "valid")
 
     def _check_maps(self) -> None:

@@ -99,10 +99,12 @@ def match(images: list[Path], maps: list[Path]) -> list[Pair]:
 
 
 def _names(image: Path) -> tuple[str, ...]:
+    """Return the names that the map of an image may have, the best first."""
     return image.stem, f"{image.stem}{MAP_ENDING}", image.name
 
 
 def _by_last_number(paths: Iterable[Path]) -> defaultdict[int, list[Path]]:
+    """Group files by the last number in their stem."""
     groups: defaultdict[int, list[Path]] = defaultdict(list)
     for path in paths:
         if numbers := re.findall(r"\d+", path.stem):
@@ -111,6 +113,7 @@ def _by_last_number(paths: Iterable[Path]) -> defaultdict[int, list[Path]]:
 
 
 def _list_images(folder: Path) -> list[Path]:
+    """List the pictures of a folder or, if there are none, of its nested folder."""
     for place in (folder, folder / folder.name):
         if place.is_dir() and (found := list_pictures(place)):
             return found
@@ -118,6 +121,7 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def _list_maps(folder: Path) -> list[Path]:
+    """List the maps in a folder and its subfolders."""
     if not folder.is_dir():
         return []
     inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))

@@ -61,6 +61,7 @@ def to_rgb(image: Image.Image) -> RGB:
 
 
 def _to_rgb_image(image: Image.Image) -> Image.Image:
+    """Convert a PIL image to mode RGB, the right way up."""
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -128,6 +129,7 @@ def displayed_size(path: Path) -> Size:
 
 
 def _open(path: Path) -> Image.Image:
+    """Open a picture file; only its header is read."""
     try:
         return Image.open(path)
     except FileNotFoundError:

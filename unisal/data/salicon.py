@@ -121,6 +121,7 @@ class SALICONDataset(ImageDataset):
         return read_mat_observers(path)[0] if path.is_file() else None
 
     def _find_fixations(self, part: str) -> list[Path]:
+        """Return the file of fixations of each image."""
         folder = self.folder / "fixations" / part
         there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         paths = [
@@ -143,6 +144,7 @@ class SALICONDataset(ImageDataset):
                 )
 
     def _read_fixations(self, path: Path) -> NDArray[np.bool_]:
+        """Read a fixation map, and cache that of a `.mat` file as a picture."""
         cached = path.with_suffix(".png")
         if path.suffix == ".png" or cached.is_file():  # this run may have written it
             return to_fixation_map(read_grey(cached))

@@ -73,12 +73,14 @@ class SeededBatches(Sampler[list[int]]):
         return iter(batches[self.start :])
 
     def _grouped(self, indices: Iterable[int]) -> list[list[int]]:
+        """Group indices by the group of their examples."""
         by_group: dict[Hashable, list[int]] = {}
         for index in indices:
             by_group.setdefault(self.groups[index], []).append(index)
         return list(by_group.values())
 
     def _cut(self, group: list[int]) -> list[list[int]]:
+        """Cut the indices of a group into batches."""
         batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
         if len(batches) > 1 and len(batches[-1]) < self.batch_size and not self.keep_rest:
             batches.pop()
@@ -126,6 +128,7 @@ class _Loader(DataLoader[Batch]):
 
 
 def _without_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the batches; raise a worker's UserError with its own message."""
     try:
         yield from batches
     except UserError as error:  # torch puts the worker's traceback before the message

@@ -187,6 +187,7 @@ class VideoDataset(SaliencyDataset):
         x_val_seed: int | None,
         progress: Progress,
     ) -> list[Video]:
+        """Return the videos of the phase, in order."""
         numbers = shuffled(self.numbers, x_val_seed)
         train, valid = train_valid(numbers, val_size, n_x_val, x_val_step)
         wanted = set({"train": train, "test": self.test_numbers}.get(self.phase, valid))
@@ -202,6 +203,7 @@ class VideoDataset(SaliencyDataset):
         return videos
 
     def _make_samples(self) -> list[Sample]:
+        """Return the samples of the phase."""
         if self.phase in ("eval", "test"):
             return [Sample(v, 1 + i) for v in self.videos for i in range(self.frame_step)]
         long_enough = [v for v in self.videos if v.n_frames >= self.clip_len]
@@ -219,6 +221,7 @@ class VideoDataset(SaliencyDataset):
         return [Sample(v, start) for v in long_enough for start in self._valid_starts(v.n_frames)]
 
     def _valid_starts(self, n: int) -> list[int]:
+        """Return the starts of the validation clips in a video of `n` frames."""
         k = self.clips_per_valid_video
         x = n // (2 * k) - self.clip_len // 2
         starts = np.linspace(max(1, x), min(n - self.clip_len, n - x), k).astype(int)
@@ -260,6 +263,7 @@ class VideoDataset(SaliencyDataset):
         return [self._read_target(video, kind, number) for kind in (MAPS, FIXATIONS)]
 
     def _read_target(self, video: Video, kind: str, number: int) -> NDArray[np.uint8]:
+        """Read the map or the fixations of a frame, `[h, w]` grey levels."""
         assert video.target_size is not None
         path = self.path(video, kind, number)
         grey = read_grey_levels(path)

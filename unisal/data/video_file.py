@@ -127,6 +127,7 @@ class VideoFile:
         return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING_FRAMES else self._end
 
     def _find_pictures(self) -> av.VideoStream:
+        """Return the file's first video stream that is not a cover picture."""
         cover = av.stream.Disposition.attached_pic  # a still picture that comes with music
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
         if not streams:
@@ -135,6 +136,7 @@ class VideoFile:
         return streams[0]
 
     def _read(self) -> Generator[Frame, None, None]:
+        """Yield the frames with their times, all of one size and the right way up."""
         start, size = start_time(self._container), None
         time: Fraction | None = None
         rotation: int | None = None
@@ -155,6 +157,7 @@ class VideoFile:
             yield Frame(turned(rgb.astype(np.uint8, copy=False), matrix), time, duration)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        """Yield the decoded frames, and note parts that cannot be decoded."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -178,6 +181,7 @@ class VideoFile:
         self._fault = self._fault or fault
 
     def _find_damage(self) -> str | None:
+        """Describe what is wrong with the file; None for a sound one."""
         said = []
         start = self._first.time
         if self.length is not None:
@@ -231,6 +235,7 @@ def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
+    """Return the orientation that a frame's side data names."""
     said = frame.side_data.get("DISPLAYMATRIX")
     if said is None:
         return UPRIGHT
@@ -240,6 +245,7 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
+    """Return the frames per second that a stream declares, if they are believable."""
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0 < rate <= MAX_FPS:
             return Fraction(rate)
@@ -259,4 +265,5 @@ def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fract
 
 
 def _reason(error: Exception) -> str:
+    """Return the reason for an error in few words."""
     return getattr(error, "strerror", None) or str(error)

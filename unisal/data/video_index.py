@@ -136,6 +136,7 @@ def _state(folder: Path, names: list[str]) -> str:
 
 
 def _cache_file(folder: Path) -> Path:
+    """Return the file in the user's cache directory for a folder of videos."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return home / "unisal" / f"index_{name}.json"
@@ -153,12 +154,14 @@ def _load(place: Path, state: str) -> list[Video] | None:
 
 
 def _video(values: dict[str, Any]) -> Video:
+    """Make a video from its entry in the index."""
     sizes = {k: values[k] and tuple(values[k]) for k in ("frame_size", "target_size")}
     return Video(**{**values, **sizes})
 
 
 # ---- reading ----------------------------------------------------------------------------
 def _scan(folder: Path, names: list[str], prefix: FilePrefix, progress: Progress) -> list[Video]:
+    """Read the videos of a folder from their files."""
     found = []
     with progress.bar(f"index {folder.name}", "video", len(names), keep=False) as bar:
         for name in names:
@@ -224,6 +227,7 @@ def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int
 
 
 def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
+    """Describe a video from the names of its files and some of their sizes."""
     sizes = {kind: _common_size(video / kind, files, every) for kind, files in kinds.items()}
     if MAPS in sizes and sizes[MAPS] != sizes[FIXATIONS]:
         raise UserError(
@@ -244,6 +248,7 @@ def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
 
 
 def _common_size(folder: Path, files: list[str], every: int) -> Size:
+    """Return the size of the files, of which every `every`-th is read."""
     first = picture_size(folder / files[0])
     for name in {*files[every::every], files[-1]}:
         if (size := picture_size(folder / name)) != first:

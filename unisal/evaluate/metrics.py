@@ -399,6 +399,7 @@ def _buckets(values: Map) -> NDArray[np.int32]:
 
 
 def _bits(values: Map) -> NDArray[np.int32]:
+    """Return the bits of values as a float32, which rise with non-negative values."""
     return values.astype(np.float32, copy=False).view(np.int32)
 
 
@@ -412,6 +413,7 @@ def _to_unit_range(values: Map, low: np.floating, high: np.floating) -> Map:
 
 
 def _fixated(fixations: FixationMap) -> NDArray[np.bool_]:
+    """Return which pixels are fixated."""
     return fixations.astype(bool, copy=False)
 
 

@@ -252,6 +252,7 @@ def _section(
     options: ScoringOptions,
     anchor: str,
 ) -> Section:
+    """Lay out the section of a source."""
     scores = result.scores
     return Section(
         anchor=anchor,
@@ -272,12 +273,13 @@ def _section(
 
 
 def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
+    """Return what a reader has to know about a source's scores: labels and values."""
     dataset, scores = result.dataset, result.scores
     n = len(scores.rows)
     facts = [("Part", dataset.phase), ("Videos" if dataset.is_video else "Images", f"{n:,}")]
     if dataset.is_video:
         facts.append(("Frames", f"{int(scores.n_frames.sum()):,}"))
-    facts.append(("Network's modules for", result.domain))
+    facts.append(("Network domain", result.domain))
     on_share = [METRICS[m].name for m in scores.metrics if not METRICS[m].on_all_frames]
     if dataset.is_video and on_share:
         facts.append(
@@ -306,6 +308,7 @@ def _table(result: Result, seed: int) -> list[Line]:
 
 
 def _cells(scores: Scores, seed: int, weighted: bool = False) -> list[Cell]:
+    """Return a cell for the mean of each metric."""
     means = scores.weighted_means if weighted else scores.means
     ends = scores.intervals(seed, weighted).T
     return [
@@ -315,6 +318,7 @@ def _cells(scores: Scores, seed: int, weighted: bool = False) -> list[Cell]:
 
 
 def _distributions(result: Result, seed: int) -> list[Distribution]:
+    """Return the distribution of each metric."""
     scores = result.scores
     ends = scores.intervals(seed).T.tolist()
     found = []
@@ -334,6 +338,7 @@ def _example(
     max_size: Size,
     bar: Bar,
 ) -> ShownExample:
+    """Predict and draw one frame of a video, or an image."""
     scores, n_frames = result.scores, int(result.scores.n_frames[index])
     number = (n_frames + 1) // 2
     title = scores.titles[index]
@@ -351,10 +356,12 @@ def _example(
 
 
 def _number(value: float) -> str:
+    """Format a score."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _template() -> jinja2.Template:
+    """Load the template of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -184,6 +184,7 @@ def as_json(row: Rows) -> list[float | None]:
 
 
 def _cells(values: Rows) -> list[str]:
+    """Format a row of the table."""
     return [f"{'-':>9}" if np.isnan(v) else f"{v:9.4f}" for v in values]
 
 

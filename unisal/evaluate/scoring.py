@@ -344,6 +344,7 @@ def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredic
 
 
 def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
+    """Read the density and the fixation map of a frame, and check their sizes."""
     target = dataset.read_density(*key)
     fixations = dataset.read_fixation_map(*key)
     if fixations.shape != target.shape:

@@ -270,6 +270,7 @@ class Engine:
 
     @torch.inference_mode()
     def _log_density(self, logits: Tensor, target_size: Size) -> Tensor:
+        """Resize logits `[H, W]` on the device and return the log-density on the CPU."""
         if logits.device.type == "cpu":
             return torch.from_numpy(log_density(logits.numpy(), target_size))
         y = self.model.log_density(logits[None, None, None], target_size)

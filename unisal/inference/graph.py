@@ -159,6 +159,7 @@ class Recorder(TorchFunctionMode):
         self._alive.append(tensor)
 
     def _name(self, operand: Any) -> str:
+        """Return the name of an operand; one that is not recorded becomes a constant."""
         if operand is None or isinstance(operand, str):
             return operand or ""
         if id(operand) not in self._names:
@@ -221,6 +222,7 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> str:
+    """Translate `F.conv2d`."""
     operands = [x, weight] if bias is None else [x, weight, bias]
     return to.add(
         "Conv",
@@ -233,6 +235,7 @@ def _conv(
 
 
 def _clip(to: Recorder, x: Tensor, min_val: float, max_val: float, **_: Any) -> str:
+    """Translate `F.hardtanh`, which is what ReLU6 calls."""
     return to.add("Clip", x, float(min_val), float(max_val))
 
 
@@ -250,6 +253,7 @@ def _pick(to: Recorder, x: Tensor, index: Any) -> str:
 def _resize(
     to: Recorder, x: Tensor, size: None, scale_factor: float, mode: str, **options: Any
 ) -> str:
+    """Translate `F.interpolate` with mode "bilinear"."""
     assert size is None and mode == "bilinear" and not options.get("align_corners")
     scales = [1.0, 1.0, scale_factor, scale_factor]
     how = "half_pixel"  # what is not align_corners
@@ -257,22 +261,27 @@ def _resize(
 
 
 def _pad(to: Recorder, x: Tensor, pad: Sequence[int], mode: str, **_: Any) -> str:
+    """Translate `F.pad` with mode "replicate"."""
     assert mode == "replicate"
     left, right, top, bottom = pad
     return to.add("Pad", x, [0, 0, top, left, 0, 0, bottom, right], mode="edge")
 
 
 def _cat(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    """Translate `torch.cat`."""
     return to.add("Concat", *tensors, axis=dim)
 
 
 def _stack(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    """Translate `torch.stack` of a single time step."""
     (of_one_step,) = tensors
     assert dim == 1
     return to.add("Identity", of_one_step)
 
 
 def _elementwise(op: str, swapped: bool = False) -> Callable[..., str]:
+    """Return the translation of an operation of one or two operands."""
+
     def translate(to: Recorder, *operands: Any) -> str:
         values = [float(x) if isinstance(x, int) else x for x in operands]
         return to.add(op, *(values[::-1] if swapped else values))
@@ -281,6 +290,7 @@ def _elementwise(op: str, swapped: bool = False) -> Callable[..., str]:
 
 
 def _shuffle(to: Recorder, x: Tensor, factor: int) -> str:
+    """Translate `F.pixel_shuffle`."""
     return to.add("DepthToSpace", x, blocksize=factor, mode="CRD")
 
 
@@ -305,15 +315,18 @@ SAME_VALUE = {F.dropout2d, Tensor.flatten, Tensor.unflatten, Tensor.expand}
 
 
 def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors among arguments, also those in lists."""
     values = [*args, *kwargs.values()]
     values += [item for value in values if isinstance(value, list | tuple) for item in value]
     return [value for value in values if isinstance(value, Tensor)]
 
 
 def _pair(value: Any) -> list[int]:
+    """Return the two values that an option for height and width stands for."""
     return [value, value] if isinstance(value, int) else list(value)
 
 
 def _describe(name: str, x: Tensor) -> onnx.ValueInfoProto:
+    """Return an input's or output's description, with symbolic sizes."""
     shape: list[str | int | None] = [1, x.shape[-3], f"{name}_height", f"{name}_width"]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -284,6 +284,7 @@ class OnnxRuntime:
     def _make_session(
         self, domain: str, static: bool, threads: int
     ) -> onnxruntime.InferenceSession:
+        """Make the graph of a domain and a session that runs it."""
         from unisal.inference.graph import export_graph
 
         options = self._runtime.SessionOptions()

@@ -144,6 +144,7 @@ class ConvGRUCell(ContextLayer):
         return fold(torch.stack(states, dim=1)), h
 
     def _step(self, x_r: Tensor, x_z: Tensor, x_h: Tensor, h: Tensor, context: Context) -> Tensor:
+        """Return the next state from the input's parts of the gates and the state `h`."""
         u_r = self.u_r(self._dropped(h, RECURRENT, 0), self.norm_r_h, context)
         u_z = self.u_z(self._dropped(h, RECURRENT, 1), self.norm_z_h, context)
         u_h = self.u(self._dropped(h, RECURRENT, 2), self.norm_out_h, context)
@@ -153,6 +154,7 @@ class ConvGRUCell(ContextLayer):
         return (1 - z) * h + z * candidate
 
     def _dropped(self, x: Tensor, place: int, gate: int) -> Tensor:
+        """Return `x` with the channels of a gate's dropout mask set to 0."""
         if not (self.training and self.cfg.dropout[place]):
             return x
         return x * self.get_buffer(f"drop_mask_{place}")[gate, :, None, None]

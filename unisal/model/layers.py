@@ -136,6 +136,7 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
         return factor, self.bias - self.running_mean * factor
 
     def _forward_steps(self, x: Tensor, steps: int) -> Tensor:
+        """Normalise each time step by its own statistics and update the running estimates."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         channels = x.shape[1]

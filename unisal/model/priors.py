@@ -49,6 +49,7 @@ def initial_gaussians(init: str, n: int) -> Tensor:
 
 
 def _manual_gaussians() -> Tensor:
+    """Return a grid of blobs, bands in both directions, and a broad centre."""
     thirds = (0.25, 0.5, 0.75)
     rows = [((y, -1.5), (x, -1.5)) for y in thirds for x in thirds]  # a grid of blobs
     rows += [((0.5, 0.0), (x, -1.5)) for x in thirds]  # vertical bands

@@ -346,11 +346,14 @@ class UNISAL(nn.Module):
         return part + domain_suffix(domain, self._specific[part])
 
     def _domain_member(self, part: str, domain: str) -> Any:
+        """Return the module or parameter that `part` is for a domain."""
         return getattr(self, self._domain_name(part, domain))
 
     def _state_shape(self, batch: int, features: Tensor) -> tuple[int, ...]:
+        """Return the shape of the GRU's state for features `[..., C, H, W]`."""
         return (batch, self.rnn.cell_list[0].hidden_channels, *features.shape[2:])
 
 
 def _with_priors(x: Tensor, maps: Tensor | None) -> Tensor:
+    """Join features with prior maps along the channels."""
     return x if maps is None else torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)

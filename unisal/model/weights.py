@@ -154,6 +154,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _torchvision_state() -> dict[str, Tensor]:
+    """Return the weights of torchvision's MobileNetV2, downloaded if necessary."""
     from torchvision.models import MobileNet_V2_Weights
 
     try:
@@ -177,5 +178,6 @@ def _reason(error: Exception) -> str:
 
 
 def _first_names(names: list[str]) -> str:
+    """List the first of some names, and count the rest."""
     more = f" and {len(names) - MAX_NAMED_KEYS} more" if len(names) > MAX_NAMED_KEYS else ""
     return ", ".join(names[:MAX_NAMED_KEYS]) + more

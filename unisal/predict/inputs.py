@@ -95,6 +95,7 @@ def prepare_frames(
 
 
 def _of_one_size(frames: Iterable[PictureLike]) -> Iterator[RGB]:
+    """Yield the pixels of the frames; raise if one differs in size."""
     size = None
     for number, frame in enumerate(frames, 1):
         name = f"{frame}" if isinstance(frame, str | os.PathLike) else f"frame {number}"

@@ -253,6 +253,7 @@ class Predictor:
     def _frame_features(
         self, inputs: Iterable[tuple[K, Tensor]], size: Size | None, domain: str, frame_step: int
     ) -> Iterator[tuple[K, Features, Tensor | None]]:
+        """Yield each key with its frame's features and log-density."""
         states: list[list[Tensor | None]] = [[None] for _ in range(frame_step)]
         for position, (key, x) in enumerate(inputs):
             state = states[position % frame_step]
@@ -260,9 +261,11 @@ class Predictor:
 
 
 def _arrays(found: Features) -> FeatureArrays:
+    """Return features as arrays."""
     return {name: y.numpy() for name, y in found._asdict().items()}
 
 
 def _numpy(log_density: Tensor | None) -> LogDensity:
+    """Return a log-density as an array."""
     assert log_density is not None
     return log_density.numpy()

@@ -52,6 +52,7 @@ def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> B
 
 
 def _not_finite(what: str, batch: Batch) -> UserError:
+    """Return the error for a batch whose loss or gradient is not finite."""
     return UserError(
         f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; "
         "a lower learning rate may help"
@@ -194,6 +195,7 @@ class LossMeans:
 
     @staticmethod
     def _named(rows: list[list[float]]) -> Losses:
+        """Return the means of the rows' columns by name."""
         columns = list(zip(*rows, strict=True))
         names = ["loss", *(f"loss_{i}" for i in range(len(columns) - 1))]
         return {n: sum(c) / len(c) for n, c in zip(names, columns, strict=True)}

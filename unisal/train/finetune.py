@@ -163,10 +163,12 @@ class FineTuner(EpochLoop):
 
     # ---- messages -----------------------------------------------------------------------
     def _fold(self) -> str:
+        """Name the data that is trained on."""
         step = self.options.x_val_step
         return f"{SOURCE}, all images" if step is None else f"{SOURCE} fold {step}"
 
     def _change(self) -> str:
+        """Give the validation loss before and after."""
         return f"{self.start_loss:.4f} before, {-self.best_val_score:.4f} after"
 
     def _kept(self) -> str:

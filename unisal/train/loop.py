@@ -169,6 +169,7 @@ class EpochLoop:
             )
 
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
+        """Validate the best model and return the mean losses by source."""
         loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
         order = self._order(loaders)
         batches = passes.interleaved(loaders, order, self.device)
@@ -182,9 +183,11 @@ class EpochLoop:
 
     @property
     def _loss_weights(self) -> dict[str, float]:
+        """Return the weights of the loss's summands by name."""
         return dict(zip(self.cfg.loss_metrics, self.cfg.loss_weights, strict=True))
 
     def _order(self, loaders: dict[str, DataLoader[Batch]]) -> list[str]:
+        """Return the source of each batch of the epoch."""
         n_batches = {source: len(loader) for source, loader in loaders.items()}
         return interleave(n_batches, self.cfg.shuffle_datasets, [self.cfg.seed, self.epoch])
 
@@ -204,4 +207,5 @@ class EpochLoop:
             self.scalars.add("lr", lr, epoch)
 
     def _title(self, phase: str) -> str:
+        """Return the title of a phase's progress bar."""
         return f"epoch {self.epoch + 1}/{self.cfg.num_epochs} {phase}"

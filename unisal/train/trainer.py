@@ -137,6 +137,7 @@ class Trainer(EpochLoop):
         self.progress.say(f"interrupted; continue with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:
+        """Return whether the epoch ends with a checkpoint of its own."""
         since = self.epoch - self.cfg.chkpnt_warmup
         regular = since >= 0 and since % self.cfg.chkpnt_epochs == 0
         return regular or self.epoch == self.cfg.num_epochs - 1

@@ -242,4 +242,5 @@ def resize(density: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
 
 
 def _resized(pixels: Any, size: Size, how: int) -> Any:
+    """Resize pixels with an interpolation of OpenCV."""
     return cv2.resize(pixels, (size[1], size[0]), interpolation=how)

@@ -97,6 +97,7 @@ def map_output(map_format: MapFormat) -> Output:
 
 @contextmanager
 def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
+    """Write a picture per frame into a folder."""
     with whole_folder(path) as folder:
         n_frames = 0
 
@@ -113,6 +114,7 @@ def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Itera
 
 @contextmanager
 def _density_rows(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
+    """Write the densities of all frames into one file."""
     assert map_format.open_rows is not None
     with map_format.open_rows(path, DENSITIES, TIMES) as append:
         yield lambda predicted: append(predicted.density, float(predicted.frame.time))

@@ -127,6 +127,7 @@ class VideoWriter:
             self._durations[self._last] = max(1, pts - self._last)
 
     def _add_stream(self) -> av.VideoStream:
+        """Add the video stream with its encoder to the container."""
         try:
             # No B-frames: MP4 keeps the duration of the packet that is written last, which is then
             # the frame that is shown last.
@@ -153,6 +154,7 @@ class VideoWriter:
             self._mux(self.stream.encode())
 
     def _to_yuv(self, rgb: RGB) -> av.VideoFrame:
+        """Convert a frame to 4:2:0 in BT.709; odd sides are extended."""
         height, width = self.size
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -160,6 +162,7 @@ class VideoWriter:
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
     def _next_time(self, pts: int | None) -> int:
+        """Return the time of the next frame, and check that it is later than the last."""
         if (pts is None) != (self.time_base is None):
             raise ValueError("pts and time_base belong together: give both or neither")
         if pts is None:
