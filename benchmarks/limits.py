@@ -22,7 +22,7 @@ class Work(NamedTuple):
     """The least that a computation takes."""
 
     multiply_adds: float
-    """Of its convolutions."""
+    """Multiply-adds of its convolutions."""
     moved: float
     """Bytes: every input and output of a convolution once, and its weights."""
 

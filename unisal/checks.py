@@ -15,7 +15,7 @@ def check_count(value: Any, name: str, smallest: int = 1, largest: int | None = 
 
     Args:
         value: what was given; NumPy's integers count as well, `True` and `False` do not.
-        name: of the option, for the message.
+        name: name of the option, for the message.
         smallest: the smallest value allowed.
         largest: the largest value allowed, None for no limit.
 
@@ -44,7 +44,7 @@ def check_number(
 
     Args:
         value: what was given; NumPy's numbers and fractions count as well.
-        name: of the option, for the message.
+        name: name of the option, for the message.
         smallest: the smallest value allowed; with `above` the value has to be larger.
         largest: the largest value allowed; with `below` the value has to be smaller.
         above: whether `smallest` itself is excluded.

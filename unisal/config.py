@@ -35,7 +35,7 @@ installed package a folder of the package."""
 
 
 def checkout_dir() -> Path | None:
-    """Return the checkout that the package is a part of, None where it is installed by itself."""
+    """Return the checkout that the package is a part of, None if it is installed by itself."""
     folder = PACKAGE_DIR.parent
     is_checkout = all((folder / name).is_file() for name in ("run.py", "pyproject.toml"))
     return folder if is_checkout else None

@@ -25,7 +25,7 @@ class ReadFrame(NamedTuple):
 
     path: Path
     image: Image.Image
-    """Of mode RGB, with the EXIF orientation applied."""
+    """The picture, of mode RGB, with the EXIF orientation applied."""
 
 
 def check_frames(frames: Sequence[Path]) -> Size:

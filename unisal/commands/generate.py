@@ -104,7 +104,7 @@ def _predict(job: Job, engine: Engine) -> list[str]:
     before = f", {n_frames - n_left} of them done before" if n_left < n_frames else ""
     print(
         f"{dataset.source}, phase {dataset.phase}: {n_frames} {unit}s{before}; "
-        f"{job.weights.name} of {job.made_with['train_id']} -> {job.folder}"
+        f"{job.weights.name} of {job.made_with['train_id']}, into {job.folder}"
     )
     save_json(job.record, job.made_with)
     for path in job.folder.rglob(".*-*"):  # half-written by a process that was killed

@@ -53,7 +53,7 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
 
 
 def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Fine-tune a run on MIT1003, then score or predict what is to be evaluated.
+    """Fine-tune a run on MIT1003, then evaluate it.
 
     Args:
         eval_sources: what to evaluate; none for MIT300, if its folder exists.

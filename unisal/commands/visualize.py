@@ -60,7 +60,7 @@ class ShownPicture(NamedTuple):
     rgb: RGB
     truth: NDArray[np.float32] | None
     predictions: Mapping[str, Density]
-    """By the names of the models."""
+    """The predictions by the names of the models."""
 
     def panels(self, style: PanelStyle, max_size: Size) -> list[Panel]:
         """Draw its panels, see `compare`."""
@@ -174,7 +174,7 @@ def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> 
     Args:
         pairs: pictures with and without maps.
         n: number of pictures to draw; all if there are fewer.
-        seed: of a random generator of its own.
+        seed: seed of a random generator of its own.
         as_video: whether the pictures are shown as a video, for the warning.
 
     Returns:

@@ -60,7 +60,7 @@ def find_dataset(source: str) -> type[SaliencyDataset]:
     """Return the class of a source.
 
     Raises:
-        UserError: there is no source of that name; lists the known ones.
+        UserError: there is no source with that name; lists the known ones.
     """
     name = DATASET_ALIASES.get(source, source)
     if name not in DATASETS:

@@ -444,7 +444,7 @@ def check_size(value: Any, name: str) -> Size:
 
     Args:
         value: (height, width).
-        name: of the option, for the message.
+        name: name of the option, for the message.
 
     Raises:
         UserError: it is not a pair of positive integers.

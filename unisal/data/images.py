@@ -99,7 +99,7 @@ class ImageDataset(SaliencyDataset):
         """Make an example of a picture with ground truth, augmented in training if asked for.
 
         Args:
-            index: of the example.
+            index: index of the example.
             rgb: the picture, `[H, W, 3] uint8`.
             saliency_map: `[h, w] float32`, 0 to 1.
             fixations: the fixation map, `[h, w] bool`.

@@ -88,7 +88,7 @@ def match_files(
     """Group files by the picture that they belong to.
 
     Args:
-        names: of the pictures.
+        names: names of the pictures.
         files: the files that exist, by kind (a field of `FrameFiles`) and by the name of their
             picture. A kind that is left out is not wanted.
         expected: returns the file that should exist for a kind and a name.

@@ -52,7 +52,7 @@ class MIT1003Dataset(ImageDataset):
         subset: see `SaliencyDataset`.
         n_x_val: number of folds.
         x_val_step: the fold, from 0; None: every part is all images.
-        x_val_seed: of the shuffle; 0 or None leaves the images in order.
+        x_val_seed: seed of the shuffle; 0 or None leaves the images in order.
         augment: see `SaliencyDataset`.
         seed: see `SaliencyDataset`.
         verbose: see `SaliencyDataset`.

@@ -43,7 +43,7 @@ class Frame(NamedTuple):
     time: Fraction
     """When it is shown, in seconds since the start of the file; it increases with every frame."""
     duration: Fraction
-    """For how many seconds it is shown, as far as the file tells."""
+    """How many seconds it is shown, as far as the file declares them."""
 
 
 class VideoFile:

@@ -151,7 +151,7 @@ class ObserverHalves:
 
     Args:
         dataset: a data set that distinguishes observers, see `SaliencyDataset.read_observers`.
-        seed: of the random halves.
+        seed: seed of the random halves.
 
     Raises:
         UserError: there are no fixations.

@@ -80,7 +80,7 @@ def histogram(
 
     Args:
         values: NaN where undefined.
-        mean: of the values.
+        mean: mean of the values.
         interval: its lower and upper end.
         others: further means to compare with, by name; those that are NaN are left out.
 

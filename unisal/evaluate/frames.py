@@ -63,7 +63,7 @@ class OtherFixations:
         """Return the union for one video or image.
 
         Args:
-            index: of the video or image, which gives no negatives of its own.
+            index: index of the video or image, which gives no negatives of its own.
             size: (height, width) of the result.
         """
         chosen = [i for i, _ in self._positions[: self.n]]

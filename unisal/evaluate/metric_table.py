@@ -97,8 +97,8 @@ METRICS: dict[str, Metric] = {
         "AUC-J",
         higher_is_better=True,
         chance=0.5,
-        text="How well the predicted density tells fixated pixels from all others (AUC-Judd); 1 is "
-        "perfect. A guess at the centre does well.",
+        text="How well the predicted density separates fixated pixels from all others (AUC-Judd); "
+        "1 is perfect. A guess at the centre does well.",
         on_all_frames=False,
     ),
     "aucs": Metric(
@@ -139,7 +139,7 @@ def choose_metrics(
     """Choose which metrics of which frames of a video to compute.
 
     Args:
-        index: of the video or image.
+        index: index of the video or image.
         n_frames: how many frames it has.
         is_video: whether it is a video; for an image everything is computed.
         options: the metrics, and on which share of the frames some of them are computed.
@@ -166,7 +166,7 @@ def score_frame(
 
     Args:
         frame: holds what the metrics need.
-        names: of the metrics.
+        names: names of the metrics.
         wanted: which of them to compute; None for all.
 
     Returns:

@@ -31,9 +31,9 @@ BUCKET_SHIFT = 12
 """Low bits of a float32 that its bucket's number leaves out: 2048 buckets per power of 2."""
 
 MAX_BUCKETED, MAX_TIED_FLOATS = 256, 512
-"""Of values up to `MAX_BUCKETED`, rounding can make only those equal that are fewer than
-`MAX_TIED_FLOATS` floats apart when a map is scaled to unit range: some 10 apart, and as many as
-`MAX_BUCKETED` where the shares are subnormal."""
+"""When a map with values up to `MAX_BUCKETED` is scaled to unit range, rounding makes only values
+equal that are fewer than `MAX_TIED_FLOATS` floats apart: about 10, or `MAX_BUCKETED` where the
+shares are subnormal."""
 
 BLOCK_PIXELS = 2**16
 """Number of pixels that are sorted into buckets at a time, to need little memory."""
@@ -177,7 +177,7 @@ def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> fl
         low, high = values.dtype.type(0), values.dtype.type(1)
     if low == 0:
         values, high = np.abs(values), np.abs(high)  # no -0.0: its bits are not those of 0
-    seen = np.sort(values[places])  # a threshold that is there twice gives its point twice
+    seen = np.sort(values[places])  # a threshold that occurs twice gives its point twice
     thresholds = _to_unit_range(seen, low, high)
     fixated_above = n_fixated - np.searchsorted(thresholds, thresholds)
     others_above = _count_at_least(values, seen, low, high) - fixated_above

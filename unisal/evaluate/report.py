@@ -182,7 +182,7 @@ def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
     """Find the best and the worst images or videos by the ranking metric.
 
     Args:
-        scores: of a source.
+        scores: those of a source.
         n: how many of each to find, at most.
 
     Returns:
@@ -214,8 +214,8 @@ def draw_panels(
 
     Args:
         dataset: the scored part.
-        index: of the video or image, from 0.
-        number: of the frame, from 1.
+        index: index of the video or image, from 0.
+        number: number of the frame, from 1.
         log_density: the prediction `[h, w]`.
         max_size: the largest (height, width) of the pictures.
 

@@ -93,7 +93,7 @@ class Scores:
         Whole videos are drawn with replacement, since the frames of one resemble each other.
 
         Args:
-            seed: of the draws.
+            seed: seed of the draws.
             weighted: whether the intervals are for `weighted_means` instead of `means`.
 
         Returns:
@@ -155,7 +155,7 @@ def format_table(
         title: the name of the first row.
         scores: those of the network.
         baselines: scores to compare with, by name.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         The lines, joined.

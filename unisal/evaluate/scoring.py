@@ -142,7 +142,7 @@ class FrameMaker:
         """Put together one frame of a video, or an image.
 
         Args:
-            index: of the video or image, from 0.
+            index: index of the video or image, from 0.
             log_density: the prediction `[h, w]`.
             target: the ground truth's saliency map as a density `[h, w]`.
             fixations: the fixation map `[h, w]`.
@@ -171,10 +171,10 @@ def score_dataset(
     Reading, prediction and metrics overlap; memory does not grow with the number of frames.
 
     Args:
-        engine: with the network.
+        engine: runs the network.
         dataset: the part to score.
         domain: the network domain to use.
-        name: of the scores; by default the one that the data set gives them.
+        name: name of the scores; by default the one that the data set gives them.
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.
         progress: see `score_predictions`.
@@ -201,7 +201,7 @@ def score_predictions(
     Args:
         dataset: the ground truth.
         predictions: for every frame, in order, at the size of the ground truth.
-        name: of the scores.
+        name: name of the scores.
         options: how to score; by default with the six published metrics.
         centre_bias: that of the source's training part, for the metrics that need it; by default
             it is made if one does.
@@ -325,8 +325,8 @@ def predict_frame(
         engine: see `score_dataset`.
         dataset: see `score_dataset`.
         domain: see `score_dataset`.
-        index: of the video or image, from 0.
-        number: of the frame, from 1.
+        index: index of the video or image, from 0.
+        number: number of the frame, from 1.
 
     Returns:
         The log-density `[h, w]`.

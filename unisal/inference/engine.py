@@ -260,7 +260,7 @@ class Engine:
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
         """Yield which sequences go through the network together.
 
-        They have equally many of the `n_frames` frames, and at most `max_frames` in all.
+        They have the same number of the `n_frames` frames, and at most `max_frames` in all.
         """
         whole, n_longer = divmod(n_frames, step)
         for rows, length in ((range(n_longer), whole + 1), (range(n_longer, step), whole)):

@@ -14,7 +14,7 @@ class DomainBatchNorm2d(NormLayer):
     """One BatchNorm2d per domain, named `bn_<domain>`; the context selects the one to use.
 
     Args:
-        channels: of the input.
+        channels: number of channels of the input.
         momenta: the momentum of each domain.
     """
 

@@ -56,11 +56,11 @@ class TrainerConfig:
 
     Options:
         num_epochs: epochs to train (16).
-        optim_algo: SGD, Adam or RMSprop (SGD); momentum: of SGD and RMSprop (0.9).
+        optim_algo: SGD, Adam or RMSprop (SGD); momentum: for SGD and RMSprop (0.9).
         lr: learning rate (0.04); cnn_lr_factor: the encoder's share of it (0.1).
         lr_scheduler: ExponentialLR: times lr_gamma (0.8) per epoch; or cosine: to zero over the
             run, by the step. warmup_steps: steps of a linear rise from zero (0).
-        weight_decay: of all but the encoder (1e-4); cnn_weight_decay: the encoder's (1e-5).
+        weight_decay: for all but the encoder (1e-4); cnn_weight_decay: the encoder's (1e-5).
         grad_clip: largest norm of the gradient, None for no limit (2.0).
         loss_metrics, loss_weights: the loss is their weighted sum (kld,nss,cc; 1,-0.1,-0.1).
         data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON).
@@ -92,7 +92,7 @@ class TrainerConfig:
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
         chkpnt_epochs: epochs between checkpoints (2).
         tboard: write TensorBoard logs (True).
-        seed: of all random choices (0).
+        seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
         debug: four short epochs on small subsets (False).
         new_instance: make the run's folder and save its configuration (True).

@@ -20,7 +20,7 @@ class RandomStream:
     a training in between, and does not change the training.
 
     Args:
-        seed: of the stream.
+        seed: seed of the stream.
 
     Attributes:
         states: where the stream continues, see `random_states`; None: at its start.

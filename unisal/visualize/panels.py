@@ -174,7 +174,7 @@ def thumbnails(panels: Sequence[Panel], n_pictures: int) -> list[Panel]:
     """Shrink the panels of one picture for a contact sheet.
 
     Args:
-        panels: of the picture.
+        panels: those of the picture.
         n_pictures: number of pictures on the sheet: the more there are, the smaller they get.
 
     Returns:
