@@ -120,7 +120,7 @@ def test_the_networks_work_is_that_of_the_plain_calls():
     case = network.OneImage(SMALL)
     sides = {"frame_height": 64, "frame_width": 96, "priors_height": 2, "priors_width": 3}
     graph = count_graph(export_graph(case.model, "SALICON", True), sides)
-    calls = count_calls(lambda: case.model.logits(case.frames[None], source="SALICON", static=True))
+    calls = count_calls(lambda: case.model.logits(case.frames[None], domain="SALICON", static=True))
     # In the graph the last two convolutions are one.
     assert 0.9 * calls.multiply_adds < graph.multiply_adds < calls.multiply_adds
 

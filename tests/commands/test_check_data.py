@@ -19,9 +19,9 @@ from support import (
     write_ucfsports,
 )
 
-from unisal.commands import check_data as checks
-from unisal.commands.check_data import check_data, check_source, quick_check
-from unisal.data import DATASETS, DHF1KDataset, SALICONDataset
+from unisal.commands.check_data import check_data, format_report
+from unisal.data import DATASETS, DHF1KDataset, SALICONDataset, inspection
+from unisal.data.inspection import inspect_source, quick_check
 from unisal.data.listing import FrameFiles
 from unisal.errors import SomeFailed, UserError
 
@@ -76,7 +76,7 @@ def data(tmp_path, monkeypatch):
 
 
 def problems(source, quick=False):
-    return [(p.kind, p.path) for p in check_source(DATASETS[source], quick).problems]
+    return [(p.kind, p.path) for p in inspect_source(DATASETS[source], quick).problems]
 
 
 # ---- sound folders ------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def problems(source, quick=False):
 def test_a_sound_folder_has_no_problems(data, source, quick):
     root = data(source)
     before = sorted(root.rglob("*"))
-    report = check_source(DATASETS[source], quick)
+    report = inspect_source(DATASETS[source], quick)
     assert report.problems == []
     counted = {
         p.name: (p.n_groups, *(p.counts[kind] for kind in FrameFiles._fields)) for p in report.parts
@@ -99,9 +99,9 @@ def test_a_sound_folder_has_no_problems(data, source, quick):
 
 def test_sizes_are_counted(data):
     data("MIT1003")
-    (part,) = check_source(DATASETS["MIT1003"]).parts
+    (part,) = inspect_source(DATASETS["MIT1003"]).parts
     assert part.sizes["image"] == part.sizes["saliency_map"] == {(24, 40): 2, (30, 20): 1}
-    table = check_source(DATASETS["MIT1003"]).table()
+    table = format_report(inspect_source(DATASETS["MIT1003"]), 20)
     assert "3 images, 3 maps, 3 fixations" in table
     assert "24 x 40, 30 x 20" in table
 
@@ -164,7 +164,7 @@ def test_a_missing_file_is_named(data, source, file):
 def test_missing_fixations_of_salicon_are_named_with_both_endings(data):
     folder = data("SALICON") / "fixations" / "train"
     (folder / f"{PICTURE}.png").unlink()
-    (problem,) = check_source(SALICONDataset).problems
+    (problem,) = inspect_source(SALICONDataset).problems
     assert problem.text == f"{folder / PICTURE}.png or .mat is missing"
 
 
@@ -179,7 +179,7 @@ def test_a_video_without_maps_is_a_problem_where_they_are_needed(data):
     root = data("DHF1K")
     for kind in ("maps", "fixation"):
         shutil.rmtree(root / "annotation" / "0001" / kind)
-    (problem,) = check_source(DHF1KDataset).problems
+    (problem,) = inspect_source(DHF1KDataset).problems
     assert "0001 has no maps" in problem.text
 
 
@@ -230,7 +230,7 @@ def test_a_file_of_another_size_is_named(data, source, file):
     found = problems(source)
     assert {kind for kind, _ in found} == {"of another size"}
     assert sorted(found) == sorted(problems(source, quick=True))
-    assert str(path) in " ".join(p.text for p in check_source(DATASETS[source]).problems)
+    assert str(path) in " ".join(p.text for p in inspect_source(DATASETS[source]).problems)
 
 
 def test_a_map_without_fixations_is_named(data):
@@ -279,7 +279,7 @@ def test_what_a_dataset_refuses_is_found(data, source, file):
 def test_all_folders_that_are_there_are_checked(data, capsys):
     data("SALICON")
     data("MIT300")
-    reports = check_data()
+    reports = check_data(sources=(), quick=False, max_shown=20)
     assert [r.source for r in reports] == ["SALICON", "MIT300"]
     out = capsys.readouterr().out
     assert "no folder of DHF1K (DHF1K_DATA_DIR)" in out and "SALICON_DATA_DIR" not in out
@@ -293,7 +293,7 @@ def test_problems_of_several_sources_are_counted_and_some_named(data, capsys):
     data("DHF1K")
     (data("SALICON") / "maps" / "train" / f"{PICTURE}.png").unlink()
     with pytest.raises(SomeFailed, match=r"^problems in SALICON \(1\), MIT300 \(3\)$"):
-        check_data(max_shown=2)
+        check_data(sources=(), quick=False, max_shown=2)
     out = capsys.readouterr().out
     assert "3 problems: 3 unreadable" in out and "and 1 more" in out
     assert out.count("is not a picture") == 2
@@ -310,7 +310,7 @@ def test_problems_of_several_sources_are_counted_and_some_named(data, capsys):
 )
 def test_a_mistake_in_what_to_check(sources, words):
     with pytest.raises(UserError, match=words):
-        check_data(sources)
+        check_data(sources=sources, quick=False, max_shown=20)
 
 
 def test_the_command(tmp_path, data, capsys):
@@ -354,7 +354,7 @@ def test_the_quick_part_looks_at_all_of_a_small_data_set():
 
 
 def test_the_quick_part_spreads_over_a_large_data_set(monkeypatch):
-    monkeypatch.setattr(checks, "QUICK_PICTURES", 50)
+    monkeypatch.setattr(inspection, "QUICK_PICTURES", 50)
     dataset = Lengths(*[100] * 20)
     quick_check([dataset])
     assert len(dataset.asked) == 50

@@ -236,7 +236,7 @@ class Options:
     cfg: Mapping[str, Any] = field(default_factory=dict)
 
 
-@with_options_of(Options)
+@with_options_of(Options, ["old_size"])
 def configured(name: str = "x", **options: Any) -> None:
     """Note what arrived.
 
@@ -251,7 +251,7 @@ def annotated_with_types(name, **options):
 
 old_spelling = Optional[str]  # noqa: UP045
 annotated_with_types.__annotations__ = {"name": old_spelling, "options": Any, "return": None}
-annotated_with_types = with_options_of(Options)(annotated_with_types)
+annotated_with_types = with_options_of(Options, ["old_size"])(annotated_with_types)
 annotated_with_types.__doc__ = "Note what arrived."
 ARRIVED: list[Any] = []
 
@@ -273,8 +273,8 @@ ARRIVED: list[Any] = []
         ("--fast=0", {"fast": False}),
         ("--fast=None", {"fast": None}),
         ("--size=1e3", {"size": 1000.0}),
+        ("--old_size=3", {"old_size": 3}),
         ("--cfg={'a': [1]}", {"cfg": {"a": [1]}}),
-        ("--unknown=1", {"unknown": 1}),
         ("--name=007", {}),
     ],
 )
@@ -295,6 +295,20 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused(call, option):
     assert_one_line(err, f"{option} is 'perhaps'", "True or False")
 
 
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("--sufix=a", ["configured has no option 'sufix'", "'suffix'"]),
+        ("--progress=1", ["configured has no option 'progress'", "prefix, suffix"]),
+    ],
+)
+def test_an_option_that_no_field_has_is_refused(call, typed, words):
+    ARRIVED.clear()
+    code, out, err = call("configured", typed, of={"configured": configured})
+    assert (code, out, ARRIVED) == (2, "", [])
+    assert_one_line(err, *words)
+
+
 def test_options_of_a_dataclass_are_listed_with_their_defaults(call):
     _, out, _ = call("configured", "--help", of={"configured": configured})
     usage, *listed = out.split("\n\n")[0].splitlines()
@@ -308,6 +322,7 @@ def test_options_of_a_dataclass_are_listed_with_their_defaults(call):
         "  --fast=None",
         "  --size=0.5",
         "  --cfg={}",
+        "  --old_size=None",
     ]
     assert "Note what arrived." in out and "    prefix, suffix: texts." in out
 
@@ -344,7 +359,7 @@ MISTAKES = [
     (["score_model", "--sources=3"], ["sources", "3"]),
     (["train", "--bogus=1"], ["bogus"]),
     (["train", "--num_epoch=1"], ["num_epoch", "num_epochs"]),
-    (["train", "3", "4"], ["4"]),
+    (["train", "3", "4"], ["eval_sources is 3"]),
     (["train", "--lr=fast", "--data_sources=SALICON"], ["lr", "'fast'"]),
 ]
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from support import PROJECT, photo, run_command
 
-from unisal.commands.prepare_dhf1k import find_videos, prepare_dhf1k
+from unisal.commands import prepare_dhf1k
+from unisal.commands.prepare_dhf1k import find_videos
 from unisal.data import DHF1KDataset
 from unisal.errors import SomeFailed, UserError
 
@@ -60,6 +61,10 @@ def write_download(root, lengths, **options):
             write_gaze(root, number, n)
 
 
+def prepare(folder=None, tolerance=5):
+    prepare_dhf1k.prepare_dhf1k(folder=folder, tolerance=tolerance)
+
+
 def images(root, number):
     return root / "annotation" / f"{number:04d}" / "images"
 
@@ -79,7 +84,7 @@ def state(root):
 
 def test_frames_are_those_of_the_video_without_loss(tmp_path, capsys):
     write_download(tmp_path, {1: 4, 601: 3, 701: 2})
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     for number, n in {1: 4, 601: 3, 701: 2}.items():
         assert names(images(tmp_path, number)) == [f"{i:04d}.png" for i in range(1, n + 1)]
         for i, expected in enumerate(frames_of(n, number % 256), 1):
@@ -92,7 +97,7 @@ def test_frames_are_those_of_the_video_without_loss(tmp_path, capsys):
 
 def test_the_result_is_what_the_dataset_reads(tmp_path, monkeypatch):
     write_download(tmp_path, {1: 4, 601: 3, 701: 2})
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path))
     for phase, name, n in (("train", "0001", 4), ("eval", "0601", 3), ("test", "0701", 2)):
         (video,) = DHF1KDataset(phase, seq_len=2, frame_modulo=1).videos
@@ -107,7 +112,7 @@ def test_compressed_videos_are_decoded_frame_by_frame(tmp_path, codec):
     with av.open(str(path)) as container:
         expected = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     assert len(expected) == 9
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     for i, rgb in enumerate(expected, 1):
         written = np.asarray(Image.open(images(tmp_path, 702) / f"{i:04d}.png"))
         np.testing.assert_array_equal(written, rgb)
@@ -139,7 +144,7 @@ def test_counts_that_differ_are_named_and_then_agree(
     write_gaze(tmp_path, 5, n_maps, n_fixations)
     folder = tmp_path / "annotation" / "0005"
     before = {p: p.read_bytes() for p in folder.rglob("*.png")}
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     (said,) = [r.getMessage() for r in caplog.records]
     assert "005.AVI" in said and f"{n_frames} frames" in said and f"{n_maps} maps" in said
     assert f"the first {kept} are kept" in said
@@ -149,7 +154,7 @@ def test_counts_that_differ_are_named_and_then_agree(
         aside = folder / "surplus" / path.parent.name / path.name
         assert (path if path.exists() else aside).read_bytes() == content
     done = state(tmp_path)
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     assert state(tmp_path) == done
 
 
@@ -159,11 +164,11 @@ def test_counts_that_differ_by_too_much_are_refused(tmp_path, caplog, n_frames, 
     write_avi(tmp_path / "video" / "005.AVI", frames_of(n_frames))
     write_gaze(tmp_path, 5, n_maps)
     with pytest.raises(SomeFailed, match=r"1 not done: 005\.AVI"):
-        prepare_dhf1k(tmp_path, tolerance=2)
+        prepare(tmp_path, tolerance=2)
     assert f"{n_frames} frames" in caplog.text and f"{n_maps} maps" in caplog.text
     assert names(tmp_path / "annotation" / "0005") == ["fixation", "maps"]
     assert len(names(images(tmp_path, 4))) == 2
-    prepare_dhf1k(tmp_path, tolerance=3)
+    prepare(tmp_path, tolerance=3)
     assert len(names(images(tmp_path, 5))) == 4
 
 
@@ -201,7 +206,7 @@ def test_a_faulty_video_is_named_and_the_others_are_done(tmp_path, caplog, fault
     FAULTS[fault](tmp_path)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SomeFailed, match=r"1 not done: .*02"):
-        prepare_dhf1k(tmp_path)
+        prepare(tmp_path)
     (said,) = [r.getMessage() for r in caplog.records]
     assert "02" in said
     written = set(tmp_path.rglob("*")) - set(before)
@@ -211,10 +216,10 @@ def test_a_faulty_video_is_named_and_the_others_are_done(tmp_path, caplog, fault
 
 def test_a_folder_without_videos_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"video holds no videos; expected NNN\.AVI"):
-        prepare_dhf1k(tmp_path)
+        prepare(tmp_path)
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="nowhere does not exist"):
-        prepare_dhf1k()
+        prepare()
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +238,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 
     write_avi(tmp_path / "video" / "002.AVI", frames_of(3))
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path))
-    prepare_dhf1k()
+    prepare()
     out = capsys.readouterr().out
     assert "3 videos have their frames" in out and "2 of them had before" in out
     after = state(tmp_path)
@@ -284,7 +289,7 @@ def test_a_run_that_is_stopped_is_finished_by_the_same_call(tmp_path, capsys):
     stop_amidst_the_second_video(tmp_path, signal.SIGKILL)
     assert not images(tmp_path, 2).exists()
 
-    prepare_dhf1k(tmp_path)
+    prepare(tmp_path)
     out = capsys.readouterr().out
     assert "3 videos have their frames" in out and "1 of them had before" in out
     assert state(images(tmp_path, 1)) == first

@@ -306,10 +306,10 @@ def test_seeds_epochs_and_examples_draw_differently(salicon):
     ("augment", "message"),
     [
         ({"flipp": 1}, "Augmentation has no option 'flipp'; did you mean 'flip'"),
-        ({"flip": 2}, "augment's flip is 2; it has to be from 0 to 1"),
+        ({"flip": 2}, "augment's flip is 2; it has to be a number of at least 0 and at most 1"),
         ({"brightness": -0.1}, r"brightness is -0\.1"),
         ({"contrast": "much"}, "contrast is 'much'"),
-        ({"min_crop": 0}, "min_crop is 0; it has to be above 0"),
+        ({"min_crop": 0}, "min_crop is 0; it has to be a number above 0"),
         ({"min_crop": 1.5}, r"min_crop is 1\.5"),
         ("false", "augment is 'false'; it has to be True, False or a dictionary"),
     ],

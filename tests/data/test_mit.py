@@ -447,11 +447,11 @@ def test_both_are_known_by_their_names():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"x_val_step": 10}, r"x_val_step is 10 of n_x_val=10; the step has to be from 0"),
+        ({"x_val_step": 10}, "x_val_step is 10; it has to be a whole number from 0 to 9"),
         ({"x_val_step": -1}, "x_val_step is -1"),
-        ({"x_val_step": "first"}, "x_val_step is first"),
+        ({"x_val_step": "first"}, "x_val_step is 'first'"),
         ({"x_val_step": 1.0}, r"x_val_step is 1\.0"),
-        ({"n_x_val": 1}, "n_x_val=1"),
+        ({"n_x_val": 1}, "n_x_val is 1; it has to be a whole number of at least 2"),
         ({"x_val_seed": -3}, "x_val_seed is -3; it has to be a whole number"),
         ({"subset": 0}, "subset is 0"),
         ({"subset": 0.01}, r"train part is empty: 12 images in .*subset=0\.01"),

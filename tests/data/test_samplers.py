@@ -12,7 +12,7 @@ from support import write_salicon
 
 from unisal.data import SALICONDataset
 from unisal.data.base import Item, SaliencyDataset
-from unisal.data.samplers import SeededSampler, interleave, make_loader
+from unisal.data.samplers import SeededSampler, evenly_spread, interleave, make_loader
 from unisal.errors import UserError
 
 
@@ -217,3 +217,21 @@ def test_a_damaged_file_is_told_alike_by_every_process(salicon, tmp_path, worker
     with pytest.raises(UserError) as refused:
         list(make_loader(salicon("valid"), 2, workers, False))
     assert str(refused.value) == f"{bad} is not a picture that can be read"
+
+
+# ---- frames of many -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 12, 100])
+def test_chosen_frames_exist_and_are_spread_evenly(n):
+    lengths = [5, 1, 6]
+    chosen = evenly_spread(lengths, n)
+    assert len(set(chosen)) == len(chosen) == min(n, 12)
+    assert all(1 <= number <= lengths[video] for video, number in chosen)
+    assert chosen == sorted(chosen)
+    if n >= 12:
+        assert chosen == [(v, f + 1) for v, length in enumerate(lengths) for f in range(length)]
+
+
+def test_nothing_is_chosen_of_nothing():
+    assert evenly_spread([], 5) == []

@@ -45,7 +45,7 @@ def test_no_global_random_state_is_touched():
     ("arguments", "words"),
     [
         ((5, 3, 3), "x_val_step is 3"),
-        ((5, 1, 0), "n_x_val=1"),
+        ((5, 1, 0), "n_x_val is 1; it has to be a whole number of at least 2"),
         ((5, 3, -1), "x_val_step is -1"),
         ((0, 3, 0), "val_size is 0"),
         ((10, 3, 0), "val_size is 10"),

@@ -17,6 +17,7 @@ from unisal.data import DATASETS, DHF1KDataset, HollywoodDataset, UCFSportsDatas
 from unisal.data.samplers import make_loader
 from unisal.data.video_index import Video, read_index
 from unisal.errors import UserError
+from unisal.progress import SILENT
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT = {"seq_len": 3, "frame_modulo": 2}
@@ -456,6 +457,60 @@ def test_a_saved_configuration_builds_the_same(roots, tmp_path):
     again = build(DHF1KDataset, load_json(tmp_path / "DHF1KDataset.json"))
     assert again.config == {**first.config, "out_size": (224, 384)}
     assert again.samples == first.samples
+
+
+def test_both_names_of_an_option_are_read(roots, tmp_path):
+    write_dhf1k(roots["DHF1K"], {1: 6, 601: 6})
+    published = DHF1KDataset("valid", seq_len=3, frame_modulo=2, out_size=[64, 96])
+    ours = DHF1KDataset("valid", 3, 2, (64, 96))
+    named = DHF1KDataset("valid", seq_len=3, frame_step=2, input_size=(64, 96))
+    assert published.config == ours.config == named.config
+    assert (named.config["frame_modulo"], named.config["out_size"]) == (2, (64, 96))
+    assert not {"frame_step", "input_size", "progress"} & set(named.config)
+    assert (named.frame_step, named.input_size) == (2, (64, 96))
+    assert (DHF1KDataset.frame_step, DHF1KDataset.input_size) == (5, (224, 384))
+    # What a run keeps is overridden by either name.
+    save_json(tmp_path / "DHF1KDataset.json", {"frame_modulo": 3, "seq_len": 2})
+    for name in ("frame_step", "frame_modulo"):
+        again = DHF1KDataset.as_in_run(tmp_path, phase="valid", **{name: 1})
+        assert (again.frame_step, again.seq_len) == (1, 2)
+    with pytest.raises(UserError, match="frame_modulo and frame_step are two names of one"):
+        DHF1KDataset("valid", frame_modulo=2, frame_step=2)
+    with pytest.raises(UserError, match="out_size and input_size are two names of one"):
+        DHF1KDataset.from_options({"out_size": [64, 96], "input_size": [64, 96]}, phase="valid")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seq_len": 0}, "seq_len is 0; it has to be a whole number of at least 1"),
+        ({"frame_modulo": 1.5}, r"frame_step is 1\.5"),
+        ({"input_size": 64}, r"input_size is 64; it has to be \(height, width\)"),
+        ({"input_size": (64, 0)}, "the width in input_size is 0"),
+        ({"x_val_seed": "mine"}, "x_val_seed is 'mine'; it has to be a whole number from 0"),
+        ({"val_size": 700}, "val_size is 700; it has to be a whole number from 1 to 699"),
+        ({"subset": 2}, "subset is 2; it has to be a number above 0 and at most 1"),
+    ],
+    ids=str,
+)
+def test_an_option_out_of_range_is_named(roots, options, message):
+    write_dhf1k(roots["DHF1K"], {1: 6})
+    with pytest.raises(UserError, match=message):
+        DHF1KDataset("train", **options)
+
+
+def test_the_index_tells_how_far_it_is(roots):
+    write_dhf1k(roots["DHF1K"], {1: 6, 2: 7})
+    told = []
+
+    class Told:
+        def bar(self, title, unit, total=None, done=0, keep=True):
+            told.append((title, unit, total))
+            return SILENT.bar(title, unit)
+
+    for _ in range(2):  # the second time it is remembered
+        DHF1KDataset.from_options(SHORT, progress=Told(), phase="train")
+    assert told == [("index annotation", "video", 2), ("sizes annotation", "video", 2)]
 
 
 OFFICIAL = {

@@ -14,7 +14,7 @@ from unisal.model.mobilenet_v2 import MobileNetV2
 
 SMALL = {"widen_factor": 0.25, "last_channel": 64}
 CHANNELS = [32, 16, 24, 24, 32, 32, 32, *[64] * 4, *[96] * 3, *[160] * 3, 320, 1280]
-"""Of the published encoder's 19 layers (spec 01)."""
+"""Of the published encoder's 19 layers (docs/behaviour.md, "Network")."""
 STRIDED = (2, 4, 7, 14)
 RESIDUAL = (3, 5, 6, 8, 9, 10, 12, 13, 15, 16)
 CONTEXT = Context("DHF1K")

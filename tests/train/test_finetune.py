@@ -15,6 +15,7 @@ import pytest
 import torch
 from support import TINY, run_command, write_mit1003, write_photo, write_run, write_salicon
 
+from unisal.commands.progress import TERMINAL
 from unisal.config import load_json
 from unisal.data import MIT1003Dataset, mit1003
 from unisal.errors import UserError
@@ -92,7 +93,7 @@ def scripted(monkeypatch, losses):
 
 def tuned(**options):
     tuner = FineTuner(**{**SMALL, **options})
-    tuner.fit()
+    tuner.fit(TERMINAL)
     return tuner
 
 
@@ -427,7 +428,7 @@ def test_a_training_run_may_take_mit1003_beside_salicon(home, monkeypatch):
         ({"mit1003_cfg": {"x_val_step": 1}}, "mit1003_cfg: x_val_step cannot be set there"),
         ({"mit1003_cfg": 3}, "mit1003_cfg is 3"),
         ({"mit1003_cfg": {"folds": 3}}, "MIT1003Dataset has no option 'folds'"),
-        ({"x_val_step": 3}, "x_val_step is 3 of n_x_val=3"),
+        ({"x_val_step": 3}, "x_val_step is 3; it has to be a whole number from 0 to 2"),
         ({"augment": {"flipp": 1}}, "Augmentation has no option 'flipp'"),
         ({"device": "nonsense"}, "device 'nonsense' cannot be used"),
         ({"pretrained_train_id": "nope"}, "no run 'nope'.*there are: pretrained_unisal"),

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+from dataclasses import fields
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from unisal.model.weights import read_state
 from unisal.train import Trainer
 from unisal.train import epoch as passes
 from unisal.train import trainer as trainer_module
+from unisal.train.config import PER_SOURCE, PUBLISHED_KEYS, TrainerConfig
 from unisal.train.sources import saved_options
 
 SMALL = {
@@ -486,6 +488,37 @@ def test_a_seed_gives_the_same_run_and_another_seed_another():
 
 
 @pytest.mark.usefixtures("home")
+def test_a_training_neither_prints_nor_changes_what_its_caller_draws(capfd):
+    def drawn(work):
+        torch.manual_seed(11)
+        work()
+        return torch.rand(3)
+
+    def stopped():
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            stop_at(patch, "train_step", 3)
+            trained(num_epochs=2, train_cnn_after=0)
+
+    expected = drawn(lambda: None)
+    assert torch.equal(drawn(stopped), expected)
+    trainers = []
+    assert torch.equal(drawn(lambda: trainers.append(Trainer.resume("mine_unisal"))), expected)
+    assert torch.equal(drawn(trainers[0].fit), expected)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("home")
+def test_what_its_caller_draws_does_not_change_a_training():
+    options = {**SMALL, "num_epochs": 1}
+    first, second = Trainer(**options), Trainer(**{**options, "prefix": "other"})
+    first.fit()
+    torch.rand(5)  # between the two steps
+    torch.manual_seed(5)
+    second.fit()
+    assert_same_state(first.model.state_dict(), second.model.state_dict())
+
+
+@pytest.mark.usefixtures("home")
 def test_every_epoch_and_every_seed_shows_the_examples_differently(monkeypatch):
     scripted(monkeypatch, [{"SALICON": 1.0}] * 4)
     epochs = []
@@ -666,6 +699,24 @@ def test_a_finished_run_that_goes_on_is_finished_already():
     before = {p.name: p.read_bytes() for p in trainer.folder.iterdir()}
     Trainer.resume("mine_unisal").fit()
     assert {p.name: p.read_bytes() for p in trainer.folder.iterdir()} == before
+
+
+@pytest.mark.usefixtures("home")
+def test_a_run_of_an_older_program_goes_on(whole, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_at(patched, "train_step", 3)
+        with pytest.raises(KeyboardInterrupt):
+            trained(**STOPPED)
+    path = Trainer.resume("mine_unisal").folder / "Trainer.json"
+    saved = load_json(path)
+    # The file holds what an older program knows and nothing else, and such a file is read.
+    assert set(saved) == {f.name for f in fields(TrainerConfig)} - set(PER_SOURCE) | set(
+        PUBLISHED_KEYS
+    )
+    assert (saved["salicon_batch_size"], saved["batch_size"]) == (2, 4)
+    trainer = Trainer.resume("mine_unisal")
+    trainer.fit()
+    assert_same_state(trainer.model.state_dict(), whole.model.state_dict())
 
 
 @pytest.mark.usefixtures("home")

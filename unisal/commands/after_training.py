@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
 from unisal.data import SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
@@ -17,17 +18,19 @@ log = logging.getLogger(__name__)
 def sources_to_evaluate(
     named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
 ) -> tuple[str, ...]:
-    """Check before a training that what is to be evaluated after it is there.
+    """Choose, before a training, what to evaluate after it.
 
     Args:
-        named: the sources that were asked for; all have to be there.
-        default: taken if none was asked for; what is not there is left out with a warning.
-        trained: what is trained on, by source: the same is read afterwards.
+        named: the sources that were asked for; all of them have to exist.
+        default: taken if none was asked for; a source whose folder is missing is skipped with a
+            warning.
+        trained: the data sets that are trained on, by source: they are read with the same options
+            afterwards.
 
     Raises:
         UserError: a source is unknown, or its data is missing or faulty.
     """
-    there = []
+    chosen = []
     for source in named or default:
         dataset = find_dataset(source)
         try:
@@ -39,13 +42,19 @@ def sources_to_evaluate(
         options = trained[dataset.source].config if dataset.source in trained else {}
         read = {k: v for k, v in options.items() if k not in TRAINING_OPTIONS}
         phase = dataset.scored_phase if dataset.public_ground_truth else "test"
-        dataset.from_options(read, phase=phase)
-        there.append(source)
-    return tuple(there)
+        dataset.from_options(read, progress=TERMINAL, phase=phase)
+        chosen.append(source)
+    return tuple(chosen)
 
 
-def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> None:
-    """Score a run on each source; of those without public gaze write predictions, and say so."""
+def evaluate(train_id: str, sources: Sequence[str], device: str) -> None:
+    """Score a run on each source; for those without public gaze write predictions instead.
+
+    Args:
+        train_id: the run.
+        sources: their names.
+        device: where to run the network.
+    """
     datasets = list(dict.fromkeys(find_dataset(source) for source in sources))
     scored = [d.source for d in datasets if d.public_ground_truth]
     predicted = [d.source for d in datasets if not d.public_ground_truth]
@@ -67,7 +76,7 @@ def evaluate(train_id: str, sources: Sequence[str], device: str = "auto") -> Non
                 f"{source}: where people looked is not public, so no score can be computed; "
                 "predictions are written"
             )
-        # Those of other weights are of no use any more.
+        # Predictions of the weights before the training are of no use any more.
         generate_predictions(
             train_id=train_id,
             sources=predicted,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import io
 import logging
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
-from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union
 
+from unisal.config import accept
 from unisal.errors import (
     EXIT_INTERRUPTED,
     EXIT_MISTAKE,
@@ -80,16 +81,18 @@ def as_names(value: Any, option: str) -> tuple[str, ...]:
     return tuple(v.strip() for v in value if v.strip())
 
 
-def with_options_of(options: type) -> Callable[[Command], Command]:
+def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[[Command], Command]:
     """Give a command the options of a dataclass.
 
     The command has to take `**options`. Its signature then names the fields of the class, with
     their types and defaults, so that they are read and listed like the options of its own, and the
     "Options:" of the class's docstring are added to its help. The command is called with the
-    options that were typed; unknown ones reach it too, since the class knows what may be meant.
+    options that were typed; a name that nothing stands for is a `UserError`.
 
     Args:
         options: the dataclass.
+        other_names: of options that are no fields, but that it is made from as well. They are read
+            as Python values.
 
     Returns:
         The decorator.
@@ -111,10 +114,19 @@ def with_options_of(options: type) -> Callable[[Command], Command]:
             for field in fields(options)
             if field.name not in signature.parameters
         ]
-        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*own[:-1], *added, own[-1]]
-        )
-        return command
+        added += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+            for name in other_names
+        ]
+        parameters = [*own[:-1], *added, own[-1]]
+
+        @functools.wraps(command)
+        def checked(*arguments: Any, **given: Any) -> None:
+            accept(given, [p.name for p in parameters[:-1]], command.__name__)
+            command(*arguments, **given)
+
+        checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return checked
 
     return add
 
@@ -204,7 +216,7 @@ def _readers(command: Command) -> dict[str, Callable[[str], Any]]:
     for name, parameter in inspect.signature(command).parameters.items():
         reader = _reader(types.get(name, parameter.annotation))
         if reader is not None:
-            readers[name] = partial(reader, name)
+            readers[name] = functools.partial(reader, name)
     return readers
 
 

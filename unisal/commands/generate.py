@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cache
 
 from unisal.checks import check_count
-from unisal.commands.check_data import quick_check
 from unisal.commands.prediction_jobs import (
     Job,
     choose_datasets,
@@ -19,6 +18,7 @@ from unisal.commands.prediction_jobs import (
 )
 from unisal.commands.progress import TERMINAL
 from unisal.config import run_dir, save_json
+from unisal.data.inspection import quick_check
 from unisal.device import pick_device
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import to_density, to_saliency_map

@@ -1,4 +1,7 @@
-"""From DHF1K's official download to the layout that is read (spec 02): videos become frames."""
+"""The command `prepare_dhf1k`: from the videos of DHF1K's official download to frames.
+
+The frames get the layout that the data set is read in (docs/behaviour.md, "Files").
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
+from unisal.checks import check_count
+from unisal.commands.progress import TERMINAL
 from unisal.data.dhf1k import DHF1KDataset
 from unisal.data.video_file import VideoFile
 from unisal.data.video_index import FIXATIONS, IMAGES, MAPS, numbered_files, video_names
@@ -24,56 +28,57 @@ from unisal.threads import in_threads
 
 VIDEOS, ANNOTATION, SURPLUS = "video", "annotation", "surplus"
 VIDEO_NAME = re.compile(r"(\d+)\.avi", re.IGNORECASE)
-TOLERANCE = 5
-"""Frames by which a video and its maps may differ; more, and one of them is taken for cut off."""
 COMPRESSION = 1
-"""Of the PNG files: 6 % larger than at PIL's usual level, and three times as fast (measured)."""
+"""Of the PNG files: 6 % larger than with PIL's default, and three times as fast (measured)."""
 MAX_WORKERS = 16
 
 log = logging.getLogger(__name__)
 
 
 class Gaze(NamedTuple):
-    """How many saliency maps and fixation maps a video has."""
+    """The numbers of saliency maps and fixation maps of a video."""
 
     maps: int
     fixations: int
 
 
-def prepare_dhf1k(folder: Path | None = None, tolerance: int = TOLERANCE) -> None:
+def prepare_dhf1k(*, folder: Path | None, tolerance: int) -> None:
     """Write the frames of `<folder>/video/NNN.AVI` to `<folder>/annotation/NNNN/images/NNNN.png`.
 
-    A video whose frames are there is left alone, so a run that was stopped is finished by the same
-    call. Frames are written to a folder of another name, which is renamed when it is complete.
+    Videos that have their frames are skipped, so the same call finishes a run that was stopped.
+    Frames are written to a folder of another name, which is renamed when it is complete.
 
-    As many frames are written as there are maps. Where the numbers differ, by at most `tolerance`,
-    both are named and the first frames are kept that have a map and fixations: frames beyond the
-    last map are not written, maps and fixations beyond the last frame are moved to
+    There are as many frames as maps. If their numbers differ, by at most `tolerance`, the video is
+    named and the first frames that have a map and fixations are kept: frames after the last map
+    are not written, and maps and fixations after the last frame are moved to
     `annotation/NNNN/surplus/`.
 
     Args:
-        folder: the download; by default where DHF1K is read from.
-        tolerance: frames.
+        folder: the download; None for where DHF1K is read from.
+        tolerance: the number of frames by which a video and its maps may differ. If it is more,
+            one of them must have been cut off.
 
     Raises:
         UserError: there are no videos in the folder; nothing was done.
-        SomeFailed: some videos are broken, missing or differ from their maps by more; they
-            have been named, all others are done.
+        SomeFailed: some videos are broken, missing or differ too much from their maps; they
+            have been named, and all others are done.
     """
+    check_count(tolerance, "tolerance", smallest=0)
     folder = DHF1KDataset.root() if folder is None else folder
-    if not isinstance(tolerance, int) or tolerance < 0:
-        raise UserError(f"tolerance is {tolerance!r}; it has to be a whole number, at least 0")
     videos = find_videos(folder)
     failed = _without_video(folder, videos)
     n_done, n_before = 0, 0
-    for number, path in tqdm(videos.items(), desc=VIDEOS, unit="video", disable=None):
-        annotation = folder / ANNOTATION / f"{number:04d}"
-        try:
-            n_before += prepare_video(path, annotation, number in DHF1KDataset.numbers, tolerance)
-            n_done += 1
-        except UserError as error:
-            failed.append(path.name)
-            log.error("%s", error)
+    with TERMINAL.bar(VIDEOS, "video", len(videos)) as bar:
+        for number, path in videos.items():
+            annotation = folder / ANNOTATION / f"{number:04d}"
+            has_gaze = number in DHF1KDataset.numbers
+            try:
+                n_before += prepare_video(path, annotation, has_gaze, tolerance)
+                n_done += 1
+            except UserError as error:
+                failed.append(path.name)
+                log.error("%s", error)
+            bar.update()
     print(
         f"{n_done} videos have their frames in {folder / ANNOTATION}, {n_before} of them had before"
     )
@@ -82,7 +87,7 @@ def prepare_dhf1k(folder: Path | None = None, tolerance: int = TOLERANCE) -> Non
 
 
 def find_videos(folder: Path) -> dict[int, Path]:
-    """-> the videos of the download by their number.
+    """List the videos of the download by their numbers.
 
     Raises:
         UserError: there are none, or two of one number.
@@ -99,8 +104,8 @@ def find_videos(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int = TOLERANCE) -> bool:
-    """Write one video's frames to `<annotation>/images/` -> whether they were there before.
+def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int) -> bool:
+    """Write the frames of one video to `<annotation>/images/`.
 
     Args:
         path: the video file.
@@ -108,8 +113,11 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int =
         has_gaze: whether it has to have maps and fixations.
         tolerance: see `prepare_dhf1k`.
 
+    Returns:
+        Whether they had been written before.
+
     Raises:
-        UserError: the video is broken, or it and its maps do not go together; no frame is left.
+        UserError: the video is broken, or it does not fit its maps; no frame is left.
     """
     gaze = count_gaze(annotation)
     if has_gaze and gaze is None:
@@ -118,7 +126,7 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int =
         if gaze is not None and set(gaze) != {len(frames)}:
             raise UserError(
                 f"{annotation / IMAGES} holds {len(frames)} frames, but there are {gaze.maps} maps "
-                f"and {gaze.fixations} fixation maps; remove it to have it made again"
+                f"and {gaze.fixations} fixation maps; remove it, and it is made again"
             )
         return True
     for left in annotation.glob(f".{IMAGES}-*"):  # by a run that was killed
@@ -139,7 +147,10 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int =
 
 
 def count_gaze(annotation: Path) -> Gaze | None:
-    """-> how many maps and fixation maps are in the folder of a video; None if it has neither.
+    """Count the maps and fixation maps in the folder of a video.
+
+    Returns:
+        The numbers; None if there are neither maps nor fixation maps.
 
     Raises:
         UserError: one is missing among them, or all of one kind.
@@ -161,7 +172,7 @@ def write_frames(path: Path, folder: Path, limit: int | None = None) -> tuple[in
     """Write the first `limit` frames of a video file as `%04d.png`.
 
     Returns:
-        How many frames the file holds, and what it lacks, in words.
+        The number of frames in the file, and what it lacks in words, None for a sound one.
 
     Raises:
         UserError: it is no video that can be read.
@@ -188,7 +199,7 @@ def write_frames(path: Path, folder: Path, limit: int | None = None) -> tuple[in
 
 
 def _compare(path: Path, n_frames: int, gaze: Gaze, damage: str | None, tolerance: int) -> None:
-    """Say that a video and its maps differ in number; refuse it if by too much."""
+    """Warn if a video and its maps differ in number; refuse them if by too much."""
     if set(gaze) == {n_frames}:
         if damage:
             log.warning("%s; but it has a frame for each of its maps", damage)
@@ -206,7 +217,7 @@ def _compare(path: Path, n_frames: int, gaze: Gaze, damage: str | None, toleranc
 
 
 def _set_aside(annotation: Path, gaze: Gaze, n_kept: int) -> None:
-    """Move maps and fixations beyond the last frame where they are not read."""
+    """Move maps and fixations after the last frame to where they are not read."""
     for kind, n in ((MAPS, gaze.maps), (FIXATIONS, gaze.fixations)):
         for number in range(n_kept + 1, n + 1):
             name = f"{number:04d}.png"
@@ -215,7 +226,7 @@ def _set_aside(annotation: Path, gaze: Gaze, n_kept: int) -> None:
 
 
 def _without_video(folder: Path, videos: dict[int, Path]) -> list[str]:
-    """-> the folders of maps that have neither frames nor a video; says so."""
+    """Return the folders of maps that have neither frames nor a video, and log them."""
     without = []
     for name in video_names(folder / ANNOTATION):
         annotation = folder / ANNOTATION / name

@@ -1,4 +1,7 @@
-"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md, "Scoring")."""
+"""The command `score_model`: scores of a run, printed and saved into its folder.
+
+See docs/behaviour.md, "Scoring and prediction".
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.check_data import quick_check
 from unisal.commands.progress import TERMINAL
 from unisal.config import run_dir, save_json, writable_run_dir
 from unisal.data import DATASETS
+from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.report import REPORT, write_report

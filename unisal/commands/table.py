@@ -7,40 +7,23 @@ from typing import Any
 
 from unisal.commands.cli import as_names, with_options_of
 from unisal.evaluate.options import ScoringOptions
-from unisal.train.config import TrainerConfig
+from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
 METRICS = ",".join(ScoringOptions.metrics)
 """What a run is scored with by default, as it is typed."""
 
 
-@with_options_of(TrainerConfig)
+@with_options_of(TrainerConfig, PUBLISHED_KEYS)
 def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
     eval_sources: what to score afterwards, by default what was trained on.
     resume: name of a run that was stopped, to go on with it from its newest checkpoint.
     """
-    from unisal.commands.check_data import quick_check
-    from unisal.commands.scoring import score_model
-    from unisal.evaluate.scoring import dataset_to_score
-    from unisal.train import Trainer
+    from unisal.commands.training import train
 
-    trainer = Trainer(**options) if resume is None else Trainer.resume(resume, **options)
-    sources = as_names(eval_sources, "eval_sources") or trainer.cfg.data_sources
-    # Missing and damaged files are found before the training.
-    quick_check(dataset for part in trainer.datasets.values() for dataset in part.values())
-    quick_check(dataset_to_score(source) for source in sources)
-    trainer.fit()
-    score_model(
-        train_id=trainer.train_id,
-        sources=sources,
-        model_domain=None,
-        baselines=False,
-        report=False,
-        device=trainer.cfg.device,
-        options=ScoringOptions(),
-    )
+    train(eval_sources=as_names(eval_sources, "eval_sources"), resume=resume, options=options)
 
 
 @with_options_of(FineTuneConfig)
@@ -52,16 +35,12 @@ def train_finetune_mit(
     eval_sources: what to evaluate afterwards (MIT300, if its folder exists). MIT300 is predicted,
         since its gaze is not public; FINAL_TEST_MIT1003, the fold of MIT1003, is scored.
     """
-    from unisal.commands.after_training import evaluate, sources_to_evaluate
-    from unisal.commands.check_data import quick_check
-    from unisal.train.finetune import FineTuner
+    from unisal.commands.training import fine_tune
 
-    tuner = FineTuner(pretrained_train_id=pretrained_train_id, **options)
-    named = as_names(eval_sources, "eval_sources")
-    sources = sources_to_evaluate(named, ("MIT300",), tuner.datasets["valid"])
-    quick_check(dataset for part in tuner.datasets.values() for dataset in part.values())
-    tuner.fit()
-    evaluate(tuner.train_id, sources, tuner.cfg.device)
+    fine_tune(
+        eval_sources=as_names(eval_sources, "eval_sources"),
+        options={"pretrained_train_id": pretrained_train_id, **options},
+    )
 
 
 def score_model(

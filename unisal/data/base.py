@@ -225,8 +225,8 @@ class SaliencyDataset(Dataset[Item]):
         arguments = inspect.signature(cls).parameters
         if "progress" in arguments:
             overrides["progress"] = progress
-        for published, name in PUBLISHED_NAMES.items():
-            for values in (known, overrides):
+        for values in (known, overrides):
+            for published, name in PUBLISHED_NAMES.items():
                 if published in values and name in arguments:
                     values[name] = one_of(name, values.get(name), published, values.pop(published))
         return build(cls, known, **overrides)
@@ -422,14 +422,16 @@ class Numbered(Dataset[tuple[int, Item]]):
 
 
 def one_of(name: str, value: Any, published: str, other: Any) -> Any:
-    """Return an option that may be given by either of its names.
+    """Return the value of an option that may be given under either of two names.
 
     Args:
-        name, published: the names.
-        value, other: what was given by each of them; None where nothing was.
+        name: its name.
+        value: what was given under that name; None if nothing was.
+        published: its name in the published code.
+        other: what was given under the published name; None if nothing was.
 
     Raises:
-        UserError: it was given by both.
+        UserError: it was given under both names.
     """
     if value is not None and other is not None:
         raise UserError(f"{published} and {name} are two names of one option; give one of them")

@@ -1,4 +1,4 @@
-"""What lies on disk for a part of a data set, whether or not it is as it should be."""
+"""What lies on disk for a part of a data set, faulty files included."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
 K = TypeVar("K", bound=Any)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a file or a folder."""
+    """A fault of a file or a folder."""
 
     kind: str
     """A word or two by which problems are counted."""
@@ -24,7 +22,7 @@ class Problem:
 
 
 class FrameFiles(NamedTuple):
-    """The files of one image, or of one frame of a video; None for one that is not there."""
+    """The files of one image, or of one frame of a video; None for a file that does not exist."""
 
     image: Path | None
     saliency_map: Path | None = None
@@ -48,15 +46,15 @@ class Group:
 
 
 class Place(NamedTuple):
-    """Where the files of one kind lie: `<folder>/<start>...<ending>`."""
+    """The place of the files of one kind: `<folder>/<start>...<ending>`."""
 
     folder: Path
     endings: tuple[str, ...]
-    """Of several that are there for one picture, the first is read."""
+    """If a picture has files with several of them, the first is read."""
     start: str = ""
 
     def find(self) -> dict[str, Path]:
-        """-> the files that are there by their names without the ending."""
+        """Return the files that exist, by their names without the ending."""
         return {
             path.name.removesuffix(ending): path
             for ending in reversed(self.endings)
@@ -66,10 +64,14 @@ class Place(NamedTuple):
 
 
 def list_images(places: Mapping[str, Place]) -> tuple[list[FrameFiles], list[Problem]]:
-    """-> the images of a part, a file of each kind for each of them, and those that are missing.
+    """List the images of a part with their files.
 
     Args:
-        places: per kind (a field of `FrameFiles`) where its files lie.
+        places: where the files of each kind, a field of `FrameFiles`, lie.
+
+    Returns:
+        The files of each image, in the order of their names, and a problem for each that is
+        missing.
     """
     files = {kind: place.find() for kind, place in places.items()}
 
@@ -84,16 +86,17 @@ def match_files(
     files: Mapping[str, Mapping[K, Path]],
     expected: Callable[[str, K], Path],
 ) -> tuple[list[FrameFiles], list[Problem]]:
-    """Put together what belongs to one picture.
+    """Put the files together that belong to one picture.
 
     Args:
         names: of the pictures.
-        files: per kind (a field of `FrameFiles`) those that are there, by the name of their
-            picture. A kind that is left out is not wanted.
-        expected: kind, name -> the file that should be there.
+        files: by kind, a field of `FrameFiles`, the files that exist by the name of their picture.
+            A kind that is left out is not wanted.
+        expected: returns the file that should exist for a kind and a name.
 
     Returns:
-        The pictures in the order of the names, and a problem for each file that is missing.
+        The files of the pictures in the order of the names, and a problem for each file that is
+        missing.
     """
     pictures, problems = [], []
     for name in names:
@@ -102,22 +105,3 @@ def match_files(
         missing = [expected(kind, name) for kind in files if kind not in there]
         problems += [Problem("missing", path, f"{path} is missing") for path in missing]
     return pictures, problems
-
-
-def evenly_spread(lengths: Sequence[int], n: int) -> list[tuple[int, int]]:
-    """Choose frames of a data set, evenly spread over all of them.
-
-    Args:
-        lengths: number of frames of each video, 1 for an image.
-        n: how many frames to choose, all where there are fewer.
-
-    Returns:
-        (video or image from 0, frame from 1) of each, in order.
-    """
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
-    videos = np.searchsorted(ends, chosen, side="right")
-    return [
-        (int(v), int(f - ends[v] + lengths[v] + 1)) for v, f in zip(videos, chosen, strict=True)
-    ]

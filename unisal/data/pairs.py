@@ -1,4 +1,4 @@
-"""Which map of a folder belongs to which of its pictures (spec 05, `visualize_examples`)."""
+"""Which map of a folder belongs to which picture (docs/behaviour.md, "Commands and files")."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """-> the pictures of a folder in sorted order, each with its map.
+    """Pair the pictures of a folder with their maps, in sorted order.
 
     The folder holds `images/` and `maps/`, or `ALLSTIMULI/` and `ALLFIXATIONMAPS/`. Pictures may
     lie in a folder of the same name once more (`ALLSTIMULI/ALLSTIMULI/`), maps in any folder
@@ -56,7 +56,7 @@ def find_pairs(folder: Path) -> list[Pair]:
 
 
 def find_layout(folder: Path) -> Layout:
-    """-> the layout whose folder of pictures is there and not empty.
+    """Return the layout whose folder of pictures exists and is not empty.
 
     Raises:
         UserError: there is none; says what was expected.
@@ -71,9 +71,11 @@ def find_layout(folder: Path) -> Layout:
 
 
 def match(images: list[Path], maps: list[Path]) -> list[Pair]:
-    """Give each picture its map: of the same stem, else `<stem>_fixMap`, else the picture's whole
-    name; else the map that alone has the same last number in its stem, where neither
-    another picture has that number nor another picture's name fits that map.
+    """Pair each picture with its map.
+
+    Its map has the same stem, else the stem `<stem>_fixMap`, else the picture's whole name as its
+    stem. Else it is the only map left with the same last number in its stem, provided that no
+    other picture that is left has this number.
 
     Raises:
         UserError: two folders hold a map of the same stem.

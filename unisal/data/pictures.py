@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unisal.errors import UserError
+from unisal.types import RGB, Size
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""What a picture in a folder is called; upper case counts too."""
+"""Endings of pictures in a folder, in lower or upper case."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
 TURNED = (5, 6, 7, 8)
@@ -19,7 +20,7 @@ TURNED = (5, 6, 7, 8)
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """-> the pictures of a folder in sorted order, hidden files left out."""
+    """List the pictures of a folder in sorted order, without hidden files."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -27,8 +28,8 @@ def list_pictures(folder: Path) -> list[Path]:
     )
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a photograph as `[H, W, 3] uint8` RGB, the way it is meant to be looked at.
+def read_rgb(path: Path) -> RGB:
+    """Read a photograph as RGB, the right way up.
 
     Grey, palette, CMYK and 16-bit grey pictures are converted, transparent ones are laid on white,
     and the orientation that EXIF names is applied.
@@ -41,7 +42,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_rgb_image(path: Path) -> Image.Image:
-    """As `read_rgb`, as a PIL image: to make a smaller one of it takes no further copies."""
+    """Read a photograph as `read_rgb` does, as a PIL image, which can be resized without a copy."""
     with _open(path) as image:
         try:
             return _to_rgb_image(image)
@@ -51,8 +52,8 @@ def read_rgb_image(path: Path) -> Image.Image:
             raise UserError(f"{path} is damaged or cut off: {error}") from None
 
 
-def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """A PIL image -> `[H, W, 3] uint8`, see `read_rgb`."""
+def to_rgb(image: Image.Image) -> RGB:
+    """Convert a PIL image to RGB as `read_rgb` does."""
     return np.array(_to_rgb_image(image))
 
 
@@ -105,14 +106,14 @@ def read_grey_levels(path: Path) -> NDArray[np.uint8]:
             raise UserError(f"{path} is damaged or cut off: {error}") from None
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """-> (height, width) from the file's header alone, before EXIF orientation."""
+def picture_size(path: Path) -> Size:
+    """Read the size from a file's header, before EXIF orientation."""
     with _open(path) as image:
         return image.height, image.width
 
 
-def displayed_size(path: Path) -> tuple[int, int]:
-    """-> (height, width) from the file's header alone, as `read_rgb` gives it."""
+def displayed_size(path: Path) -> Size:
+    """Read the size from a file's header, after EXIF orientation, as `read_rgb` applies it."""
     with _open(path) as image:
         if not image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp"}:
             return image.height, image.width  # of a PNG file, PIL would decode all to look further

@@ -18,7 +18,7 @@ NO_EXAMPLE = 2**32 - 1
 
 
 class SeededSampler(Sampler[int]):
-    """All indices of a dataset once, shuffled by the dataset's seed and epoch if asked for."""
+    """All indices of a data set once, shuffled by its seed and epoch if asked for."""
 
     def __init__(self, dataset: SaliencyDataset, shuffle: bool) -> None:
         self.dataset = dataset
@@ -35,11 +35,11 @@ class SeededSampler(Sampler[int]):
 
 
 class SeededBatches(Sampler[list[int]]):
-    """The batches of an epoch; all examples of one are of one group (`batch_group`).
+    """The batches of an epoch; all examples of a batch belong to one group (`batch_group`).
 
-    The examples of each group come in the order of `SeededSampler`. A last batch of a group that is
-    not full is left out, unless there is no other of the group. With several groups their batches
-    are shuffled too.
+    The examples of each group come in the order of `SeededSampler`. The last batch of a group is
+    left out if it is not full, unless it is the only one of the group. If there are several groups,
+    their batches are shuffled as well.
 
     Args:
         dataset: where the examples are from.
@@ -48,7 +48,7 @@ class SeededBatches(Sampler[list[int]]):
         keep_rest: also take the batches that are not full.
 
     Attributes:
-        start: how many batches to leave out at the start, for an epoch that was interrupted.
+        start: the number of batches to skip, for an epoch that was interrupted.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class SeededBatches(Sampler[list[int]]):
 def make_loader(
     dataset: SaliencyDataset, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """-> batches of a dataset (spec 02, "Loaders"), see `SeededBatches`.
+    """Make the batches of a data set (docs/behaviour.md, "Batches"), see `SeededBatches`.
 
-    In training the examples are shuffled. Batches that are not full are left out, in validation
-    only where the dataset does not say otherwise (`validates_all`).
+    In training the examples are shuffled. Batches that are not full are left out; in validation
+    they are kept if the data set says so (`validates_all`).
     """
     batches = SeededBatches(
         dataset,
@@ -113,7 +113,7 @@ def make_loader(
 
 
 class _Loader(DataLoader[Batch]):
-    """A loader that tells a mistake in the data alike whichever process has met it."""
+    """A loader that reports a mistake in the data in the same words from every process."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         return _without_traceback(super().__iter__())
@@ -134,13 +134,13 @@ def _start_worker(_worker: int) -> None:
 
 
 def skip_batches(loader: DataLoader[Batch], n: int) -> None:
-    """Let the next pass over the loader start at batch `n`."""
+    """Have the next pass over the loader start at batch `n`."""
     assert isinstance(loader.batch_sampler, SeededBatches)
     loader.batch_sampler.start = n
 
 
 def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int]) -> list[str]:
-    """The sources of an epoch's batches, one entry per batch: round-robin, then shuffled."""
+    """Return the source of each batch of an epoch: round-robin, then shuffled if asked for."""
     order = [
         source
         for turn in range(max(n_batches.values(), default=0))
@@ -150,3 +150,22 @@ def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int])
     if shuffle:
         np.random.default_rng(list(seed)).shuffle(order)
     return order
+
+
+def evenly_spread(lengths: Sequence[int], n: int) -> list[tuple[int, int]]:
+    """Choose at most `n` of the frames of some videos, evenly spread over all of them.
+
+    Args:
+        lengths: the number of frames of each video.
+        n: the number of frames to choose.
+
+    Returns:
+        (video from 0, frame from 1) of each, in order.
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = np.unique(np.linspace(0, total - 1, min(n, total)).astype(int))
+    videos = np.searchsorted(ends, chosen, side="right")
+    return [
+        (int(v), int(f - ends[v] + lengths[v] + 1)) for v, f in zip(videos, chosen, strict=True)
+    ]

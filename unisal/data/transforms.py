@@ -1,4 +1,7 @@
-"""From arrays on disk to what the network and the losses take (spec 02, "Preprocessing")."""
+"""Conversion of arrays to what the network and the losses take.
+
+See docs/behaviour.md, "Preprocessing".
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,38 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from unisal.types import RGB, Size
+
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
 STRIDE = 32
 SIDE_RANGE = range(7, 14)
-"""Sides of the network's input that are considered for a picture of any size, in units of 32."""
+"""Sides of the network's input that are considered for a picture of any size, in cells of 32
+pixels."""
 AREA_RANGE = (100, 120)
-"""And the areas, in units of 32 x 32."""
+"""The smallest and the largest area that is considered, in cells of 32 x 32 pixels."""
 FIXATION_THRESHOLD = 0.5
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels, fractions allowed."""
 
 
-def best_fitting_size(
-    size: tuple[int, int], candidates: Sequence[tuple[int, int]]
-) -> tuple[int, int]:
-    """-> the candidate (h, w) whose ratio h / w is closest to that of `size`; the first of ties."""
+def best_fitting_size(size: Size, candidates: Sequence[Size]) -> Size:
+    """Return the candidate whose ratio h / w is closest to that of `size`; of ties the first."""
     ratio = size[0] / size[1]
 
-    def misfit(candidate: tuple[int, int]) -> float:
+    def misfit(candidate: Size) -> float:
         other = candidate[0] / candidate[1]
         return max(ratio / other, other / ratio)
 
     return min(candidates, key=misfit)
 
 
-def optimal_input_size(size: tuple[int, int]) -> tuple[int, int]:
-    """-> the network's input (H, W) for a picture of `size` (h, w): close in ratio, 100 to 120
-    cells of 32 x 32 in area."""
+def optimal_input_size(size: Size) -> Size:
+    """Return the size of the network's input for a picture of `size`.
+
+    It is close in aspect ratio and has an area of 100 to 120 cells of 32 x 32 pixels.
+    """
     candidates = [
         (n1, n2)
         for n1 in SIDE_RANGE
@@ -50,11 +56,17 @@ def optimal_input_size(size: tuple[int, int]) -> tuple[int, int]:
     return n1 * STRIDE, n2 * STRIDE
 
 
-def resize_rgb(
-    rgb: NDArray[np.uint8] | Image.Image, size: tuple[int, int], box: Box | None = None
-) -> NDArray[np.uint8]:
-    """Antialiased Lanczos resize of a picture `[H, W, 3] uint8` or a PIL image of mode RGB, or of
-    the box in it, to `size` (h, w)."""
+def resize_rgb(rgb: RGB | Image.Image, size: Size, box: Box | None = None) -> RGB:
+    """Resize a picture with an antialiased Lanczos filter.
+
+    Args:
+        rgb: `[H, W, 3] uint8`, or a PIL image of mode RGB.
+        size: (height, width) of the result.
+        box: the part of the picture to resize; None for all of it.
+
+    Returns:
+        `[*size, 3] uint8`.
+    """
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
     if box is None and (image.height, image.width) == tuple(size):
         return np.asarray(rgb)
@@ -64,23 +76,21 @@ def resize_rgb(
 def resize_map(
     saliency_map: NDArray[np.float32], size: tuple[int, ...], box: Box | None = None
 ) -> NDArray[np.float32]:
-    """Bilinear resize of `[H, W] float32`, or of the box in it, to `size` (h, w)."""
+    """Resize a map `[H, W] float32`, or a box in it, by bilinear interpolation."""
     bilinear = Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(saliency_map).resize((size[1], size[0]), bilinear, box))
 
 
-def resize_grey_levels(
-    grey: NDArray[np.uint8], size: tuple[int, int], nearest: bool
-) -> NDArray[np.uint8]:
-    """Resize `[H, W] uint8` to `size` (h, w): antialiased Lanczos, or the nearest pixel."""
+def resize_grey_levels(grey: NDArray[np.uint8], size: Size, nearest: bool) -> NDArray[np.uint8]:
+    """Resize grey levels `[H, W]` by an antialiased Lanczos filter, or to the nearest pixel."""
     if grey.shape == tuple(size):
         return grey
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(grey).resize((size[1], size[0]), how))
 
 
-def centre_crop(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """-> the middle `size` (h, w) of `[H, W, ...] uint8`; black where the picture is smaller."""
+def centre_crop(picture: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Return the centre of a picture `[H, W, ...]`; black where the picture is smaller."""
     cropped = np.zeros((*size, *picture.shape[2:]), np.uint8)
     source, target = [], []
     for side, wanted in zip(picture.shape, size, strict=False):
@@ -92,8 +102,12 @@ def centre_crop(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     return cropped
 
 
-def normalise(rgb: NDArray[np.uint8]) -> Tensor:
-    """`[H, W, 3] uint8` -> `[3, H, W] float32` with ImageNet's mean and standard deviation."""
+def normalise(rgb: RGB) -> Tensor:
+    """Normalise a picture with ImageNet's mean and standard deviation.
+
+    Returns:
+        `[3, H, W] float32`.
+    """
     normalised = np.empty((3, *rgb.shape[:2]), np.float32)
     for channel, levels in enumerate(_normalised_levels()):
         np.take(levels, rgb[..., channel], out=normalised[channel])
@@ -102,19 +116,19 @@ def normalise(rgb: NDArray[np.uint8]) -> Tensor:
 
 @cache
 def _normalised_levels() -> NDArray[np.float32]:
-    """-> `[3, 256]`: what each level of a channel becomes. There are fewer levels than pixels."""
+    """Return what each level of each channel becomes, `[3, 256]`: a table saves time per pixel."""
     mean, std = np.array(RGB_MEAN, np.float32), np.array(RGB_STD, np.float32)
     levels = np.arange(256, dtype=np.float32)[:, None]
     return np.ascontiguousarray(((levels / 255 - mean) / std).T)
 
 
 def to_unit_range(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """8-bit grey levels -> [0, 1]."""
+    """Scale 8-bit grey levels to [0, 1]."""
     return grey.astype(np.float32) / np.float32(255)
 
 
 def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A saliency map with any scale -> a density: at least 0, sum 1; uniform if it is all zero."""
+    """Turn a saliency map of any scale into a density with sum 1; uniform if it is all zero."""
     lowest = saliency_map.min()
     if lowest < 0:
         saliency_map = saliency_map - lowest
@@ -126,9 +140,15 @@ def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def to_fixation_map(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """A picture of fixations in [0, 1] -> `[H, W] bool`.
+    """Find the fixated pixels in a picture of fixations.
 
-    Also reads files that hold 0 and 1 out of 255 or 65535, which would otherwise be blank.
+    Pictures that hold only 0 and 1 out of 255 or 65535 count too; otherwise they would be blank.
+
+    Args:
+        grey: `[H, W]` in [0, 1].
+
+    Returns:
+        `[H, W] bool`.
     """
     highest = grey.max()
     if 0 < highest <= np.float32(1 / 255):

@@ -348,5 +348,5 @@ def _check_size(path: Path, shape: tuple[int, ...], expected: Size) -> None:
     if shape[:2] != expected:
         raise UserError(
             f"{path} is {shape[:2]}, the first frame of its video {expected} (height, width); "
-            "they have to be alike"
+            "they have to be the same"
         )

@@ -20,14 +20,14 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
-"""What a video in a folder is called; upper case counts too. A file that is named itself may be
-called anything."""
+"""Endings of videos in a folder, in lower or upper case. A file that is named by the user may have
+any ending."""
 USUAL_RATE, MAX_RATE = Fraction(25), 1000
-"""Frames per second of a file that does not say; and what is more than a camera takes."""
+"""Frames per second of a file that does not say; and the most that are believed."""
 UPRIGHT = 1, 0, 0, 1
 MICROSECONDS = 1_000_000
-PATIENCE = 10.0
-"""Seconds after which a stream that sends nothing is taken as ended."""
+STREAM_TIMEOUT_SECONDS = 10.0
+"""A stream that sends nothing for so long is taken as ended."""
 MAX_MISSING = 1.5
 """Frames by which the end may miss the length that the file declares."""
 
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
     """A frame of a video file."""
 
     rgb: NDArray[np.uint8]
-    """`[H, W, 3]`, turned the way it is meant to be looked at."""
+    """The picture, the right way up."""
     time: Fraction
     """When it is shown: seconds since the start of the file. Later for each frame."""
     duration: Fraction
@@ -47,7 +47,7 @@ class Frame(NamedTuple):
 
 
 class VideoFile:
-    """A video file that is gone through once, frame by frame: `with VideoFile(path) as video`.
+    """A video file that is read once, frame by frame: `with VideoFile(path) as video`.
 
     Frames are decoded while they are asked for, so memory does not grow with the length. The
     orientation that the file names is applied. Frames keep their own times, at a variable rate
@@ -57,7 +57,7 @@ class VideoFile:
         path: a file, or text that is the URL of a stream.
 
     Raises:
-        UserError: the file is missing, no video, or so broken that no frame can be had.
+        UserError: the file is missing, no video, or so broken that no frame can be decoded.
 
     Attributes:
         size: (height, width) of the frames as they are shown.
@@ -108,15 +108,18 @@ class VideoFile:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames; of a file that is cut off or damaged, those that it has."""
+        """Yield the frames; of a file that is cut off or damaged, those that are left."""
         yield self._first
         yield from self._frames
         self.damage = self._find_damage()
 
     @property
     def end(self) -> Fraction:
-        """When the last of the frames so far ends, in seconds: as the file declares, if that fits
-        the frames, which at a variable rate may not know it."""
+        """When the last frame so far ends, in seconds.
+
+        It is what the file declares, if that fits the frames: at a variable rate the duration of
+        the last one may not be known.
+        """
         if self.length is None:
             return self._end
         declared = [self.length, self._first.time + self.length]
@@ -199,7 +202,7 @@ def open_media(path: Path | str) -> InputContainer:
     is_url = isinstance(path, str) and not Path(path).exists()
     try:
         if is_url:
-            return av.open(str(path), timeout=PATIENCE)
+            return av.open(str(path), timeout=STREAM_TIMEOUT_SECONDS)
         return av.open(str(Path(path).absolute()))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
@@ -210,13 +213,12 @@ def open_media(path: Path | str) -> InputContainer:
 
 
 def start_time(container: InputContainer) -> Fraction:
-    """-> the time of the start of a file, in seconds: not zero everywhere."""
+    """Return the time at which a file starts, in seconds; it is not always zero."""
     return Fraction(container.start_time or 0, MICROSECONDS)
 
 
 def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
-    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says; one that turns by other angles
-    is taken for the next right angle."""
+    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says, to the nearest right angle."""
     a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):
         rgb = rgb.transpose(1, 0, 2)
@@ -245,7 +247,7 @@ def _rate(stream: av.VideoStream) -> Fraction:
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """-> how many seconds of video the file says it holds; None where it does not say."""
+    """Return how many seconds of video the file says it holds; None if it does not say."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     said = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))

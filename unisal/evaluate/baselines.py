@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize_scalar
 
 from unisal.data import SaliencyDataset
-from unisal.data.listing import evenly_spread
+from unisal.data.samplers import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
 from unisal.progress import SILENT, Progress

@@ -158,7 +158,7 @@ def _torchvision_state() -> dict[str, Tensor]:
 
     try:
         weights = MobileNet_V2_Weights.IMAGENET1K_V1.get_state_dict(
-            progress=True, check_hash=True, map_location="cpu", weights_only=True
+            progress=False, check_hash=True, map_location="cpu", weights_only=True
         )
     except Exception as error:  # URLError, HTTPError, a wrong hash, a full disk, ...
         raise UserError(

@@ -148,8 +148,8 @@ class EpochLoop:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.model)
-            passes.show(bar, self.means)
             interrupt.check()
+            passes.show(bar, self.means)
 
         title = self._title("train")
         with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
@@ -171,8 +171,8 @@ class EpochLoop:
         batches = passes.interleaved(loaders, order, self.device)
 
         def after_batch(means: passes.LossMeans) -> None:
-            passes.show(bar, means)
             interrupt.check()
+            passes.show(bar, means)
 
         with self.progress.bar(title, "batch", len(order), keep=False) as bar:
             return passes.validate_epoch(self.best_model, batches, self._loss_weights, after_batch)

@@ -1,0 +1,79 @@
+"""The commands `train` and `train_finetune_mit`: a training, and what follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unisal.commands.after_training import evaluate, sources_to_evaluate
+from unisal.commands.progress import TERMINAL
+from unisal.commands.scoring import score_model
+from unisal.data.inspection import quick_check
+from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.scoring import dataset_to_score
+from unisal.memory import keep_freed_memory
+from unisal.train import Trainer
+from unisal.train.finetune import FineTuner
+from unisal.train.loop import EpochLoop
+
+EVALUATED_BY_DEFAULT = ("MIT300",)
+"""The sources that a fine-tuning is evaluated on if none is named."""
+
+
+def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[str, Any]) -> None:
+    """Train the network, then score it.
+
+    Args:
+        eval_sources: what to score; none for what was trained on.
+        resume: name of a run to go on with; None for a new one.
+        options: of `Trainer`, or what to change of the run.
+
+    Raises:
+        UserError: an option is wrong, or data is missing or damaged, before the training; or a
+            loss is not finite.
+    """
+    if resume is None:
+        trainer = Trainer(progress=TERMINAL, **options)
+    else:
+        trainer = Trainer.resume(resume, progress=TERMINAL, **options)
+    sources = eval_sources or trainer.cfg.data_sources
+    # Missing and damaged files are found before the training.
+    _check_files(trainer)
+    quick_check(dataset_to_score(source) for source in sources)
+    _fit(trainer)
+    score_model(
+        train_id=trainer.train_id,
+        sources=sources,
+        model_domain=None,
+        baselines=False,
+        report=False,
+        device=trainer.cfg.device,
+        options=ScoringOptions(),
+    )
+
+
+def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Fine-tune a run on MIT1003, then score or predict what is to be evaluated.
+
+    Args:
+        eval_sources: what to evaluate; none for MIT300, if its folder exists.
+        options: of `FineTuner`.
+
+    Raises:
+        UserError: see `train`.
+    """
+    tuner = FineTuner(progress=TERMINAL, **options)
+    sources = sources_to_evaluate(eval_sources, EVALUATED_BY_DEFAULT, tuner.datasets["valid"])
+    _check_files(tuner)
+    _fit(tuner)
+    evaluate(tuner.train_id, sources, tuner.cfg.device)
+
+
+def _check_files(loop: EpochLoop) -> None:
+    quick_check(dataset for part in loop.datasets.values() for dataset in part.values())
+
+
+def _fit(loop: EpochLoop) -> None:
+    if loop.device.type == "cpu":
+        keep_freed_memory()
+    loop.fit(TERMINAL)
