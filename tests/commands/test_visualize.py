@@ -123,6 +123,7 @@ def assert_shows(written, stem, folder, models, alpha=0.55):
 # ---- as a user runs it --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_leaves_pictures_and_nothing_else(folder):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     done = run_command(
@@ -146,6 +147,7 @@ def test_the_command_leaves_pictures_and_nothing_else(folder):
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_video(tmp_path):
     folder = tmp_path / "my clip"
     write_video(folder, "", 7, SIZE)
