@@ -102,6 +102,7 @@ def test_a_row_says_what_was_measured(capsys):
     assert cells[:6] == ["a sum", "1 times", "1.0 times", *["250.0 ms/frame"] * 2, "2 more"]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_which_does_one_side():
     few = network.OneImage(SMALL).peak_memory()
     plain, ours = (float(n) for n in re.fullmatch(r"(\d+) MB plain, (\d+) MB ours", few).groups())
@@ -132,6 +133,7 @@ def test_the_whole_table_has_every_program():
     assert modules - helpers == {name.rpartition(".")[2] for name in in_the_table} | {"startup"}
 
 
+@pytest.mark.slow
 def test_the_whole_table_has_the_rows_of_its_modules(capsys):
     modules = [SimpleNamespace(cases=lambda: [Sum()]) for _ in range(4)]
     whole_table.main([], modules, with_memory=False)
@@ -146,6 +148,7 @@ def test_starting_loads_no_torch(capsys):
     assert startup.loads_torch([*startup.COMMANDS["`import unisal`"][:2], "import torch"])
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_as_a_program():
     command = [sys.executable, "-m", "benchmarks.startup"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -226,6 +226,7 @@ def test_a_folder_without_videos_is_refused(tmp_path, monkeypatch):
 # ---- as a process -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch, capsys):
     write_download(tmp_path, {1: 3, 2: 3, 701: 2})
     (tmp_path / "video" / "002.AVI").write_text("no video")

@@ -123,6 +123,7 @@ def assert_shows(written, stem, folder, models, alpha=0.55):
 # ---- as a user runs it --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_leaves_pictures_and_nothing_else(folder):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     done = run_command(
@@ -146,6 +147,7 @@ def test_the_command_leaves_pictures_and_nothing_else(folder):
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_video(tmp_path):
     folder = tmp_path / "my clip"
     write_video(folder, "", 7, SIZE)
@@ -384,6 +386,28 @@ def test_a_source_of_videos_makes_the_pictures_frames(tmp_path):
         for kind, density in (("frames", densities[path]), ("stills", by_itself.image(path))):
             panel = cut(pixels(tmp_path / kind / name), 3)[2]
             assert difference(panel, draw_lines(overlay(rgb, density, 0.55), truth)) < 5
+
+
+def test_each_model_predicts_every_frame_of_a_video(tmp_path):
+    write_video(tmp_path, "", 7, SIZE)
+    visualize(tmp_path, source="DHF1K", train_id="mine_unisal")
+    paths = sorted((tmp_path / "images").iterdir())
+    models = ("mine_unisal", "pretrained_unisal")
+    videos = {name: list(unisal.load(name, device="cpu").video(paths)) for name in models}
+    for i, path in enumerate(paths):
+        rgb = np.asarray(Image.open(path))
+        truth = np.asarray(Image.open(tmp_path / "maps" / path.name)).astype(np.float32)
+        panels = cut(pixels(tmp_path / "viz_out" / f"{path.stem}_viz.jpg"), 4)
+        assert difference(panels[0], rgb) < 3
+        shown = [
+            difference(panels[at], draw_lines(overlay(rgb, videos[name][i], 0.55), truth))
+            for at, name in enumerate(models, 2)
+        ]
+        exchanged = [
+            difference(panels[at], draw_lines(overlay(rgb, videos[name][i], 0.55), truth))
+            for at, name in enumerate(models[::-1], 2)
+        ]
+        assert max(shown) < 5 and max(shown) < min(exchanged) / 1.5
 
 
 def test_in_a_video_frames_without_a_map_are_shown_without(tmp_path, caplog):

@@ -20,7 +20,6 @@ from unisal.commands.frames import FRAMES_AHEAD, check_frames, read_frames
 from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
-from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import (
     check_finite,
@@ -95,7 +94,7 @@ def predict_folder(
     if size is not None:
         predict_video_folder(predictor, job, size, source, domain, smooth_method)
     else:
-        predict_image_folder(predictor.engine, job, domain)
+        predict_image_folder(predictor.engine, job, source, domain)
 
 
 class ExampleFolder(NamedTuple):
@@ -167,7 +166,7 @@ def predict_example(predictor: Predictor, example: ExampleFolder, overlay: bool)
     job = FolderJob(example.folder, find_pictures(example.folder), overlay)
     domain = predictor.engine.domain(find_preset(example.preset).domain)
     if not example.is_video:
-        predict_image_folder(predictor.engine, job, domain)
+        predict_image_folder(predictor.engine, job, example.preset, domain)
         return
     try:
         size = check_frames(job.pictures)
@@ -304,17 +303,20 @@ def predict_video_folder(
     job.say_done(n_frames, job.video_place)
 
 
-def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
+def predict_image_folder(engine: Engine, job: FolderJob, source: str, domain: str) -> None:
     """Predict unrelated pictures, several at a time.
 
     Args:
         engine: runs the network.
         job: the pictures, and what to write for them.
+        source: the name of the preset.
         domain: the network domain to use.
 
     Raises:
         SomeFailed: some pictures could not be read; all others are done.
     """
+
+    preset = find_preset(source, for_images=True)
 
     def predict(path: Path) -> tuple[Path, UserError | None]:
         try:
@@ -322,7 +324,7 @@ def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
         except UserError as error:
             return path, error
         size = image.height, image.width
-        x = prepare(image, optimal_input_size(size))
+        x = prepare(image, preset.input_size_for(size))
         y = engine.image_logits(x[None], domain, concurrent=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
         maps = job.maps_of(y, size, is_logits=True)

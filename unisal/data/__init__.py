@@ -24,9 +24,9 @@ DATASETS: dict[str, type[SaliencyDataset]] = {
     dataset.source: dataset
     for dataset in (
         DHF1KDataset,
-        HollywoodDataset,
-        UCFSportsDataset,
         SALICONDataset,
+        UCFSportsDataset,
+        HollywoodDataset,
         MIT1003Dataset,
         MIT300Dataset,
     )

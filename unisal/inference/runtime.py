@@ -8,7 +8,7 @@ rebuilt when the weights have changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -113,7 +113,9 @@ def pick_runtime(
             ) from None
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
         return TorchRuntime(model, device)
-    return runtime if name == "onnx" else FallbackRuntime(runtime, TorchRuntime(model, device))
+    return (
+        runtime if name == "onnx" else FallbackRuntime(runtime, lambda: TorchRuntime(model, device))
+    )
 
 
 class TorchRuntime:
@@ -162,12 +164,15 @@ class FallbackRuntime:
 
     Args:
         fast: ONNX Runtime.
-        plain: PyTorch, with the same network.
+        make_plain: makes the PyTorch runtime with the same network. It is called only when needed,
+            since that runtime changes the memory layout of the weights and with it the rounding of
+            other computations.
     """
 
-    def __init__(self, fast: OnnxRuntime, plain: TorchRuntime) -> None:
+    def __init__(self, fast: OnnxRuntime, make_plain: Callable[[], TorchRuntime]) -> None:
         self._runtime: Runtime = fast
-        self._plain = plain
+        self._make_plain = make_plain
+        self._replacing = Lock()
 
     @property
     def name(self) -> str:
@@ -192,10 +197,13 @@ class FallbackRuntime:
         try:
             return runtime.logits(sequences, state, domain, static, concurrent)
         except GraphError as error:
-            if self._runtime is runtime:  # several threads may get here
-                self._runtime = self._plain
-                log.warning("PyTorch runs the network, more slowly than ONNX Runtime: %s", error)
-        return self._plain.logits(sequences, state, domain, static, concurrent)
+            with self._replacing:  # several threads may get here
+                if self._runtime is runtime:
+                    self._runtime = self._make_plain()
+                    log.warning(
+                        "PyTorch runs the network, more slowly than ONNX Runtime: %s", error
+                    )
+        return self._runtime.logits(sequences, state, domain, static, concurrent)
 
 
 class OnnxRuntime:
