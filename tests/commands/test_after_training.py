@@ -14,7 +14,7 @@ from unisal.evaluate.options import ScoringOptions
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """-> where MIT1003 is and MIT300 may be."""
+    """Return where MIT1003 is and MIT300 may be."""
     monkeypatch.setenv("MIT1003_DATA_DIR", str(tmp_path / "MIT1003"))
     monkeypatch.setenv("MIT300_DATA_DIR", str(tmp_path / "MIT300"))
     write_mit1003(tmp_path / "MIT1003", [(48, 64)] * 4)
