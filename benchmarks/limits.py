@@ -22,7 +22,7 @@ class Work(NamedTuple):
     """The least that a computation takes."""
 
     multiply_adds: float
-    """Of its convolutions."""
+    """Multiply-adds of its convolutions."""
     moved: float
     """Bytes: every input and output of a convolution once, and its weights."""
 
@@ -100,6 +100,8 @@ class _Counter(TorchFunctionMode):
 
 
 def _add(total: Work, given: Sequence[int], weight: Sequence[int], made: Sequence[int]) -> Work:
+    """Add the work of a convolution with these shapes of input, weight and output."""
+
     def size(shape: Sequence[int]) -> int:
         n = 1
         for side in shape:
@@ -111,6 +113,7 @@ def _add(total: Work, given: Sequence[int], weight: Sequence[int], made: Sequenc
 
 
 def _fastest(function: Callable[[], Any], rounds: int = 7) -> float:
+    """Return the seconds of the fastest call."""
     function()
     took = []
     for _ in range(rounds):

@@ -241,7 +241,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path))
     prepare()
     out = capsys.readouterr().out
-    assert "3 videos have their frames" in out and "2 of them had before" in out
+    assert "3 videos have their frames" in out and "2 already had them" in out
     after = state(tmp_path)
     assert {p: v for p, v in after.items() if p in before and p.name != "002.AVI"} == {
         p: v for p, v in before.items() if p.name != "002.AVI"
@@ -292,7 +292,7 @@ def test_a_run_that_is_stopped_is_finished_by_the_same_call(tmp_path, capsys):
 
     prepare(tmp_path)
     out = capsys.readouterr().out
-    assert "3 videos have their frames" in out and "1 of them had before" in out
+    assert "3 videos have their frames" in out and "1 already had them" in out
     assert state(images(tmp_path, 1)) == first
     assert [len(names(images(tmp_path, n))) for n in (1, 2, 3)] == [3, 24, 3]
     assert names(folder) == ["fixation", "images", "maps"]

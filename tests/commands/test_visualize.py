@@ -30,7 +30,7 @@ from unisal.commands.visualize import choose
 from unisal.data.pairs import Pair
 from unisal.errors import SomeFailed, UserError
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
-from unisal.visualize.panels import GAP, draw_lines
+from unisal.visualize.panels import GAP_PIXELS, draw_lines
 
 SIZE = (90, 128)
 """(height, width) of the pictures."""
@@ -95,9 +95,9 @@ def pixels(path):
 def cut(picture, n, size=SIZE):
     """Return the n panels of a picture."""
     height, width = size
-    assert picture.shape[1] == n * (width + GAP) - GAP
+    assert picture.shape[1] == n * (width + GAP_PIXELS) - GAP_PIXELS
     bottom = picture[picture.shape[0] - height :]
-    return [bottom[:, i * (width + GAP) :][:, :width] for i in range(n)]
+    return [bottom[:, i * (width + GAP_PIXELS) :][:, :width] for i in range(n)]
 
 
 def difference(panel, expected):
@@ -171,7 +171,7 @@ def test_the_command_writes_a_video(tmp_path):
     for frame, path, density in zip(frames, paths, densities, strict=True):
         rgb = np.asarray(Image.open(path))
         truth = np.asarray(Image.open(folder / "maps" / path.name)).astype(np.float32)
-        image, over, mine = cut(frame[:, : 3 * (SIZE[1] + GAP) - GAP], 3)
+        image, over, mine = cut(frame[:, : 3 * (SIZE[1] + GAP_PIXELS) - GAP_PIXELS], 3)
         assert difference(image, rgb) < 4
         assert difference(over, overlay(rgb, truth, 0.8)) < 6
         assert difference(mine, draw_lines(overlay(rgb, density, 0.8), truth)) < 8
@@ -250,7 +250,7 @@ def test_a_picture_is_shown_the_way_it_is_looked_at(folder):
 def test_large_pictures_are_shrunk(tmp_path):
     write_photo(tmp_path / "images" / "large.jpg", (600, 2048))
     visualize(tmp_path)
-    assert pixels(tmp_path / "viz_out" / "large_viz.jpg").shape[1] == 2 * 1024 + GAP
+    assert pixels(tmp_path / "viz_out" / "large_viz.jpg").shape[1] == 2 * 1024 + GAP_PIXELS
 
 
 @pytest.mark.parametrize("doubled", [False, True])
@@ -424,7 +424,7 @@ def test_in_a_video_frames_without_a_map_are_shown_without(tmp_path, caplog):
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 4
     for i, frame in enumerate(frames):
-        image, over, *_ = cut(frame[:, : 4 * (SIZE[1] + GAP) - GAP], 4)
+        image, over, *_ = cut(frame[:, : 4 * (SIZE[1] + GAP_PIXELS) - GAP_PIXELS], 4)
         assert (difference(over, image) < 2) == (i == 1)
 
 

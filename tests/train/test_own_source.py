@@ -231,7 +231,7 @@ def test_it_has_defaults_of_its_own_and_not_those_of_another():
 @pytest.mark.usefixtures("home")
 def test_a_name_is_given_once():
     register(Paintings)  # again: nothing changes
-    with pytest.raises(UserError, match="there is a data set 'SALICON' already: SALICONDataset"):
+    with pytest.raises(UserError, match="the data set 'SALICON' already exists: SALICONDataset"):
         register(type("Other", (Paintings,), {"source": "SALICON"}))
     with pytest.raises(UserError, match="batch_sizes: Painting cannot be trained on"):
         Trainer(data_sources="Paintings", batch_sizes={"Painting": 3}, model_cfg=TINY)

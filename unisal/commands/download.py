@@ -37,9 +37,9 @@ OTHER_CONFIGS = (
     "SALICONDataset.json",
 )
 """Files kept for the record: a run is loaded without them."""
-TIMEOUT = 30.0
+TIMEOUT_SECONDS = 30.0
 """Seconds without an answer after which a download fails."""
-CHUNK = 1 << 16
+CHUNK_BYTES = 1 << 16
 """Bytes that are read at once."""
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def git_blob_id(path: Path) -> str:
     r"""Return git's id of a file's content, `sha1("blob <size>\0" + content)`, in hexadecimal."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -115,6 +115,7 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
 
 
 def _passes(path: Path, check: Callable[[Path, str], None]) -> bool:
+    """Return whether a file passes the check."""
     try:
         check(path, path.name)
     except UserError:
@@ -123,12 +124,15 @@ def _passes(path: Path, check: Callable[[Path, str], None]) -> bool:
 
 
 def _stream(url: str, target: Path, title: str) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, target.open("wb") as file:
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response,
+        target.open("wb") as file,
+    ):
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
         bar = tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None)
         with bar:
-            while chunk := response.read(CHUNK):
+            while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(len(chunk))
     received = target.stat().st_size

@@ -1,4 +1,4 @@
-"""What the sources of images share: each picture is one example."""
+"""The base class of image sources, where each picture is one example."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ImageDataset(SaliencyDataset):
     A subclass fills `images` in its constructor and says in `files` which maps and fixations belong
     to them.
 
-    Its pictures are predicted at the input size of its class or, without one, at the optimal size
-    for each of them; its ground truth has the size of the files.
+    Its pictures are predicted at the input size of the class or, if that is None, at the optimal
+    size for each of them; the ground truth has the size of the files.
     """
 
     is_video = False
@@ -99,7 +99,7 @@ class ImageDataset(SaliencyDataset):
         """Make an example of a picture with ground truth, augmented in training if asked for.
 
         Args:
-            index: of the example.
+            index: index of the example.
             rgb: the picture, `[H, W, 3] uint8`.
             saliency_map: `[h, w] float32`, 0 to 1.
             fixations: the fixation map, `[h, w] bool`.

@@ -31,7 +31,7 @@ TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]
 """Sizes of the network's input in training; each picture gets the one closest in ratio."""
 TARGET_SCALE = 2
 """How much larger than the network's input the targets are in training."""
-FINE_TUNING = "ft_mit1003.json"
+FINE_TUNING_RECORD = "ft_mit1003.json"
 """The file beside fine-tuned weights in a run's folder that says how they were made: `folder` is
 the name of the folder of logs, `x_val_step` the fold."""
 
@@ -52,7 +52,7 @@ class MIT1003Dataset(ImageDataset):
         subset: see `SaliencyDataset`.
         n_x_val: number of folds.
         x_val_step: the fold, from 0; None: every part is all images.
-        x_val_seed: of the shuffle; 0 or None leaves the images in order.
+        x_val_seed: seed of the shuffle; 0 or None leaves the images in order.
         augment: see `SaliencyDataset`.
         seed: see `SaliencyDataset`.
         verbose: see `SaliencyDataset`.
@@ -141,7 +141,7 @@ class MIT1003Dataset(ImageDataset):
             run: the run's folder. If the weights in it were fine-tuned on this fold, the scores go
                 into the folder of that fine-tuning; otherwise into `MIT1003_xVal<fold>`.
         """
-        record = run / FINE_TUNING if run is not None else None
+        record = run / FINE_TUNING_RECORD if run is not None else None
         made = load_json(record) if record is not None and record.is_file() else {}
         if "folder" in made and made.get("x_val_step") == self.x_val_step:
             return str(made["folder"])
@@ -185,6 +185,7 @@ class MIT1003Dataset(ImageDataset):
 
     @property
     def _resizes_targets(self) -> bool:
+        """Whether the targets get a multiple of the input's size."""
         return self.phase in ("train", "valid")
 
     def _check_maps(self) -> None:
@@ -203,7 +204,7 @@ def fine_tuned_fold(run: Path) -> int | None:
 
     It is 0 if the folder does not say, and None if no fold was.
     """
-    record = run / FINE_TUNING
+    record = run / FINE_TUNING_RECORD
     made: dict[str, Any] = load_json(record) if record.is_file() else {}
     return made.get("x_val_step", 0)
 

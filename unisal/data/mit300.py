@@ -19,7 +19,7 @@ NAME = re.compile(r"i(\d+)\.jpg")
 
 
 class MIT300Dataset(ImageDataset):
-    """`BenchmarkIMAGES/i<N>.jpg`, in the order of N; may also lie in a second folder of that name.
+    """`BenchmarkIMAGES/i<N>.jpg`, in the order of N; also in a nested folder of the same name.
 
     Args:
         phase: only "test", since there are no maps.
@@ -29,7 +29,7 @@ class MIT300Dataset(ImageDataset):
         verbose: see `SaliencyDataset`.
 
     Raises:
-        UserError: another phase, no such folder, or no images in it.
+        UserError: the phase is another one, there is no such folder, or it has no images.
     """
 
     source = "MIT300"

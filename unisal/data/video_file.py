@@ -1,4 +1,4 @@
-"""Video files, frame by frame: all that FFmpeg's libraries decode, through PyAV."""
+"""Video files, frame by frame: everything that FFmpeg's libraries decode, through PyAV."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
-"""Endings of videos in a folder, in lower or upper case. A file that is named by the user may have
-any ending."""
-USUAL_RATE, MAX_RATE = Fraction(25), 1000
-"""Frames per second of a file that does not say; and the most that are believed."""
+"""Endings of videos in a folder, in lower or upper case. A file that the user names may have any
+ending."""
+DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
+"""Frames per second of a file that does not declare them, and the most that are believed."""
 UPRIGHT = 1, 0, 0, 1
 MICROSECONDS = 1_000_000
 STREAM_TIMEOUT_SECONDS = 10.0
-"""A stream that sends nothing for so long is taken as ended."""
-MAX_MISSING = 1.5
-"""Frames by which the end may miss the length that the file declares."""
+"""A stream that sends nothing for this long counts as ended."""
+MAX_MISSING_FRAMES = 1.5
+"""By how many frames the end may miss the length that the file declares."""
 
 Matrix = tuple[int, int, int, int]
 """(a, b, c, d): a stored point (x, y) is shown at (a x + c y, b x + d y)."""
@@ -41,32 +41,32 @@ class Frame(NamedTuple):
     rgb: NDArray[np.uint8]
     """The picture, the right way up."""
     time: Fraction
-    """When it is shown: seconds since the start of the file. Later for each frame."""
+    """When it is shown, in seconds since the start of the file; it increases with every frame."""
     duration: Fraction
-    """For how many seconds, as far as the file tells."""
+    """How many seconds it is shown, as far as the file declares them."""
 
 
 class VideoFile:
     """A video file that is read once, frame by frame: `with VideoFile(path) as video`.
 
-    Frames are decoded while they are asked for, so memory does not grow with the length. The
-    orientation that the file names is applied. Frames keep their own times, at a variable rate
-    too. If the size changes on the way, they are brought to that of the first.
+    Frames are decoded when they are asked for, so memory does not grow with the length. The
+    orientation that the file names is applied. Frames keep their own times, even at a variable
+    rate. If the size changes on the way, frames are resized to that of the first.
 
     Args:
         path: a file, or text that is the URL of a stream.
 
     Raises:
-        UserError: the file is missing, no video, or so broken that no frame can be decoded.
+        UserError: the file is missing, not a video, or so broken that no frame can be decoded.
 
     Attributes:
         size: (height, width) of the frames as they are shown.
         rate: frames per second; the average where it varies.
-        length: how many seconds the file says it holds, None where it does not say.
-        n_frames: about how many frames that is; None where nobody knows.
-        time_base: seconds; the unit of the frames' times.
+        length: the seconds of video that the file declares; None if it does not.
+        n_frames: approximately how many frames that is; None if it is not known.
+        time_base: the unit of the frames' times, in seconds.
         pixel_aspect: width of a pixel, as it is shown, over its height.
-        damage: after the last frame: what the file lacks, in words; None for a sound one.
+        damage: after the last frame: what is wrong with the file, in words; None for a sound one.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -124,10 +124,11 @@ class VideoFile:
             return self._end
         declared = [self.length, self._first.time + self.length]
         nearest = min(declared, key=lambda end: abs(end - self._end))
-        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING else self._end
+        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING_FRAMES else self._end
 
     def _find_pictures(self) -> av.VideoStream:
-        cover = av.stream.Disposition.attached_pic  # a still picture that belongs to some music
+        """Return the file's first video stream that is not a cover picture."""
+        cover = av.stream.Disposition.attached_pic  # a still picture that comes with music
         streams = [s for s in self._container.streams.video if not s.disposition & cover]
         if not streams:
             raise UserError(f"{self.path} holds no video")
@@ -135,14 +136,15 @@ class VideoFile:
         return streams[0]
 
     def _read(self) -> Generator[Frame, None, None]:
+        """Yield the frames with their times, all of one size and the right way up."""
         start, size = start_time(self._container), None
         time: Fraction | None = None
         rotation: int | None = None
         for decoded in self._decode():
             size = size or (decoded.height, decoded.width)
             if decoded.rotation != rotation:
-                # Side data that was looked at keeps its frame in memory until Python's next
-                # search for cycles, so it is not looked at for every frame.
+                # Accessing side data keeps its frame in memory until Python's next search for
+                # cycles, so it is not accessed for every frame.
                 rotation, matrix = decoded.rotation, _matrix(decoded)
             rgb = decoded.to_ndarray(format="rgb24", height=size[0], width=size[1])
             last = time
@@ -155,12 +157,13 @@ class VideoFile:
             yield Frame(turned(rgb.astype(np.uint8, copy=False), matrix), time, duration)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        """Yield the decoded frames, and note parts that cannot be decoded."""
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self._note(_reason(error))  # where the next part starts is not known
+                self._note(_reason(error))  # the start of the next part is not known
                 return
             if packet is None:
                 return
@@ -178,12 +181,13 @@ class VideoFile:
         self._fault = self._fault or fault
 
     def _find_damage(self) -> str | None:
+        """Describe what is wrong with the file; None for a sound one."""
         said = []
         start = self._first.time
         if self.length is not None:
             # The declared length counts from the first frame or from the start of the file.
             missing = min(self.length, self.length + start) - self._end
-            if missing * self.rate > MAX_MISSING:
+            if missing * self.rate > MAX_MISSING_FRAMES:
                 held, whole = float(self._end - start), float(self.length)
                 said.append(f"cut off after {self._n_read} frames, {held:.2f} of {whole:.2f} s")
         if self._n_faults:
@@ -193,12 +197,12 @@ class VideoFile:
 
 
 def open_media(path: Path | str) -> InputContainer:
-    """Open a file, or a URL: text that is no file's name.
+    """Open a file, or a URL: text that is not the name of a file.
 
     Raises:
-        UserError: it cannot be opened; says why.
+        UserError: it cannot be opened; the message says why.
     """
-    # FFmpeg takes what stands before a colon for a protocol. An absolute path has none.
+    # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
     is_url = isinstance(path, str) and not Path(path).exists()
     try:
         if is_url:
@@ -231,6 +235,7 @@ def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
+    """Return the orientation that a frame's side data names."""
     said = frame.side_data.get("DISPLAYMATRIX")
     if said is None:
         return UPRIGHT
@@ -240,14 +245,15 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
+    """Return the frames per second that a stream declares, if they are believable."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= MAX_RATE:
+        if rate and 0 < rate <= MAX_FPS:
             return Fraction(rate)
-    return USUAL_RATE
+    return DEFAULT_FPS
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """Return how many seconds of video the file says it holds; None if it does not say."""
+    """Return how many seconds of video the file declares; None if it does not."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     said = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -259,4 +265,5 @@ def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fract
 
 
 def _reason(error: Exception) -> str:
+    """Return the reason for an error in few words."""
     return getattr(error, "strerror", None) or str(error)

@@ -40,13 +40,13 @@ def dataset_to_score(
     phase: str | None = None,
     progress: Progress = SILENT,
 ) -> SaliencyDataset:
-    """Return the part of a source that it is scored on, read as a run reads it.
+    """Return the part of a source that is scored, with the options of a run.
 
     Args:
         source: name of the source.
-        folder: of the run; None for the default options.
-        phase: another part.
-        progress: is told how far a first look at many files has come.
+        folder: the run's folder; None for the default options.
+        phase: another part to score; None for the source's own.
+        progress: shows how far a first look at many files has come.
 
     Raises:
         UserError: there is no such source, its gaze is not public, or its data is missing.
@@ -87,7 +87,7 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
 def make_needed_centre_bias(
     dataset: SaliencyDataset, options: ScoringOptions, progress: Progress = SILENT
 ) -> CentreBias | None:
-    """Make the centre bias where one of the metrics needs it.
+    """Make the centre bias if one of the metrics needs it.
 
     Args:
         dataset: the scored part.
@@ -110,14 +110,14 @@ def make_needed_centre_bias(
 
 
 class FrameMaker:
-    """Makes what the frames of a data set are scored with.
+    """Gathers what the frames of a data set are scored with.
 
     Whatever the metrics need besides predictions and ground truth is prepared once.
 
     Args:
         dataset: the scored part.
         options: how to score.
-        centre_bias: of the training part; None to make it where a metric needs it.
+        centre_bias: that of the training part; None to make it if a metric needs it.
 
     Raises:
         UserError: a metric needs the centre bias, and it cannot be made.
@@ -146,7 +146,7 @@ class FrameMaker:
         """Put together one frame of a video, or an image.
 
         Args:
-            index: of the video or image, from 0.
+            index: index of the video or image, from 0.
             log_density: the prediction `[h, w]`.
             target: the ground truth's saliency map as a density `[h, w]`.
             fixations: the fixation map `[h, w]`.
@@ -175,10 +175,10 @@ def score_dataset(
     Reading, prediction and metrics overlap; memory does not grow with the number of frames.
 
     Args:
-        engine: with the network.
+        engine: runs the network.
         dataset: the part to score.
-        domain: whose modules of the network to use.
-        name: of the scores; by default the one that the data set gives them.
+        domain: the network domain to use.
+        name: name of the scores; by default the one that the data set gives them.
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.
         progress: see `score_predictions`.
@@ -205,10 +205,10 @@ def score_predictions(
     Args:
         dataset: the ground truth.
         predictions: for every frame, in order, at the size of the ground truth.
-        name: of the scores.
+        name: name of the scores.
         options: how to score; by default with the six published metrics.
-        centre_bias: of the source's training part, for the metrics that need it; by default it
-            is made where one does.
+        centre_bias: that of the source's training part, for the metrics that need it; by default
+            it is made if one does.
         progress: counts the frames.
 
     Raises:
@@ -249,7 +249,7 @@ def score_baselines(
     Args:
         dataset: see `score_predictions`.
         options: see `score_predictions`.
-        centre_bias: of the source's training part; by default it is made, or left out with a
+        centre_bias: that of the source's training part; by default it is made, or left out with a
             warning if that is impossible.
         progress: see `score_predictions`.
 
@@ -287,7 +287,7 @@ def score_observers(
     """Score each half of an image's observers against the other, see `ObserverHalves`.
 
     Args:
-        dataset: whose data tells observers apart.
+        dataset: a data set that distinguishes observers.
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.
         progress: see `score_predictions`.
@@ -329,8 +329,8 @@ def predict_frame(
         engine: see `score_dataset`.
         dataset: see `score_dataset`.
         domain: see `score_dataset`.
-        index: of the video or image, from 0.
-        number: of the frame, from 1.
+        index: index of the video or image, from 0.
+        number: number of the frame, from 1.
 
     Returns:
         The log-density `[h, w]`.
@@ -348,6 +348,7 @@ def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredic
 
 
 def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
+    """Read the density and the fixation map of a frame, and check their sizes."""
     target = dataset.read_density(*key)
     fixations = dataset.read_fixation_map(*key)
     if fixations.shape != target.shape:

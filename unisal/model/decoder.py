@@ -68,6 +68,7 @@ class JoinedConv2d(nn.Conv2d):
     def _conv_forward(  # type: ignore[override]
         self, joined: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None
     ) -> Tensor:
+        """Convolve small features and the skip connection apart, and add the results."""
         small, skip = joined
         for_small, for_skip = weight.split([small.shape[1], skip.shape[1]], dim=1)
         return F.conv2d(skip, for_skip, bias) + upsample_bilinear(F.conv2d(small, for_small))

@@ -1,4 +1,4 @@
-"""PyTorch's random numbers as a run draws them, apart from those of the program around it."""
+"""The random numbers that a run draws from PyTorch, separate from those of its caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RandomStream:
     a training in between, and does not change the training.
 
     Args:
-        seed: of the stream.
+        seed: seed of the stream.
 
     Attributes:
         states: where the stream continues, see `random_states`; None: at its start.
@@ -32,7 +32,7 @@ class RandomStream:
 
     @contextmanager
     def drawn_from(self) -> Iterator[None]:
-        """Have PyTorch draw from this stream inside a `with` statement."""
+        """Make PyTorch draw from this stream inside a `with` statement."""
         of_caller = random_states()
         torch.manual_seed(self.seed)  # for generators whose states are not known
         if self.states is not None:
@@ -57,7 +57,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set PyTorch's global generators; those of the GPUs only if their number is the same."""
+    """Set PyTorch's global generators; those of the GPUs only if there are as many."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])

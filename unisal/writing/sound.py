@@ -1,4 +1,4 @@
-"""The sound of a video, taken along into the MP4 file that is made of it."""
+"""The sound of a video, copied into the MP4 file that is made from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 import av
 from av.container import InputContainer, OutputContainer
 
-COPIED = frozenset({"aac", "mp3", "opus", "flac"})
+COPIED_CODECS = frozenset({"aac", "mp3", "opus", "flac"})
 """Codecs that browsers play in an MP4 file, by FFmpeg's names; all others are re-encoded."""
 ENCODER: Final = "aac"
-USUAL_RATE = 48_000
+FALLBACK_SAMPLE_RATE = 48_000
 """Samples per second, for sound that is re-encoded and whose own rate AAC does not support."""
 
 
@@ -20,15 +20,15 @@ class Soundtrack:
     """Copies the first audio stream of a video, packet by packet, alongside the frames.
 
     Codecs that browsers play are copied unchanged; others (PCM, Vorbis, AC-3, ...) are encoded as
-    AAC. A video without sound adds nothing, and one whose sound is broken nothing from there on.
+    AAC. A video without sound adds nothing, and broken sound ends where it breaks.
 
     Args:
         source: the video, opened a second time for its sound; the caller closes it.
         target: the file to write to, before its first frame is written.
-        start: the time in `source`, in seconds, that is 0 in `target`.
+        start: the time in `source`, in seconds, that becomes 0 in `target`.
 
     Attributes:
-        fault: why the sound ends too early; None if it does not.
+        fault: why the sound ends early; None if it does not.
     """
 
     def __init__(self, source: InputContainer, target: OutputContainer, start: Fraction) -> None:
@@ -40,23 +40,23 @@ class Soundtrack:
         if not source.streams.audio:
             return
         self._sound = source.streams.audio[0]
-        self._copied = self._sound.codec_context.codec.canonical_name in COPIED
+        self._copied = self._sound.codec_context.codec.canonical_name in COPIED_CODECS
         if self._copied:
             self._out = target.add_stream_from_template(self._sound)
         else:
-            # The usual layout for that number of channels: some files do not name their channels.
+            # The usual layout for that number of channels, since some files do not name theirs.
             layout = f"{self._sound.codec_context.layout.nb_channels}c"
             rate = self._sound.codec_context.sample_rate
             if rate not in (av.Codec(ENCODER, "w").audio_rates or [rate]):
-                rate = USUAL_RATE
+                rate = FALLBACK_SAMPLE_RATE
             self._out = target.add_stream(ENCODER, rate=rate, layout=layout)
         self._packets = self._read(source)
 
     def copy_until(self, time: Fraction | None) -> None:
         """Write the sound that starts before a time.
 
-        To be called before each frame is written, so that sound and pictures lie next to each
-        other in the file.
+        It has to be called before each frame is written, so that sound and pictures are next to
+        each other in the file.
 
         Args:
             time: seconds in `target`; None for all sound that is left.
@@ -91,7 +91,7 @@ class Soundtrack:
             yield from self._out.encode(None)
 
     def _encoded(self, packet: av.Packet[av.AudioStream]) -> Iterator[av.Packet[av.AudioStream]]:
-        """Yield the packets of a packet's sound in the encoder's codec."""
+        """Re-encode a packet; yield the packets that the encoder makes of it."""
         for frame in packet.decode():
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(self._start / frame.time_base)
