@@ -24,7 +24,7 @@ SIZE = (36, 64)
 
 
 def frames_of(n, seed=0, size=SIZE):
-    """-> `n` pictures that tell their number by their first pixel."""
+    """Return `n` pictures that tell their number by their first pixel."""
     picture = photo(size, seed)
     frames = []
     for i in range(n):
@@ -74,7 +74,7 @@ def names(folder):
 
 
 def state(root):
-    """-> every file with its content and time, so that whatever is written again is noticed."""
+    """Return every file with its content and time, so that whatever is written again is noticed."""
     files = (p for p in root.rglob("*") if p.is_file())
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 

@@ -22,7 +22,7 @@ PHASES = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """-> the folder that SALICON is looked for in; it does not exist yet."""
+    """Return the folder that SALICON is looked for in; it does not exist yet."""
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     return tmp_path / "SALICON"
 

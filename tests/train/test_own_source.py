@@ -105,7 +105,7 @@ def write_painting(folder, number):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """-> where the data, the runs and the predictions lie; both sources are known."""
+    """Return where the data, the runs and the predictions lie; both sources are known."""
     for part, numbers in (("train", range(4)), ("valid", range(4, N_PAINTINGS))):
         for number in numbers:
             write_painting(tmp_path / "Paintings" / part, number)

@@ -87,7 +87,7 @@ def set_folders(patch, root):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """-> where runs and data lie; SALICON is there, and DHF1K is `Clips`."""
+    """Return where runs and data lie; SALICON is there, and DHF1K is `Clips`."""
     write_data(tmp_path)
     set_folders(monkeypatch, tmp_path)
     monkeypatch.setitem(DATASETS, "DHF1K", Clips)

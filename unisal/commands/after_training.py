@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def sources_to_evaluate(
-    named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
+    *, named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
 ) -> tuple[str, ...]:
     """Choose, before training, what to evaluate afterwards.
 
@@ -47,7 +47,7 @@ def sources_to_evaluate(
     return tuple(chosen)
 
 
-def evaluate(train_id: str, sources: Sequence[str], device: str) -> None:
+def evaluate(*, train_id: str, sources: Sequence[str], device: str) -> None:
     """Score a run on each source, or write predictions for sources without public gaze.
 
     Args:

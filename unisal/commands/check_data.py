@@ -33,7 +33,7 @@ def check_data(*, sources: Sequence[str], quick: bool, max_shown: int) -> list[S
     check_count(max_shown, "max_shown", smallest=0)
     reports = []
     for dataset in _find(sources):
-        reports.append(inspect_source(dataset, quick, TERMINAL))
+        reports.append(inspect_source(dataset, quick=quick, progress=TERMINAL))
         print(format_report(reports[-1], max_shown))
     faulty = {r.source: len(r.problems) for r in reports if r.problems}
     if faulty:

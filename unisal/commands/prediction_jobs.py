@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unisal.commands.progress import TERMINAL
 from unisal.config import load_json, pred_dir, run_name
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
@@ -103,7 +104,7 @@ def open_dataset(
         UserError: the run's options or the data are faulty.
     """
     phase = phase or kind.predicted_phases[0]
-    return kind.as_in_run(run, phase=phase, **kind.fold_options(fold))
+    return kind.as_in_run(run, progress=TERMINAL, phase=phase, **kind.fold_options(fold))
 
 
 def plan_job(

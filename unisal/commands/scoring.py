@@ -57,7 +57,10 @@ def score_model(
             source (before any work is done); or a prediction is not finite.
     """
     folder = run_dir(train_id)
-    datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
+    datasets = [
+        dataset_to_score(source, folder=folder, progress=TERMINAL)
+        for source in sources or _sources_at_hand()
+    ]
     quick_check(datasets)
     centre_biases = [make_needed_centre_bias(dataset, options, TERMINAL) for dataset in datasets]
     folder = writable_run_dir(train_id)

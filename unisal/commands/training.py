@@ -39,7 +39,7 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
     sources = eval_sources or trainer.cfg.data_sources
     # Missing and damaged files are found before the training.
     _check_files(trainer)
-    quick_check(dataset_to_score(source) for source in sources)
+    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
     _fit(trainer)
     score_model(
         train_id=trainer.train_id,
@@ -63,10 +63,12 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
         UserError: see `train`.
     """
     tuner = FineTuner(progress=TERMINAL, **options)
-    sources = sources_to_evaluate(eval_sources, EVALUATED_BY_DEFAULT, tuner.datasets["valid"])
+    sources = sources_to_evaluate(
+        named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
+    )
     _check_files(tuner)
     _fit(tuner)
-    evaluate(tuner.train_id, sources, tuner.cfg.device)
+    evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
 def _check_files(loop: EpochLoop) -> None:
@@ -76,4 +78,4 @@ def _check_files(loop: EpochLoop) -> None:
 def _fit(loop: EpochLoop) -> None:
     if loop.device.type == "cpu":
         keep_freed_memory()
-    loop.fit(TERMINAL)
+    loop.fit(progress=TERMINAL)

@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 
 
 def dataset_to_score(
-    source: str, folder: Path | None = None, phase: str | None = None
+    source: str,
+    folder: Path | None = None,
+    phase: str | None = None,
+    progress: Progress = SILENT,
 ) -> SaliencyDataset:
     """Return the part of a source that is scored, with the options of a run.
 
@@ -43,6 +46,7 @@ def dataset_to_score(
         source: name of the source.
         folder: the run's folder; None for the default options.
         phase: another part to score; None for the source's own.
+        progress: shows how far a first look at many files has come.
 
     Raises:
         UserError: there is no such source, its gaze is not public, or its data is missing.
@@ -55,8 +59,8 @@ def dataset_to_score(
         )
     phase = phase or dataset.scored_phase
     if folder is None:
-        return dataset.from_options({}, phase=phase)
-    return dataset.as_in_run(folder, phase=phase)
+        return dataset.from_options({}, progress=progress, phase=phase)
+    return dataset.as_in_run(folder, progress=progress, phase=phase)
 
 
 def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> CentreBias:
@@ -77,7 +81,7 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
     if "train" not in dataset.phases:
         raise UserError(f"{dataset.source} has no training part")
     options = {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS}
-    return CentreBias(dataset.from_options(options, phase="train"), progress)
+    return CentreBias(dataset.from_options(options, progress=progress, phase="train"), progress)
 
 
 def make_needed_centre_bias(
