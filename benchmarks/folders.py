@@ -48,7 +48,8 @@ class FolderCase(Case):
     rounds = 3
 
     def __init__(self, size: tuple[int, int], items: int) -> None:
-        self.size, self.items = size, items
+        self.size = size[0], size[1]  # a process of its own gets a list, from JSON
+        self.items = items
 
     def options(self) -> dict[str, Any]:
         return {"size": self.size, "items": self.items}

@@ -39,7 +39,8 @@ class NetworkCase(Case):
     precision = "fp32"
 
     def __init__(self, size: tuple[int, int], items: int) -> None:
-        self.size, self.items = size, items
+        self.size = size[0], size[1]  # a process of its own gets a list, from JSON
+        self.items = items
 
     def options(self) -> dict[str, Any]:
         return {"size": self.size, "items": self.items}

@@ -107,6 +107,9 @@ def test_memory_is_that_of_a_process_which_does_one_side():
     few = network.OneImage(SMALL).peak_memory()
     plain, ours = (float(n) for n in re.fullmatch(r"(\d+) MB plain, (\d+) MB ours", few).groups())
     assert 100 < plain < 2000 and 100 < ours < 2000
+    said = folders.SmallFolder(SMALL, items=2).peak_memory()
+    assert all(100 < float(n) < 2000 for n in re.findall(r"(\d+) MB", said))
+    assert len(re.findall(r"(\d+) MB", said)) == 3
 
 
 def test_the_work_is_counted():
