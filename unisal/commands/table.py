@@ -13,7 +13,7 @@ from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
-METRICS = ",".join(ScoringOptions.metrics)
+DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 """The metrics that a run is scored with by default, as they are typed."""
 
 
@@ -50,7 +50,7 @@ def score_model(
     train_id: str | None = None,
     sources: Any = None,
     model_domain: str | None = None,
-    metrics: Any = METRICS,
+    metrics: Any = DEFAULT_METRICS,
     baselines: bool = False,
     report: bool = False,
     auc_portion: float = ScoringOptions.auc_portion,

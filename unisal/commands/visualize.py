@@ -20,8 +20,10 @@ from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
 from unisal.commands.progress import TERMINAL
 from unisal.config import PRETRAINED, find_run, run_dir
+from unisal.data.base import MAX_NAMED_FILES
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
+from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import to_density
 from unisal.predict import Predictor, load
@@ -38,9 +40,6 @@ SHEET_NAME = "contact_sheet"
 """Name of the contact sheet's file, without its ending."""
 SHAPE_TOLERANCE = 0.02
 """By what fraction the aspect ratios of a picture and its map may differ without a warning."""
-MAX_NAMED_FILES = 5
-"""Number of files that a message names."""
-MAX_SEED = 2**32 - 1
 
 log = logging.getLogger(__name__)
 

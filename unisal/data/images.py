@@ -18,7 +18,7 @@ from unisal.data.pictures import (
     read_rgb,
     read_rgb_image,
 )
-from unisal.data.transforms import normalise, optimal_input_size, resize_rgb, to_density
+from unisal.data.transforms import normalise, normalise_map, optimal_input_size, resize_rgb
 from unisal.errors import UserError
 from unisal.types import RGB, Size
 
@@ -70,7 +70,7 @@ class ImageDataset(SaliencyDataset):
         return picture_size(self._file(index, "saliency_map"))
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return to_density(read_grey(self._file(index, "saliency_map")))
+        return normalise_map(read_grey(self._file(index, "saliency_map")))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         return self.read_fixation_file(self._file(index, "fixations"))
@@ -115,7 +115,7 @@ class ImageDataset(SaliencyDataset):
         return Item(
             frame_nrs=[1],
             frames=normalise(frame),
-            maps=torch.from_numpy(to_density(saliency_map))[None],
+            maps=torch.from_numpy(normalise_map(saliency_map))[None],
             fixations=torch.from_numpy(fixations)[None],
             target_size=(saliency_map.shape[0], saliency_map.shape[1]),
         )

@@ -14,13 +14,13 @@ from unisal.data.base import Item, first_share, require_files
 from unisal.data.images import ImageDataset
 from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import displayed_size, picture_size, read_grey_levels, read_rgb
-from unisal.data.splits import fold, shuffled
+from unisal.data.splits import shuffled, take_fold
 from unisal.data.transforms import (
     STRIDE,
     best_fitting_size,
+    normalise_map,
     optimal_input_size,
     resize_grey_levels,
-    to_density,
     to_unit_range,
 )
 from unisal.errors import UserError
@@ -95,7 +95,7 @@ class MIT1003Dataset(ImageDataset):
             raise UserError(
                 f"MIT1003 has no images in {self.folder}; expected {self.folder / '*.jpeg'}"
             )
-        rest, part = fold(shuffled(range(len(found)), x_val_seed), n_x_val, x_val_step)
+        rest, part = take_fold(shuffled(range(len(found)), x_val_seed), n_x_val, x_val_step)
         chosen = first_share(rest if phase == "train" else part, subset)
         if not chosen:
             raise UserError(
@@ -178,7 +178,7 @@ class MIT1003Dataset(ImageDataset):
         return self.sizes[index]
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return to_density(to_unit_range(read_grey_levels(self.maps[index])))
+        return normalise_map(to_unit_range(read_grey_levels(self.maps[index])))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         return self.read_fixation_file(self.fixations[index])

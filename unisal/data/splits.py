@@ -32,7 +32,7 @@ def shuffled(numbers: Sequence[int], seed: int | None) -> list[int]:
     return [int(n) for n in order]
 
 
-def fold(
+def take_fold(
     numbers: Sequence[int], n_x_val: int, x_val_step: int | None
 ) -> tuple[list[int], list[int]]:
     """Split a list into one of `n_x_val` folds and the rest.

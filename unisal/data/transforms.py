@@ -127,7 +127,7 @@ def to_unit_range(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return grey.astype(np.float32) / np.float32(255)
 
 
-def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
+def normalise_map(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn a saliency map of any scale into a density with sum 1; uniform if it is all zero."""
     lowest = saliency_map.min()
     if lowest < 0:

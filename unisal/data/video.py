@@ -20,9 +20,9 @@ from unisal.data.splits import shuffled, train_valid
 from unisal.data.transforms import (
     centre_crop,
     normalise,
+    normalise_map,
     resize_grey_levels,
     resize_rgb,
-    to_density,
     to_fixation_map,
     to_unit_range,
 )
@@ -298,7 +298,7 @@ class VideoDataset(SaliencyDataset):
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
         grey = self._read_target(self.videos[index], MAPS, number)
-        return to_density(to_unit_range(grey))
+        return normalise_map(to_unit_range(grey))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         grey = self._read_target(self.videos[index], FIXATIONS, number)
@@ -317,13 +317,13 @@ class VideoDataset(SaliencyDataset):
             clip = [self.fit(frame, targets) for frame, targets in clip]
         else:
             clip = [(resize_rgb(frame, self.input_size), targets) for frame, targets in clip]
-        maps = [to_density(to_unit_range(targets[0])) for _, targets in clip]
+        maps = [normalise_map(to_unit_range(targets[0])) for _, targets in clip]
         fixations = [to_fixation_map(to_unit_range(targets[1])) for _, targets in clip]
         pictures = [frame for frame, _ in clip]
         if self.augmentation is not None:
             change = self.augmentation.draw(self.rng(index), np.logical_or.reduce(fixations))
             pictures = [change.of_picture(p, self.input_size) for p in pictures]
-            maps = [to_density(change.of_map(m)) for m in maps]
+            maps = [normalise_map(change.of_map(m)) for m in maps]
             fixations = [change.of_fixations(f) for f in fixations]
         return Item(
             frame_nrs=numbers,

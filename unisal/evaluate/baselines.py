@@ -19,7 +19,7 @@ from unisal.progress import SILENT, Progress
 from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
-MAX_FRAMES = 2000
+MAX_CENTRE_BIAS_FRAMES = 2000
 """The number of frames of the training part, evenly spread, that give the centre bias."""
 UNIFORM_SHARE = 0.01
 """Share of a uniform density that is mixed into blurred fixations: no pixel is impossible, so KLD
@@ -70,7 +70,7 @@ class CentreBias(Baseline):
     def __init__(self, train: SaliencyDataset, progress: Progress = SILENT) -> None:
         super().__init__()
         positions = []
-        chosen = evenly_spread(train.lengths(), MAX_FRAMES)
+        chosen = evenly_spread(train.lengths(), MAX_CENTRE_BIAS_FRAMES)
         unit = "frame" if train.is_video else "image"
         with progress.bar(f"centre bias of {train.source}", unit, len(chosen)) as bar:
             for index, number in chosen:

@@ -23,7 +23,7 @@ MAX_RUG_LINES = 500
 N_TICKS = 5
 
 
-class Bar(NamedTuple):
+class HistogramBar(NamedTuple):
     """The number of values between two limits."""
 
     x: float
@@ -59,7 +59,7 @@ class Chart(NamedTuple):
     height: float
     base: float
     """The `y` that the bars stand on."""
-    bars: list[Bar]
+    bars: list[HistogramBar]
     rug: str
     """SVG path: a short line per value; empty where there are too many."""
     ticks: list[Tick]
@@ -104,7 +104,7 @@ def histogram(
     bars = []
     for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True):
         height = BARS_HEIGHT * n / counts.max()
-        bars.append(Bar(place(a), base - height, place(b) - place(a), height, a, b, n))
+        bars.append(HistogramBar(place(a), base - height, place(b) - place(a), height, a, b, n))
     rug = (
         "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG_LINES else ""
     )
