@@ -219,7 +219,7 @@ def test_a_folder_without_pictures_is_a_mistake(folder, inside, message):
         ({"smooth_method": "med3"}, "smooth_method.*is_video"),
         ({"smooth_method": "med4"}, "'med4'"),
         ({"is_video": True, "smooth_method": "med4"}, "'med4'"),
-        ({"is_video": True, "source": "NOPE"}, "'NOPE'.*DHF1K, Hollywood, .*MIT300"),
+        ({"is_video": True, "source": "NOPE"}, "'NOPE'.*DHF1K, SALICON, .*MIT300"),
         ({"is_video": True, "train_id": "nope"}, "'nope'.*there are: pretrained_unisal"),
         ({"source": "NOPE"}, "'NOPE'.*SALICON, MIT1003, MIT300"),
         ({"source": "DHF1K"}, "'DHF1K'.*SALICON, MIT1003, MIT300"),
@@ -450,18 +450,19 @@ def test_frames_are_read_in_order_and_not_far_ahead(folder, n):
             yield path
 
     read = []
-    for frame, x in read_frames(draw(), (30, 40), (32, 64), workers=2):
-        read.append(frame.path)
+    frames = read_frames(draw(), (30, 40), (32, 64), workers=2, key=lambda *known: known)
+    for (path, image), x in frames:
+        read.append(path)
         assert len(drawn) <= len(read) + FRAMES_AHEAD
         assert x.shape == (3, 32, 64)
-        np.testing.assert_array_equal(np.asarray(frame.image), pixels(frame.path))
+        np.testing.assert_array_equal(np.asarray(image), pixels(path))
     assert read == drawn == paths
 
 
 def test_reading_ahead_ends_with_its_user(folder):
     paths = write_video(folder, 20, size=(30, 40))
     before = threading.active_count()
-    reading = read_frames(paths * 50, (30, 40), (32, 64), workers=2)
+    reading = read_frames(paths * 50, (30, 40), (32, 64), workers=2, key=lambda path, _: path)
     next(reading)
     reading.close()
     assert threading.active_count() == before

@@ -240,7 +240,7 @@ def test_a_bad_frame_is_named(predictor, frames, bad, words):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": "NOPE"}, "'NOPE'.*DHF1K, Hollywood, UCFSports, SALICON, MIT1003, MIT300"),
+        ({"source": "NOPE"}, "'NOPE'.*DHF1K, SALICON, UCFSports, Hollywood, MIT1003, MIT300"),
         ({"frame_step": 0}, "frame_step is 0"),
         ({"frame_step": -1}, "frame_step is -1"),
         ({"frame_step": 2.5}, "frame_step is 2.5"),

@@ -273,8 +273,8 @@ def predict_video_folder(
     """
     workers, window = predictor.engine.video_workers, smoothing_window(smooth_method)
     preset = find_preset(source)
-    frames = read_frames(job.pictures, size, preset.input_size_for(size), workers)
-    inputs = ((frame.path, x) for frame, x in frames)
+    input_size = preset.input_size_for(size)
+    inputs = read_frames(job.pictures, size, input_size, workers, key=lambda path, _: path)
     is_logits = window == 1
     found: Iterator[tuple[Path, NDArray[np.float32]]]
     if is_logits:  # resized only when they are written: that saves time and memory

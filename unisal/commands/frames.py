@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from PIL import Image
 from torch import Tensor
@@ -20,12 +20,7 @@ FRAMES_AHEAD = 4
 network and each writer."""
 
 
-class ReadFrame(NamedTuple):
-    """A frame that was read: its key on its way through the network."""
-
-    path: Path
-    image: Image.Image
-    """The picture, of mode RGB, with the EXIF orientation applied."""
+K = TypeVar("K")
 
 
 def check_frames(frames: Sequence[Path]) -> Size:
@@ -52,8 +47,12 @@ def check_frames(frames: Sequence[Path]) -> Size:
 
 
 def read_frames(
-    frames: Iterable[Path], size: Size, input_size: Size, workers: int
-) -> Generator[tuple[ReadFrame, Tensor], None, None]:
+    frames: Iterable[Path],
+    size: Size,
+    input_size: Size,
+    workers: int,
+    key: Callable[[Path, Image.Image], K],
+) -> Generator[tuple[K, Tensor], None, None]:
     """Read and prepare a video's frames, a few in advance, in threads of their own.
 
     Args:
@@ -61,18 +60,20 @@ def read_frames(
         size: (height, width) of the frames.
         input_size: (height, width) of the network's input.
         workers: number of threads.
+        key: makes whatever a frame is to be known by, given its file and its picture (of mode RGB,
+            with the EXIF orientation applied). It stays in memory until the frame is written.
 
     Yields:
-        Each frame with what the network takes, `[3, *input_size] float32`, in order.
+        The key of each frame with what the network takes, `[3, *input_size] float32`, in order.
 
     Raises:
         UserError: a frame is damaged or of another size; raised when its turn has come.
     """
 
-    def read(path: Path) -> tuple[ReadFrame, Tensor]:
+    def read(path: Path) -> tuple[K, Tensor]:
         image = read_rgb_image(path)
         if (image.height, image.width) != size:
             raise UserError(f"{path} has another size than its header says")
-        return ReadFrame(path, image), prepare(image, input_size)
+        return key(path, image), prepare(image, input_size)
 
     return in_threads(read, frames, workers, FRAMES_AHEAD)

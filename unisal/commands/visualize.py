@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from unisal.checks import check_count, check_number
@@ -268,10 +269,13 @@ def show_frames(
     preset = find_preset(source)
     pairs = {frame.image: frame for frame in frames}
     workers = max(predictor.engine.video_workers for predictor in predictors.values())
-    read = read_frames(list(pairs), size, preset.input_size_for(size), workers)
-    shown: Iterator[tuple[ShownPicture, Tensor]] = (
-        (ShownPicture(pairs[frame.path], np.asarray(frame.image), None, {}), x) for frame, x in read
-    )
+
+    def as_shown(path: Path, image: Image.Image) -> ShownPicture:
+        return ShownPicture(pairs[path], np.asarray(image), None, {})
+
+    input_size = preset.input_size_for(size)
+    shown: Iterator[tuple[ShownPicture, Tensor]]
+    shown = read_frames(list(pairs), size, input_size, workers, key=as_shown)
     for name, predictor in predictors.items():
         domain = predictor.engine.domain(preset.domain)
         shown = _with_model(shown, name, predictor, size, domain, preset.frame_step)

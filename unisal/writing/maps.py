@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -63,6 +62,7 @@ def write_density_npz(path: Path, density: Density) -> None:
 
 def write_density_h5(path: Path, density: Density) -> None:
     """Write a density `[H, W] float32` unchanged, as the data set `density` of an HDF5 file."""
+    import h5py  # here, since its 11 MB are of use to few
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:

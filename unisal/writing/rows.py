@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,6 +73,8 @@ def rows_h5(path: Path, values: str, labels: str) -> Iterator[Append]:
     Yields:
         A function that appends a row. At least one has to be appended.
     """
+    import h5py  # here, since its 11 MB are of use to few
+
     with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
         found: list[float | str] = []
 
