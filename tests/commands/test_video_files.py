@@ -13,7 +13,15 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from support import PROJECT, call_command, lively_network, run_command, write_network, write_run
+from support import (
+    PROJECT,
+    call_command,
+    lively_network,
+    photo,
+    run_command,
+    write_network,
+    write_run,
+)
 from videos import (
     SOUND_RATE,
     TONE,
@@ -25,11 +33,13 @@ from videos import (
     turn,
     video_options,
     write_clip,
+    write_hdr,
 )
 
 from unisal.commands import video_files
 from unisal.commands.video_files import predict_file
 from unisal.data import video_file
+from unisal.data.tone_mapping import HLG, PQ
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import to_saliency_map
@@ -166,6 +176,25 @@ def test_pixels_that_are_not_square_stay_so(predictor, tmp_path):
     predict(predictor, path, tmp_path)
     with av.open(str(tmp_path / "clip_overlay.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+def test_high_dynamic_range_is_predicted_and_shown_as_an_ordinary_film(predictor, tmp_path):
+    rgb = photo(SIZE)
+    frames = {}
+    for name in ("pq", "hlg"):
+        path = write_hdr(tmp_path / f"{name}.mkv", rgb, {"pq": PQ, "hlg": HLG}[name])
+        predict(predictor, path, tmp_path, maps="npz")
+        frames[name] = read(path)[0]
+        with av.open(str(tmp_path / f"{name}_overlay.mp4")) as container:
+            codec = container.streams.video[0].codec_context
+            assert (codec.color_primaries, codec.color_trc, codec.colorspace) == (1, 1, 1)
+            assert codec.color_range == 1 and codec.pix_fmt == "yuv420p"
+        density = np.load(tmp_path / f"{name}_densities.npz")["densities"][0]
+        expected = next(iter(predictor.video([frames[name]] * 2)))
+        np.testing.assert_allclose(density, expected, rtol=1e-3)
+        overlay = decode(tmp_path / f"{name}_overlay.mp4")[0][0].astype(int)
+        assert np.abs(overlay - draw_overlay(frames[name], to_saliency_map(density))).mean() < 4
+    assert np.abs(frames["pq"].astype(int) - frames["hlg"]).max() <= 2
 
 
 # ---- its sound ----------------------------------------------------------------------------
@@ -561,6 +590,7 @@ import torch
 from support import TINY
 from videos import video_options
 from unisal.commands import video_files
+from unisal.data.tone_mapping import HLG, PQ
 from unisal.data.video_file import VideoFile
 from unisal.model import UNISAL
 from unisal.predict import Predictor

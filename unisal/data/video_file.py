@@ -14,6 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError
 
 VIDEO_SUFFIXES = (
@@ -30,6 +31,7 @@ STREAM_TIMEOUT_SECONDS = 10.0
 """A stream that sends nothing for so long is taken as ended."""
 MAX_MISSING = 1.5
 """Frames by which the end may miss the length that the file declares."""
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 Matrix = tuple[int, int, int, int]
 """(a, b, c, d): a stored point (x, y) is shown at (a x + c y, b x + d y)."""
@@ -75,6 +77,7 @@ class VideoFile:
         try:
             self._stream = self._find_pictures()
             stream = self._stream
+            self._decoder = _alpha_decoder(stream)
             self.rate = _rate(stream)
             self.time_base = Fraction(stream.time_base or 1 / self.rate)
             self.length = _declared_length(self._container, stream)
@@ -141,7 +144,7 @@ class VideoFile:
                 # Side data that was looked at keeps its frame in memory until Python's next
                 # search for cycles, so it is not looked at for every frame.
                 rotation, matrix = decoded.rotation, _matrix(decoded)
-            rgb = decoded.to_ndarray(format="rgb24", height=size[0], width=size[1])
+            rgb = frame_to_rgb(decoded, size)
             last = time
             time = self._end if decoded.pts is None else decoded.pts * self.time_base - start
             if last is not None and time <= last:  # some files give two frames the same time
@@ -149,7 +152,7 @@ class VideoFile:
             duration = (decoded.duration or 0) * self.time_base or 1 / self.rate
             self._end = time + duration
             self._n_read += 1
-            yield Frame(turned(rgb.astype(np.uint8, copy=False), matrix), time, duration)
+            yield Frame(turned(rgb, matrix), time, duration)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._stream)
@@ -164,11 +167,16 @@ class VideoFile:
             if packet.is_corrupt:
                 self._note("incomplete")
             try:
-                frames = packet.decode()
+                frames = self._decoded(packet)
             except av.FFmpegError as error:
                 self._note(_reason(error))
                 continue
             yield from frames
+
+    def _decoded(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+        if self._decoder is None:
+            return packet.decode()
+        return self._decoder.decode(packet if packet.size else None)
 
     def _note(self, fault: str) -> None:
         self._n_faults += 1
@@ -242,6 +250,17 @@ def _rate(stream: av.VideoStream) -> Fraction:
         if rate and 0 < rate <= MAX_RATE:
             return Fraction(rate)
     return USUAL_RATE
+
+
+def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """Return the decoder that sees the transparency WebM keeps beside its pictures; FFmpeg's own
+    ones pass it over."""
+    name = ALPHA_DECODERS.get(stream.codec_context.name)
+    if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    return decoder
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
