@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -148,6 +148,28 @@ def sound_packets(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         packets = container.demux(container.streams.audio[0])
         return [bytes(packet) for packet in packets if packet.size]
+
+
+def retimed(path: Path, out: Path, change: Callable[[str, int, Fraction], Fraction]) -> Path:
+    """Write a file's packets to another file, at other times.
+
+    Args:
+        change: gets the type of a packet, its number among those of its stream, and its time in
+            seconds; returns its new time.
+    """
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        counts = dict.fromkeys(streams, 0)
+        for packet in source.demux():
+            if packet.size:
+                index, unit = packet.stream.index, packet.time_base
+                old = packet.dts * unit
+                shift = round((change(packet.stream.type, counts[index], old) - old) / unit)
+                counts[index] += 1
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
+                packet.stream = streams[index]
+                target.mux(packet)
+    return out
 
 
 def turn(path: Path, matrix: tuple[int, int, int, int]) -> None:
