@@ -1,7 +1,7 @@
-"""Adds to the package what lies outside its folder: the weights that ship with the project.
+"""Adds the weights that ship with the project, which lie outside the package, to its builds.
 
-All else about the build is in pyproject.toml. A checkout, installed with `pip install -e .`, reads
-the weights where they lie.
+Everything else about the build is in pyproject.toml. A checkout that is installed with
+`pip install -e .` reads the weights in place.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from setuptools.command.build_py import build_py
 
 RUN = Path("training_runs/pretrained_unisal")
 FILES = ("weights_best.pth", "UNISAL.json", "*Dataset.json", "README.md")
-"""What predicting, scoring and fine-tuning read of the run, and its model card."""
+"""The run's files that predicting, scoring and fine-tuning need, and its model card."""
 
 
 class BuildWithWeights(build_py):
-    """The package with a copy of the shipped run in `unisal/pretrained_unisal/`."""
+    """Builds the package with a copy of the shipped run in `unisal/pretrained_unisal/`."""
 
     def run(self) -> None:
         super().run()

@@ -1,6 +1,7 @@
-"""Measure the network alone, on the CPU: python -m benchmarks.network
+"""Measure the network alone, on the CPU.
 
-From a clip that is ready for the network to log-probabilities of its size.
+Run `python -m benchmarks.network`. It measures from a clip that is ready for the network to
+log-densities of its size.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class NetworkCase(Case):
     precision = "fp32"
 
     def __init__(self, size: tuple[int, int], items: int) -> None:
-        self.size, self.items = size, items
+        self.size = size[0], size[1]  # a process of its own gets a list, from JSON
+        self.items = items
 
     def options(self) -> dict[str, Any]:
         return {"size": self.size, "items": self.items}

@@ -1,7 +1,8 @@
-"""Measure a training step, forward and backward, on the CPU: python -m benchmarks.training
+"""Measure a training step, forward and backward, on the CPU.
 
-The encoder trains, its BatchNorms keep their estimates, as in most epochs of a run. There is no
-dropout, so that both sides compute the same. The optimiser, the same for both, is left out.
+Run `python -m benchmarks.training`. The encoder trains and its BatchNorms keep their estimates, as
+in most epochs of a run. There is no dropout, so both sides compute the same thing. The optimiser,
+the same for both, is left out.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from unisal.train.losses import batch_loss
 from unisal.train.setup import place_model
 
 WEIGHTS = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
-BACKWARD = 2
+BACKWARD_COST = 2
 """As many multiply-adds as forward, once for the inputs and once for the weights."""
 
-SMALL = 64, 96
+SMALL_SIZE = 64, 96
 """Size of the frames that are also computed in float64."""
 
 Gradients = dict[str, Tensor]
@@ -106,6 +107,7 @@ class TrainingCase(Case):
         return {k: v.grad.clone() for k, v in named if v.grad is not None}
 
     def _forward(self) -> Tensor:
+        """Return the network's log-density for the batch."""
         y: Tensor = self.model(self.frames, self.target_size, source=self.domain)
         return y
 
@@ -114,8 +116,8 @@ class TrainingCase(Case):
 
         In float32 rounding moves units across the kinks of ReLU6, in any order of computation.
         """
-        height, width = SMALL
-        options = {**self.options(), "size": SMALL, "target_size": (2 * height, 2 * width)}
+        height, width = SMALL_SIZE
+        options = {**self.options(), "size": SMALL_SIZE, "target_size": (2 * height, 2 * width)}
         exact, small = (type(self)(**options) for _ in range(2))
         exact.to_float64()
         expected = exact.plain()
@@ -127,14 +129,14 @@ class TrainingCase(Case):
         )
 
     def to_float64(self) -> None:
-        """Have everything computed in float64."""
+        """Switch the case to float64."""
         self.model.double()
         densities, fixated = self.truth
         self.__dict__ |= {"frames": self.frames.double(), "truth": (densities.double(), fixated)}
 
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
         forward = count_calls(self._forward)
-        return machine.share(Work(*((1 + BACKWARD) * value for value in forward)), seconds)
+        return machine.share(Work(*((1 + BACKWARD_COST) * value for value in forward)), seconds)
 
 
 def distance(gradients: Gradients, expected: Gradients) -> float:

@@ -21,8 +21,6 @@ from unisal.config import save_json
 from unisal.model import UNISAL
 
 PROJECT = Path(__file__).resolve().parent.parent
-SHARED = PROJECT.parent / "shared"
-"""Reference values and real data: on the developers' machines only."""
 
 TINY: dict[str, Any] = {
     "cnn_cfg": {"pretrained": False, "widen_factor": 0.25, "last_channel": 64},

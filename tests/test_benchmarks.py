@@ -102,10 +102,14 @@ def test_a_row_says_what_was_measured(capsys):
     assert cells[:6] == ["a sum", "1 times", "1.0 times", *["250.0 ms/frame"] * 2, "2 more"]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_which_does_one_side():
     few = network.OneImage(SMALL).peak_memory()
     plain, ours = (float(n) for n in re.fullmatch(r"(\d+) MB plain, (\d+) MB ours", few).groups())
     assert 100 < plain < 2000 and 100 < ours < 2000
+    said = folders.SmallFolder(SMALL, items=2).peak_memory()
+    assert all(100 < float(n) < 2000 for n in re.findall(r"(\d+) MB", said))
+    assert len(re.findall(r"(\d+) MB", said)) == 3
 
 
 def test_the_work_is_counted():
@@ -132,6 +136,7 @@ def test_the_whole_table_has_every_program():
     assert modules - helpers == {name.rpartition(".")[2] for name in in_the_table} | {"startup"}
 
 
+@pytest.mark.slow
 def test_the_whole_table_has_the_rows_of_its_modules(capsys):
     modules = [SimpleNamespace(cases=lambda: [Sum()]) for _ in range(4)]
     whole_table.main([], modules, with_memory=False)
@@ -146,6 +151,7 @@ def test_starting_loads_no_torch(capsys):
     assert startup.loads_torch([*startup.COMMANDS["`import unisal`"][:2], "import torch"])
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_as_a_program():
     command = [sys.executable, "-m", "benchmarks.startup"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)

@@ -30,6 +30,7 @@ def test_the_hub_gives_the_network_and_the_predictor(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_network_and_the_predictor_are_those_of_the_package():
     network = torch.hub.load(str(PROJECT), "unisal", source="local")
     predictor = torch.hub.load(

@@ -1,4 +1,4 @@
-"""The program `unisal`, also typed `python -m unisal`: all commands, from any folder."""
+"""The program `unisal`, or `python -m unisal`: all commands, from any folder."""
 
 from __future__ import annotations
 

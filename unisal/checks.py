@@ -14,8 +14,8 @@ def check_count(value: Any, name: str, smallest: int = 1, largest: int | None = 
     """Check a whole number.
 
     Args:
-        value: what was given; whole numbers of NumPy count as well, `True` and `False` do not.
-        name: of the option, for the message.
+        value: what was given; NumPy's integers count as well, `True` and `False` do not.
+        name: name of the option, for the message.
         smallest: the smallest value allowed.
         largest: the largest value allowed, None for no limit.
 
@@ -23,7 +23,7 @@ def check_count(value: Any, name: str, smallest: int = 1, largest: int | None = 
         The value as an `int`.
 
     Raises:
-        UserError: it is no whole number, or out of range.
+        UserError: it is not a whole number, or is out of range.
     """
     fits = isinstance(value, Integral) and not isinstance(value, bool)
     if fits and smallest <= value and (largest is None or value <= largest):
@@ -43,18 +43,18 @@ def check_number(
     """Check a finite number.
 
     Args:
-        value: what was given; numbers of NumPy and fractions count as well.
-        name: of the option, for the message.
+        value: what was given; NumPy's numbers and fractions count as well.
+        name: name of the option, for the message.
         smallest: the smallest value allowed; with `above` the value has to be larger.
         largest: the largest value allowed; with `below` the value has to be smaller.
-        above: whether `smallest` itself is refused.
-        below: whether `largest` itself is refused.
+        above: whether `smallest` itself is excluded.
+        below: whether `largest` itself is excluded.
 
     Returns:
         The value as it was given.
 
     Raises:
-        UserError: it is no number, not finite, or out of range.
+        UserError: it is not a number, not finite, or out of range.
     """
     is_number = isinstance(value, Real | Fraction) and not isinstance(value, bool)
     if is_number and math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Configurations as keyword arguments, from and to JSON, and the folders that are read and written.
+"""Configurations as keyword arguments and as JSON, and the folders that are read and written.
 
 A configurable class (the network, the trainer, a data set) is configured by its keyword
 arguments alone, keeps them in `config` and is saved as `<ClassName>.json` in the folder of the run.
@@ -35,7 +35,7 @@ installed package a folder of the package."""
 
 
 def checkout_dir() -> Path | None:
-    """Return the checkout that the package is a part of, None where it is installed by itself."""
+    """Return the checkout that the package is a part of, None if it is installed by itself."""
     folder = PACKAGE_DIR.parent
     is_checkout = all((folder / name).is_file() for name in ("run.py", "pyproject.toml"))
     return folder if is_checkout else None
@@ -52,7 +52,7 @@ def train_dir() -> Path:
 
 
 def pred_dir() -> Path:
-    """Return where predictions of data sets go: `$PRED_DIR`, else `predictions/` in `base_dir`."""
+    """Return the folder for predictions: `$PRED_DIR`, else `predictions/` in `base_dir`."""
     return Path(os.environ.get("PRED_DIR") or base_dir() / "predictions")
 
 
@@ -76,7 +76,7 @@ def data_dir(variable: str, default: str) -> Path:
 
     Args:
         variable: the environment variable that names it.
-        default: without the variable it is `data/<default>` in `base_dir`.
+        default: without the variable, the root is `data/<default>` in `base_dir`.
     """
     return Path(os.environ.get(variable) or base_dir() / "data" / default)
 
@@ -116,9 +116,9 @@ def run_dir(train_id: str | None) -> Path:
 def writable_run_dir(train_id: str | None) -> Path:
     """Return the folder of a run to write to.
 
-    The run that ships inside an installed package is not written to: it is copied into `train_dir`
-    first, and from then on the copy is the run of its name. Removing the copy brings the shipped
-    one back. All other runs are written to where they are.
+    The run that ships inside an installed package is never written to: it is first copied into
+    `train_dir`, and from then on the copy is the run of that name. Removing the copy brings back
+    the shipped one. All other runs are written to in place.
 
     Args:
         train_id: see `run_dir`.
@@ -149,6 +149,7 @@ def run_name(folder: Path) -> str:
 
 
 def _run_name(train_id: str | None) -> str:
+    """Return the name of a run's folder: that of the shipped run if none is given."""
     return PRETRAINED if train_id is None or train_id == "" else str(train_id)
 
 
@@ -192,7 +193,7 @@ def accept(
     Args:
         given: the configuration, None for an empty one.
         known: the keys that are allowed.
-        name: of what is configured, for the message.
+        name: the name of what is configured, for the message.
         ignored: keys that are allowed and dropped.
 
     Returns:
@@ -212,7 +213,7 @@ def accept(
 
 
 def build(cls: Callable[..., T], given: Mapping[str, Any], **overrides: Any) -> T:
-    """Return `cls(**given)` after a check of the keys.
+    """Return `cls(**given)` after checking the keys.
 
     Args:
         cls: a configurable class.
@@ -244,12 +245,13 @@ def load_json(path: Path) -> dict[str, Any]:
 
 
 def save_json(path: Path, values: Any) -> None:
-    """Write JSON so that the file is either the old one or wholly the new one."""
+    """Write a JSON file atomically: it holds either the old values or all of the new ones."""
     text = json.dumps(values, indent=2)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
 
 
 def _as_tuple(value: Any) -> Any:
+    """Turn lists, also nested ones, into tuples."""
     if isinstance(value, list):
         return tuple(_as_tuple(v) for v in value)
     return value

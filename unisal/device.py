@@ -1,4 +1,4 @@
-"""Where the network runs."""
+"""The device that the network runs on."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from unisal.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of a name.
+    """Return the device with a name.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", ...; "auto" for the GPU where there is one, else the CPU.
+        name: "cpu", "cuda", "cuda:1", ...; "auto" for the GPU if there is one, else the CPU.
 
     Raises:
         UserError: the device does not exist or cannot be used.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_PREFIX_BYTES = 60
-"""Bytes of a name that its temporary name begins with: a long name leaves no room for more."""
+"""How much of a file's name its temporary name repeats: a long name leaves no room for more."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -24,17 +24,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Write a file so that it exists either completely or not at all.
 
     Args:
-        path: the file; its folder is made where it does not exist.
+        path: the file; its folder is created if it does not exist.
 
     Yields:
-        A temporary file to write to, which is moved to `path` once the block has ended. It lies in
-        the same folder and has the same suffix, since some writers choose the format by it.
-        Nothing is left of it if the block fails.
+        A temporary file to write to, which is moved to `path` when the block ends. It lies in the
+        same folder and has the same suffix, since some writers choose the format by it. Nothing is
+        left of it if the block fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path.stem, path)
-    # The system gives a file that is made like this the permissions of any other. `mkstemp` would
-    # keep it to its owner, and the process's umask cannot be read without changing it.
+    # A file that is created like this gets the usual permissions. `mkstemp` would restrict it to
+    # its owner, and the process's umask cannot be read without changing it.
     temporary.touch(exist_ok=False)
     try:
         yield temporary
@@ -51,8 +51,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path: the folder, which must not exist yet.
 
     Yields:
-        A temporary folder to fill, which becomes `path` once the block has ended. It lies beside
-        it and is called `.<name>-...`. Nothing is left of it if the block fails; a process that is
+        A temporary folder to fill, which becomes `path` when the block ends. It lies beside `path`
+        and is called `.<name>-...`. Nothing is left of it if the block fails; a process that is
         killed leaves it behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

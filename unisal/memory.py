@@ -1,4 +1,4 @@
-"""How the C library treats freed memory: settings of the whole process, for programs to make."""
+"""How the C library treats freed memory: process-wide settings, which only programs should make."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
-"""glibc's numbers for these options of `mallopt`."""
+"""The numbers of these `mallopt` options in glibc."""
 
 
 def give_back_freed_memory() -> None:
     """Return freed memory to the system; does nothing unless the C library is glibc.
 
-    glibc keeps freed memory for later, in pieces between what is still in use. Returning it is
-    worth the time after large work that happens once: making the graph of the network leaves 24 MB
+    glibc keeps freed memory for later, in gaps between memory in use. Returning it is worth the
+    time after large work that happens once: making the graph of the network leaves 24 MB behind
     (measured).
     """
     library = _glibc()
@@ -22,11 +22,11 @@ def give_back_freed_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep all memory that is freed from now on; does nothing without glibc.
+    """Make glibc keep all memory that is freed from now on; does nothing without glibc.
 
-    Otherwise every large tensor is new memory, which the system has to fill with zeros first: a
-    fifth of the time of a training step on the CPU (measured). It concerns the whole process, so
-    commands call it and the library does not.
+    Otherwise every large tensor is new memory, which the system has to zero first: a fifth of the
+    time of a training step on the CPU (measured). It affects the whole process, so commands call
+    it and the library does not.
     """
     library = _glibc()
     if library is not None:

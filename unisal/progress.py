@@ -1,4 +1,4 @@
-"""How the library tells its caller how far long work has come, without printing itself."""
+"""How the library reports the progress of long work to its caller without printing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """Counts the items of one piece of work; used in a `with` statement."""
+    """Counts the items of a piece of work; used in a `with` statement."""
 
     def update(self, n: int = 1) -> None:
         """Count `n` more items as done."""
@@ -29,24 +29,27 @@ class Bar(Protocol):
 
 
 class Progress(Protocol):
-    """Receives what long work has to tell while it runs."""
+    """Receives what long work reports while it runs."""
 
     def bar(
         self, title: str, unit: str, total: int | None = None, done: int = 0, keep: bool = True
     ) -> Bar:
-        """Start to count.
+        """Start counting.
 
         Args:
             title: what is being done.
             unit: what is counted, in the singular.
             total: how many items there are, None if that is not known.
-            done: how many were done before.
+            done: how many items were done before.
             keep: whether the bar stays on the screen when the work is done.
+
+        Returns:
+            The bar, to be used in a `with` statement.
         """
         ...
 
     def say(self, line: str) -> None:
-        """Tell the user a line, such as the losses of an epoch."""
+        """Show the user a line, such as the losses of an epoch."""
 
 
 class _SilentBar:
@@ -67,7 +70,7 @@ class _SilentBar:
 
 
 class Silent:
-    """A `Progress` that shows nothing: what library calls use unless they are given another."""
+    """A `Progress` that shows nothing, which library calls use by default."""
 
     def bar(
         self, title: str, unit: str, total: int | None = None, done: int = 0, keep: bool = True

@@ -1,4 +1,4 @@
-"""Work in threads: in order, and never far ahead of the caller."""
+"""Work in threads, in order and never far ahead of the caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_threads(
     The items are drawn in the caller's thread, at most `ahead` more than results were asked for.
 
     Args:
-        function: called in the threads; worth it where it reads files or releases Python's global
+        function: called in the threads; this pays off if it reads files or releases Python's global
             lock.
         items: what to call it with.
         workers: number of threads.
@@ -31,7 +31,7 @@ def in_threads(
         `function(item)` of each item, in order.
 
     Raises:
-        Exception: whatever drawing an item or a call raises, when it is its turn. Then, or when
+        Exception: whatever drawing an item or a call raises, when its turn has come. Then, or when
             no more results are wanted, waiting calls are dropped.
     """
     pool = ThreadPoolExecutor(max_workers=workers)
@@ -44,7 +44,7 @@ def in_threads(
                 item = next(source)
             except StopIteration:
                 break
-            except Exception as error:  # results of the items before it come first
+            except Exception as error:  # the results of earlier items come first
                 failure = error
                 break
             waiting.append(pool.submit(function, item))
@@ -69,7 +69,7 @@ def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:
         The same items, in order.
 
     Raises:
-        Exception: whatever drawing an item raises, when it is its turn.
+        Exception: whatever drawing an item raises, when its turn has come.
     """
     source, end = iter(items), object()
     draw: Callable[[None], Any] = lambda _: next(source, end)  # noqa: E731
@@ -87,13 +87,13 @@ def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:
 class BackgroundWorker(Generic[X]):
     """Calls a function with one item after the other in a thread of its own.
 
-    Used in a `with` statement, whose end waits until all items are done. What a call raises is
-    raised by a later `put` or at the end of the block. If the block itself fails, waiting items
-    are dropped.
+    It is used in a `with` statement, which waits at its end until all items are done. What a call
+    raises is raised by a later `put` or at the end of the block. If the block itself fails, waiting
+    items are dropped.
 
     Args:
         function: called with each item, in order.
-        waiting: number of items that may wait; when there are more, `put` blocks.
+        waiting: number of items that may wait before `put` blocks.
     """
 
     def __init__(self, function: Callable[[X], object], waiting: int) -> None:
@@ -106,7 +106,7 @@ class BackgroundWorker(Generic[X]):
         return self
 
     def put(self, item: X) -> None:
-        """Add an item; blocks while too many are waiting."""
+        """Add an item; block while too many are waiting."""
         self._calls.append(self._pool.submit(self._function, item))
         while len(self._calls) > self._waiting or (self._calls and self._calls[0].done()):
             self._calls.popleft().result()

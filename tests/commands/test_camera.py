@@ -82,6 +82,7 @@ def runs(tmp_path):
     return {"TRAIN_DIR": str(tmp_path / "runs"), "DISPLAY": "", "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_a_camera_is_recorded_as_a_process(tmp_path, runs):
     path = write_clip(tmp_path / "film.mp4", numbered(30, (120, 160)), rate=15)
     out = tmp_path / "out" / "seen.mp4"

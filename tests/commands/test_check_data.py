@@ -64,7 +64,7 @@ COUNTS = {  # per part: videos or image folders, images, maps, fixations
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """-> writes a sound folder of a source and returns it; the other folders are not there."""
+    """Return a function that writes a sound folder of a source; the other folders do not exist."""
     for source, dataset in DATASETS.items():
         monkeypatch.setenv(dataset.root_variable, str(tmp_path / source))
 

@@ -359,7 +359,7 @@ MISTAKES = [
     (["score_model", "--sources=3"], ["sources", "3"]),
     (["train", "--bogus=1"], ["bogus"]),
     (["train", "--num_epoch=1"], ["num_epoch", "num_epochs"]),
-    (["train", "3", "4"], ["4"]),
+    (["train", "3", "4"], ["eval_sources is 3"]),
     (["train", "--lr=fast", "--data_sources=SALICON"], ["lr", "'fast'"]),
 ]
 
@@ -435,6 +435,7 @@ def test_a_mistake_in_train_is_found_before_anything_is_written(tmp_path, option
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_examples_as_a_process(tmp_path):
     write_photo(tmp_path / "examples" / "SALICON" / "images" / "a.png", (30, 40))
@@ -448,6 +449,7 @@ def test_examples_as_a_process(tmp_path):
         assert (written.size, written.mode) == ((40, 30), mode)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_video_as_a_process(tmp_path):
     folder = tmp_path / "video"
@@ -470,6 +472,7 @@ def test_a_video_as_a_process(tmp_path):
     assert not (folder / "saliency").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_bad_example_video_as_a_process(tmp_path):
     for name in ("bad", "good"):
@@ -481,6 +484,7 @@ def test_a_bad_example_video_as_a_process(tmp_path):
     assert names(tmp_path / "DHF1K" / "good" / "saliency") == ["1.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_bad_picture_as_a_process(pictures):
     (pictures / "images" / "bad.png").write_text("no picture")

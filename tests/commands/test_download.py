@@ -273,7 +273,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS)
 def test_a_failed_download_is_told_and_leaves_nothing(server, tmp_path, monkeypatch, name, fault):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
     server.faults[name] = fault
     message = refused(server, tmp_path)
     assert name in message
@@ -308,7 +308,7 @@ def test_a_cut_connection_tells_how_much_came(server, tmp_path):
 
 
 def test_a_server_that_stalls_is_given_up_in_time(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2)
     server.faults[BEST] = "stall"
     start = time.monotonic()
     refused(server, tmp_path)
@@ -368,7 +368,7 @@ def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
 # ---- git's ids ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, download.CHUNK, 2 * download.CHUNK + 1])
+@pytest.mark.parametrize("size", [0, 1, 1000, download.CHUNK_BYTES, 2 * download.CHUNK_BYTES + 1])
 def test_the_id_is_that_of_git(tmp_path, size):
     content = bytes(i * 7 % 251 for i in range(size))
     (tmp_path / "file").write_bytes(content)

@@ -142,6 +142,7 @@ UCF_VALIDATION = UCF_ORDER[92:102].tolist()
 # ---- names --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_writes_all_six_sources(root):
     done = run_command("generate_predictions", "--train_id=mine", "--device=cpu")
     assert (done.returncode, done.stderr) == (0, "")

@@ -24,7 +24,7 @@ SIZE = (36, 64)
 
 
 def frames_of(n, seed=0, size=SIZE):
-    """-> `n` pictures that tell their number by their first pixel."""
+    """Return `n` pictures that tell their number by their first pixel."""
     picture = photo(size, seed)
     frames = []
     for i in range(n):
@@ -74,7 +74,7 @@ def names(folder):
 
 
 def state(root):
-    """-> every file with its content and time, so that whatever is written again is noticed."""
+    """Return every file with its content and time, so that whatever is written again is noticed."""
     files = (p for p in root.rglob("*") if p.is_file())
     return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 
@@ -226,6 +226,7 @@ def test_a_folder_without_videos_is_refused(tmp_path, monkeypatch):
 # ---- as a process -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch, capsys):
     write_download(tmp_path, {1: 3, 2: 3, 701: 2})
     (tmp_path / "video" / "002.AVI").write_text("no video")
@@ -240,7 +241,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DHF1K_DATA_DIR", str(tmp_path))
     prepare()
     out = capsys.readouterr().out
-    assert "3 videos have their frames" in out and "2 of them had before" in out
+    assert "3 videos have their frames" in out and "2 already had them" in out
     after = state(tmp_path)
     assert {p: v for p, v in after.items() if p in before and p.name != "002.AVI"} == {
         p: v for p, v in before.items() if p.name != "002.AVI"
@@ -291,7 +292,7 @@ def test_a_run_that_is_stopped_is_finished_by_the_same_call(tmp_path, capsys):
 
     prepare(tmp_path)
     out = capsys.readouterr().out
-    assert "3 videos have their frames" in out and "1 of them had before" in out
+    assert "3 videos have their frames" in out and "1 already had them" in out
     assert state(images(tmp_path, 1)) == first
     assert [len(names(images(tmp_path, n))) for n in (1, 2, 3)] == [3, 24, 3]
     assert names(folder) == ["fixation", "images", "maps"]

@@ -30,7 +30,7 @@ from unisal.commands.visualize import choose
 from unisal.data.pairs import Pair
 from unisal.errors import SomeFailed, UserError
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
-from unisal.visualize.panels import GAP, draw_lines
+from unisal.visualize.panels import GAP_PIXELS, draw_lines
 
 SIZE = (90, 128)
 """(height, width) of the pictures."""
@@ -95,9 +95,9 @@ def pixels(path):
 def cut(picture, n, size=SIZE):
     """Return the n panels of a picture."""
     height, width = size
-    assert picture.shape[1] == n * (width + GAP) - GAP
+    assert picture.shape[1] == n * (width + GAP_PIXELS) - GAP_PIXELS
     bottom = picture[picture.shape[0] - height :]
-    return [bottom[:, i * (width + GAP) :][:, :width] for i in range(n)]
+    return [bottom[:, i * (width + GAP_PIXELS) :][:, :width] for i in range(n)]
 
 
 def difference(panel, expected):
@@ -123,6 +123,7 @@ def assert_shows(written, stem, folder, models, alpha=0.55):
 # ---- as a user runs it --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_leaves_pictures_and_nothing_else(folder):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     done = run_command(
@@ -146,6 +147,7 @@ def test_the_command_leaves_pictures_and_nothing_else(folder):
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_video(tmp_path):
     folder = tmp_path / "my clip"
     write_video(folder, "", 7, SIZE)
@@ -169,7 +171,7 @@ def test_the_command_writes_a_video(tmp_path):
     for frame, path, density in zip(frames, paths, densities, strict=True):
         rgb = np.asarray(Image.open(path))
         truth = np.asarray(Image.open(folder / "maps" / path.name)).astype(np.float32)
-        image, over, mine = cut(frame[:, : 3 * (SIZE[1] + GAP) - GAP], 3)
+        image, over, mine = cut(frame[:, : 3 * (SIZE[1] + GAP_PIXELS) - GAP_PIXELS], 3)
         assert difference(image, rgb) < 4
         assert difference(over, overlay(rgb, truth, 0.8)) < 6
         assert difference(mine, draw_lines(overlay(rgb, density, 0.8), truth)) < 8
@@ -248,7 +250,7 @@ def test_a_picture_is_shown_the_way_it_is_looked_at(folder):
 def test_large_pictures_are_shrunk(tmp_path):
     write_photo(tmp_path / "images" / "large.jpg", (600, 2048))
     visualize(tmp_path)
-    assert pixels(tmp_path / "viz_out" / "large_viz.jpg").shape[1] == 2 * 1024 + GAP
+    assert pixels(tmp_path / "viz_out" / "large_viz.jpg").shape[1] == 2 * 1024 + GAP_PIXELS
 
 
 @pytest.mark.parametrize("doubled", [False, True])
@@ -386,6 +388,28 @@ def test_a_source_of_videos_makes_the_pictures_frames(tmp_path):
             assert difference(panel, draw_lines(overlay(rgb, density, 0.55), truth)) < 5
 
 
+def test_each_model_predicts_every_frame_of_a_video(tmp_path):
+    write_video(tmp_path, "", 7, SIZE)
+    visualize(tmp_path, source="DHF1K", train_id="mine_unisal")
+    paths = sorted((tmp_path / "images").iterdir())
+    models = ("mine_unisal", "pretrained_unisal")
+    videos = {name: list(unisal.load(name, device="cpu").video(paths)) for name in models}
+    for i, path in enumerate(paths):
+        rgb = np.asarray(Image.open(path))
+        truth = np.asarray(Image.open(tmp_path / "maps" / path.name)).astype(np.float32)
+        panels = cut(pixels(tmp_path / "viz_out" / f"{path.stem}_viz.jpg"), 4)
+        assert difference(panels[0], rgb) < 3
+        shown = [
+            difference(panels[at], draw_lines(overlay(rgb, videos[name][i], 0.55), truth))
+            for at, name in enumerate(models, 2)
+        ]
+        exchanged = [
+            difference(panels[at], draw_lines(overlay(rgb, videos[name][i], 0.55), truth))
+            for at, name in enumerate(models[::-1], 2)
+        ]
+        assert max(shown) < 5 and max(shown) < min(exchanged) / 1.5
+
+
 def test_in_a_video_frames_without_a_map_are_shown_without(tmp_path, caplog):
     write_video(tmp_path / "clip", "", 4, SIZE)
     (tmp_path / "clip" / "maps" / "0002.png").unlink()
@@ -400,7 +424,7 @@ def test_in_a_video_frames_without_a_map_are_shown_without(tmp_path, caplog):
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 4
     for i, frame in enumerate(frames):
-        image, over, *_ = cut(frame[:, : 4 * (SIZE[1] + GAP) - GAP], 4)
+        image, over, *_ = cut(frame[:, : 4 * (SIZE[1] + GAP_PIXELS) - GAP_PIXELS], 4)
         assert (difference(over, image) < 2) == (i == 1)
 
 

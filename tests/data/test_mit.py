@@ -25,14 +25,14 @@ TRAIN_SIZES = [(256, 416), (288, 416), (288, 384), (384, 288), (416, 288)]
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """-> the folder that MIT1003 is looked for in; it does not exist yet."""
+    """Return the folder that MIT1003 is looked for in; it does not exist yet."""
     monkeypatch.setenv("MIT1003_DATA_DIR", str(tmp_path / "MIT1003"))
     return tmp_path / "MIT1003"
 
 
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
-    """-> the folder that MIT300 is looked for in."""
+    """Return the folder that MIT300 is looked for in."""
     monkeypatch.setenv("MIT300_DATA_DIR", str(tmp_path / "MIT300"))
     return tmp_path / "MIT300"
 
@@ -293,7 +293,7 @@ MIXED = [LANDSCAPE] * 11 + [PORTRAIT] * 6 + [(50, 90)] * 2
 
 
 def epochs(dataset, size, n=3):
-    """-> for each epoch its batches as lists of indices."""
+    """Return for each epoch its batches as lists of indices."""
     batches = SeededBatches(dataset, size, shuffle=dataset.phase == "train")
     orders = []
     for dataset.epoch in range(n):

@@ -15,7 +15,7 @@ def make(folder, *names):
 
 
 def found(folder):
-    """-> {picture: map}, both by their paths in the folder."""
+    """Return {picture: map}, both by their paths in the folder."""
     pairs = find_pairs(folder)
     assert [pair.image for pair in pairs] == sorted(pair.image for pair in pairs)
     return {
@@ -25,7 +25,7 @@ def found(folder):
 
 
 def matched(tmp_path, images, maps):
-    """-> {picture: map} by their names alone."""
+    """Return {picture: map} by their names alone."""
     pairs = match([tmp_path / "i" / n for n in images], [tmp_path / "m" / n for n in maps])
     assert [pair.image.name for pair in pairs] == images
     return {pair.image.name: pair.map and pair.map.name for pair in pairs}

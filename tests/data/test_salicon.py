@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ PHASES = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """-> the folder that SALICON is looked for in; it does not exist yet."""
+    """Return the folder that SALICON is looked for in; it does not exist yet."""
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "SALICON"))
     return tmp_path / "SALICON"
 
@@ -259,7 +259,7 @@ def test_fixations_can_be_read_from_a_folder_that_cannot_be_written(root, monkey
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tempfile, "mkstemp", refuse)
+        patched.setattr(Path, "touch", refuse)
         dataset = SALICONDataset()
         first, again = dataset[0].fixations, dataset[0].fixations
     assert [p.suffix for p in (root / "fixations" / "train").iterdir()] == [".mat"]

@@ -40,7 +40,7 @@ class Clips(SaliencyDataset):
 
 @pytest.fixture
 def salicon(tmp_path, monkeypatch):
-    """-> a function that makes a small data set of 7 training and 7 validation examples."""
+    """Return a function that makes a small data set of 7 training and 7 validation examples."""
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path))
     for part in ("train", "val"):
         write_salicon(tmp_path, part, n=7)

@@ -14,10 +14,10 @@ from torchvision.transforms import functional as tv
 from unisal.data.transforms import (
     best_fitting_size,
     normalise,
+    normalise_map,
     optimal_input_size,
     resize_map,
     resize_rgb,
-    to_density,
     to_fixation_map,
 )
 
@@ -134,7 +134,7 @@ def test_a_picture_is_not_changed_by_what_is_made_of_it():
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 255.0])
 def test_a_density_is_the_map_over_its_sum(scale):
     saliency_map = (scale * np.random.default_rng(0).random((480, 640))).astype(np.float32)
-    density = to_density(saliency_map)
+    density = normalise_map(saliency_map)
     assert density.dtype == np.float32
     assert density.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
     exact = saliency_map.astype(np.float64)
@@ -143,13 +143,13 @@ def test_a_density_is_the_map_over_its_sum(scale):
 
 def test_a_negative_map_is_lifted_to_zero_first():
     saliency_map = np.array([[-1, 0], [1, 4]], np.float32)
-    assert to_density(saliency_map).tolist() == [[0.0, 0.125], [0.25, 0.625]]
+    assert normalise_map(saliency_map).tolist() == [[0.0, 0.125], [0.25, 0.625]]
     assert saliency_map.min() == -1
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 2.0])
 def test_a_constant_map_is_uniform(value):
-    density = to_density(np.full((30, 70), value, np.float32))
+    density = normalise_map(np.full((30, 70), value, np.float32))
     assert density.dtype == np.float32
     np.testing.assert_allclose(density, 1 / 2100, rtol=1e-6)
 

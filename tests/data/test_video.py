@@ -25,7 +25,7 @@ SHORT = {"seq_len": 3, "frame_modulo": 2}
 
 @pytest.fixture
 def roots(tmp_path, monkeypatch):
-    """-> the root folders of the three sources, still empty."""
+    """Return the root folders of the three sources, still empty."""
     folders = {}
     for source in ("DHF1K", "Hollywood", "UCFSports"):
         folders[source] = tmp_path / source

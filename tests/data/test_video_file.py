@@ -31,7 +31,7 @@ KINDS = [
 
 
 def read(path):
-    """-> the opened file, its frames and their times."""
+    """Return the opened file, its frames and their times."""
     with VideoFile(path) as video:
         frames = list(video)
     return video, [f.rgb for f in frames], [f.time for f in frames]

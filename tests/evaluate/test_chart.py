@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from unisal.evaluate.chart import MARGIN, MAX_BINS, MAX_RUG, WIDTH, histogram, nice_ticks
+from unisal.evaluate.chart import MARGIN, MAX_BINS, MAX_RUG_LINES, WIDTH, histogram, nice_ticks
 
 
 def value_at(chart, x):
@@ -70,7 +70,7 @@ def test_values_that_are_all_alike_make_one_bar(values):
 
 
 def test_many_values_make_few_bars_and_no_rug():
-    values = np.random.default_rng(0).standard_cauchy(MAX_RUG + 1)
+    values = np.random.default_rng(0).standard_cauchy(MAX_RUG_LINES + 1)
     chart = histogram(values, 0.0, (-1.0, 1.0), {})
     assert len(chart.bars) <= MAX_BINS
     assert chart.rug == ""

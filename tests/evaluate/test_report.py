@@ -25,7 +25,7 @@ from unisal.evaluate.scores import Scores
 from unisal.evaluate.scoring import dataset_to_score, predict_frame
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import predict_dataset
-from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH
+from unisal.visualize.difference import TOO_LITTLE_COLOUR, TOO_MUCH_COLOUR
 
 RUN = """mine<b onclick='x'>&amp;"quoted\""""
 """A run's name that must not be taken for a part of the page."""
@@ -482,8 +482,8 @@ def check_colours(shot, seen, page, dark):
     assert np.abs(drawn[inside].astype(int) - np.asarray(expected)[inside]).mean() < 6
     x0, y0, x1, y1 = (round(v) for v in seen["signed"])
     middle = shot[(y0 + y1) // 2]
-    np.testing.assert_allclose(middle[x0 + 3], TOO_LITTLE, atol=12)
-    np.testing.assert_allclose(middle[x1 - 4], TOO_MUCH, atol=12)
+    np.testing.assert_allclose(middle[x0 + 3], TOO_LITTLE_COLOUR, atol=12)
+    np.testing.assert_allclose(middle[x1 - 4], TOO_MUCH_COLOUR, atol=12)
     assert np.ptp(middle[(x0 + x1) // 2].astype(int)) < 12
     (x0, y0, x1, y1) = max(seen["bars"], key=lambda box: box[3] - box[1])
     bar = shot[round(y0 + 3) : round(y1 - 3), round(x0 + 1) : round(x1 - 1)]

@@ -137,7 +137,7 @@ def test_without_the_gru_the_frames_are_images(model, frames):
 
 
 def test_each_map_is_a_density(model, frames):
-    for y in Engine(model, "cpu").video(frames[:7], (300, 200), "DHF1K", 5):
+    for _, y in Engine(model, "cpu").video(enumerate(frames[:7]), (300, 200), "DHF1K", 5):
         assert y.double().exp().sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -200,7 +200,7 @@ def test_two_videos_at_a_time_do_not_mix(model, frames, expected):
 
 
 def test_gradients_stay_as_they_were_between_frames(model, frames):
-    for _ in Engine(model, "cpu").video(frames[:3], SIZE, "DHF1K", 2):
+    for _ in Engine(model, "cpu").video(enumerate(frames[:3]), SIZE, "DHF1K", 2):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 

@@ -221,7 +221,8 @@ def test_convolutions_are_merged_only_where_it_saves_work():
 # ---- choosing -----------------------------------------------------------------------------
 def test_onnx_runtime_is_taken_on_the_cpu():
     model = lively_network()
-    assert isinstance(pick_runtime("auto", model, CPU), OnnxRuntime)
+    assert pick_runtime("auto", model, CPU).name == "onnx"
+    assert isinstance(pick_runtime("onnx", model, CPU), OnnxRuntime)
     assert isinstance(pick_runtime("torch", model, CPU), TorchRuntime)
     assert isinstance(pick_runtime("auto", model, torch.device("meta")), TorchRuntime)
     assert isinstance(pick_runtime("auto", lively_network().double(), CPU), TorchRuntime)

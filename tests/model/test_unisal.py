@@ -255,7 +255,7 @@ def test_wrong_input_is_refused_with_what_is_allowed(change, message):
         ({"cnn_cfg": {"width": 1}}, "cnn_cfg has no option 'width'"),
         ({"sources": "SALICON"}, "sources is 'SALICON'"),
         ({"sources": ()}, "sources"),
-        ({"sources": ("DHF1K", "DHF1K")}, "no source may stand there twice"),
+        ({"sources": ("DHF1K", "DHF1K")}, "no source may be listed twice"),
         ({"smoothing_ksize": 40}, "smoothing_ksize is 40.*odd"),
         ({"gaussian_init": "none"}, "gaussian_init is 'none'"),
     ],

@@ -55,13 +55,15 @@ def content_of(model, epoch, **more):
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path, model):
     content = content_of(model, 3, all_scalars={"lr": {"0": 0.1}}, average_steps=7)
-    checkpoint.save_checkpoint(tmp_path / "new" / checkpoint.LATEST, content)
-    assert names(tmp_path / "new") == [checkpoint.LATEST]
+    checkpoint.save_checkpoint(tmp_path / "new" / checkpoint.LATEST_CHECKPOINT, content)
+    assert names(tmp_path / "new") == [checkpoint.LATEST_CHECKPOINT]
     found = checkpoint.newest_checkpoint(tmp_path / "new")
     assert list(found) == list(content)
     assert_state(found.pop("model_state_dict"), model)
     assert found == {k: v for k, v in content.items() if k != "model_state_dict"}
-    assert_state(read_state(tmp_path / "new" / checkpoint.LATEST), model)  # as weights, too
+    assert_state(
+        read_state(tmp_path / "new" / checkpoint.LATEST_CHECKPOINT), model
+    )  # as weights, too
 
 
 def write_checkpoints(folder, model, epochs, latest=None):
@@ -69,7 +71,7 @@ def write_checkpoints(folder, model, epochs, latest=None):
         path = checkpoint.epoch_file(folder, epoch)
         checkpoint.save_checkpoint(path, content_of(model, epoch))
     if latest is not None:
-        checkpoint.save_checkpoint(folder / checkpoint.LATEST, content_of(model, latest))
+        checkpoint.save_checkpoint(folder / checkpoint.LATEST_CHECKPOINT, content_of(model, latest))
 
 
 def test_the_newest_checkpoint_is_the_latest_or_that_of_the_highest_epoch(tmp_path, model):
@@ -83,7 +85,7 @@ def test_the_newest_checkpoint_is_the_latest_or_that_of_the_highest_epoch(tmp_pa
 @pytest.mark.parametrize("damage", ["cut off", "something else", "incomplete", "no dictionary"])
 def test_a_damaged_checkpoint_is_named_and_an_older_one_taken(tmp_path, model, caplog, damage):
     write_checkpoints(tmp_path, model, [1, 3], latest=4)
-    for path in (tmp_path / checkpoint.LATEST, checkpoint.epoch_file(tmp_path, 3)):
+    for path in (tmp_path / checkpoint.LATEST_CHECKPOINT, checkpoint.epoch_file(tmp_path, 3)):
         if damage == "cut off":
             path.write_bytes(path.read_bytes()[:1000])
         elif damage == "something else":
@@ -92,7 +94,7 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_taken(tmp_path, model, c
             torch.save({"epoch": 3} if damage == "incomplete" else [1, 2], path)
     assert checkpoint.newest_checkpoint(tmp_path)["epoch"] == 1
     assert [r.levelname for r in caplog.records] == ["WARNING"] * 2
-    for name in (checkpoint.LATEST, "chkpnt_epoch0003.pth"):
+    for name in (checkpoint.LATEST_CHECKPOINT, "chkpnt_epoch0003.pth"):
         assert str(tmp_path / name) in caplog.text
     if damage == "incomplete":
         assert "lacks model_state_dict, optimizer_state_dict" in caplog.text
@@ -112,10 +114,10 @@ def test_no_code_in_a_checkpoint_is_run(tmp_path, model, caplog):
             return (os.mkdir, (str(tmp_path / "harm"),))
 
     write_checkpoints(tmp_path, model, [1])
-    torch.save(content_of(model, 3, harm=Harmful()), tmp_path / checkpoint.LATEST)
+    torch.save(content_of(model, 3, harm=Harmful()), tmp_path / checkpoint.LATEST_CHECKPOINT)
     assert checkpoint.newest_checkpoint(tmp_path)["epoch"] == 1
     assert not (tmp_path / "harm").exists()
-    assert checkpoint.LATEST in caplog.text
+    assert checkpoint.LATEST_CHECKPOINT in caplog.text
 
 
 def test_random_streams_go_on_where_they_were():
@@ -142,7 +144,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, model, monkeypatch, 
         model[0].weight.zero_()
     with pytest.raises(OSError, match="No space"):
         checkpoint.save_best(tmp_path, model, 2, 0.4)
-    for path in (tmp_path / checkpoint.LATEST, checkpoint.epoch_file(tmp_path, 1)):
+    for path in (tmp_path / checkpoint.LATEST_CHECKPOINT, checkpoint.epoch_file(tmp_path, 1)):
         with pytest.raises(OSError, match="No space"):
             checkpoint.save_checkpoint(path, {"epoch": 2})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

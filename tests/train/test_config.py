@@ -235,7 +235,7 @@ def test_augment_reaches_every_source():
         ({"optim_algo": "adam"}, "optim_algo is 'adam'; allowed are SGD, Adam, RMSprop"),
         ({"lr_scheduler": None}, "lr_scheduler is None; allowed are ExponentialLR, cosine"),
         ({"loss_metrics": ("kld", "sim")}, "loss_metrics is 'sim'; allowed are kld, nss, cc"),
-        ({"loss_metrics": ("kld",)}, "loss_metrics .*and loss_weights .*equally many"),
+        ({"loss_metrics": ("kld",)}, "loss_metrics .*and loss_weights .*of the same length"),
         ({"loss_metrics": (), "loss_weights": ()}, r"loss_metrics is \(\)"),
         ({"num_epochs": 0}, "num_epochs is 0; it has to be a whole number of at least 1"),
         ({"num_epochs": 1.5}, r"num_epochs is 1\.5"),

@@ -105,7 +105,7 @@ class PlainTraining:
         self.names = [name for name, _ in net.named_parameters()]
 
     def step(self, batch):
-        """-> (losses, norm of the gradient before clipping)."""
+        """Return (losses, norm of the gradient before clipping)."""
         trained = [n for n in self.names if self.cnn_trains or not n.startswith("cnn.")]
         parameters = {n: self.state[n].detach().requires_grad_() for n in trained}
         plain = PlainNetwork(

@@ -49,7 +49,7 @@ def set_folders(patch, root):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """-> where MIT1003 and one run lie."""
+    """Return where MIT1003 and one run lie."""
     set_folders(monkeypatch, tmp_path)
     write_mit1003(tmp_path / "MIT1003", SIZES)
     write_run(tmp_path / "runs" / "pretrained_unisal", sources=("DHF1K", "SALICON"))

@@ -14,7 +14,7 @@ PAPER = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
 
 
 def frames(batch=2, time=3, height=20, width=30, seed=0, scale=1.0):
-    """-> a predicted log-density, a target density and fixations, `[B, T, 1, h, w]` each."""
+    """Return a predicted log-density, a target density and fixations, `[B, T, 1, h, w]` each."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, time, 1, height, width)
     logits = scale * torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -105,7 +105,7 @@ def write_painting(folder, number):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """-> where the data, the runs and the predictions lie; both sources are known."""
+    """Return where the data, the runs and the predictions lie; both sources are known."""
     for part, numbers in (("train", range(4)), ("valid", range(4, N_PAINTINGS))):
         for number in numbers:
             write_painting(tmp_path / "Paintings" / part, number)
@@ -231,7 +231,7 @@ def test_it_has_defaults_of_its_own_and_not_those_of_another():
 @pytest.mark.usefixtures("home")
 def test_a_name_is_given_once():
     register(Paintings)  # again: nothing changes
-    with pytest.raises(UserError, match="there is a data set 'SALICON' already: SALICONDataset"):
+    with pytest.raises(UserError, match="the data set 'SALICON' already exists: SALICONDataset"):
         register(type("Other", (Paintings,), {"source": "SALICON"}))
     with pytest.raises(UserError, match="batch_sizes: Painting cannot be trained on"):
         Trainer(data_sources="Paintings", batch_sizes={"Painting": 3}, model_cfg=TINY)

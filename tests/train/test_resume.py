@@ -36,7 +36,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """-> the environment that names small data sets of images and videos."""
+    """Return the environment that names small data sets of images and videos."""
     root = tmp_path_factory.mktemp("data")
     for part, n in (("train", 12), ("val", 2)):
         write_salicon(root / "SALICON", part, n=n)
@@ -46,7 +46,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """-> the folder of a run that nothing has stopped."""
+    """Return the folder of a run that nothing has stopped."""
     runs = tmp_path_factory.mktemp("whole")
     done = run_command("train", *OPTIONS, env={**data, "TRAIN_DIR": str(runs)})
     assert done.returncode == 0, done.stderr

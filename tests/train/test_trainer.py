@@ -87,7 +87,7 @@ def set_folders(patch, root):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """-> where runs and data lie; SALICON is there, and DHF1K is `Clips`."""
+    """Return where runs and data lie; SALICON is there, and DHF1K is `Clips`."""
     write_data(tmp_path)
     set_folders(monkeypatch, tmp_path)
     monkeypatch.setitem(DATASETS, "DHF1K", Clips)
@@ -577,7 +577,7 @@ def test_a_run_is_not_overwritten(home, monkeypatch, finished):
     folder = home / "runs" / "mine_unisal"
     assert (folder / "weights_best.pth").exists() == finished
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    with pytest.raises(UserError, match="holds a run already; choose another prefix") as refused:
+    with pytest.raises(UserError, match="already holds a run; choose another prefix") as refused:
         Trainer(**SMALL)
     assert str(folder) in str(refused.value)
     assert "--resume=mine_unisal" in str(refused.value)
@@ -846,5 +846,5 @@ def test_train_as_a_process(tmp_path):
     again = run_command(*command, env=env)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.count("\n") == 1
-    assert f"{folder} holds a run already" in again.stderr
+    assert f"{folder} already holds a run" in again.stderr
     assert {p: p.read_bytes() for p in folder.iterdir()} == before

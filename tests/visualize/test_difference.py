@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from support import photo
 
-from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH, draw_difference, draw_fixations
+from unisal.visualize.difference import (
+    TOO_LITTLE_COLOUR,
+    TOO_MUCH_COLOUR,
+    draw_difference,
+    draw_fixations,
+)
 
 SIZE = (60, 80)
 
@@ -18,8 +23,8 @@ def blob(y, x):
 
 def test_too_much_and_too_little_have_their_colours_and_the_rest_is_grey():
     drawn = draw_difference(photo(SIZE), blob(30, 20), blob(30, 60))
-    np.testing.assert_allclose(drawn[30, 20], TOO_MUCH, atol=3)
-    np.testing.assert_allclose(drawn[30, 60], TOO_LITTLE, atol=3)
+    np.testing.assert_allclose(drawn[30, 20], TOO_MUCH_COLOUR, atol=3)
+    np.testing.assert_allclose(drawn[30, 60], TOO_LITTLE_COLOUR, atol=3)
     corner = drawn[0, 0].astype(int)
     assert np.ptp(corner) <= 2
     assert corner.min() > 150

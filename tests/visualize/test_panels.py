@@ -92,7 +92,7 @@ def test_a_map_of_another_size_is_fitted(rgb, truth, density):
 
 
 @pytest.mark.parametrize(
-    ("size", "room", "expected"),
+    ("size", "max_size", "expected"),
     [
         ((120, 160), (60, 1000), (60, 80)),
         ((120, 160), (1000, 40), (30, 40)),
@@ -100,9 +100,9 @@ def test_a_map_of_another_size_is_fitted(rgb, truth, density):
         ((300, 2), (30, 30), (30, 1)),
     ],
 )
-def test_large_pictures_are_shrunk_to_their_room(size, room, expected):
+def test_large_pictures_are_shrunk_to_their_room(size, max_size, expected):
     density = np.ones(size, np.float32)
-    drawn = compare(photo(size), density, {"mine": density}, 0.6, room)
+    drawn = compare(photo(size), density, {"mine": density}, 0.6, max_size)
     assert {panel.rgb.shape for panel in drawn} == {(*expected, 3)}
     assert drawn[0].rgb.mean() == pytest.approx(photo(size).mean(), abs=4)
 
@@ -131,13 +131,13 @@ def test_panels_stand_unchanged_in_a_row(rgb):
     for show_labels in (False, True):
         whole = join_panels(row, show_labels)
         assert whole.dtype == np.uint8
-        assert whole.shape[1] == 3 * SIZE[1] + 2 * panels.GAP
+        assert whole.shape[1] == 3 * SIZE[1] + 2 * panels.GAP_PIXELS
         top = whole.shape[0] - SIZE[0]
         assert (top > 0) == show_labels
         for i, panel in enumerate(row):
-            left = i * (SIZE[1] + panels.GAP)
+            left = i * (SIZE[1] + panels.GAP_PIXELS)
             np.testing.assert_array_equal(whole[top:, left : left + SIZE[1]], panel.rgb)
-        gaps = whole[:, SIZE[1] : SIZE[1] + panels.GAP]
+        gaps = whole[:, SIZE[1] : SIZE[1] + panels.GAP_PIXELS]
         assert (gaps == 255).all()
 
 
@@ -145,7 +145,8 @@ def test_each_label_is_above_its_panel(rgb):
     whole = join_panels([Panel(rgb, "Image"), Panel(rgb, ""), Panel(rgb, "l" * 500)])
     strip = dark(whole[: whole.shape[0] - SIZE[0]])
     first, empty, long = (
-        strip[:, left : left + SIZE[1]] for left in range(0, whole.shape[1], SIZE[1] + panels.GAP)
+        strip[:, left : left + SIZE[1]]
+        for left in range(0, whole.shape[1], SIZE[1] + panels.GAP_PIXELS)
     )
     assert first.any() and not empty.any() and long.any()
     columns, rows = np.flatnonzero(first.any(axis=0)), np.flatnonzero(first.any(axis=1))
@@ -153,7 +154,7 @@ def test_each_label_is_above_its_panel(rgb):
     assert (columns[0] + columns[-1]) / 2 == pytest.approx(SIZE[1] / 2, abs=3)
     assert rows[0] > 0 and rows[-1] < strip.shape[0] - 1
     # What is too long is cut off, and does not reach into the gap.
-    assert not strip[:, 2 * SIZE[1] + panels.GAP : 2 * (SIZE[1] + panels.GAP)].any()
+    assert not strip[:, 2 * SIZE[1] + panels.GAP_PIXELS : 2 * (SIZE[1] + panels.GAP_PIXELS)].any()
 
 
 def test_larger_panels_have_larger_labels():

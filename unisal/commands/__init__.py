@@ -1,1 +1,1 @@
-"""The programs: all that prints, shows progress, walks folders for a user or picks an exit code."""
+"""The programs: whatever prints, shows progress, walks folders for a user or picks exit codes."""

@@ -1,4 +1,4 @@
-"""What follows a training: scores where the gaze is public, predictions where it is not."""
+"""What follows a training run: scores where the gaze is public, predictions where it is not."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 
 def sources_to_evaluate(
-    named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
+    *, named: Sequence[str], default: Sequence[str], trained: Mapping[str, SaliencyDataset]
 ) -> tuple[str, ...]:
-    """Choose, before a training, what to evaluate after it.
+    """Choose, before training, what to evaluate afterwards.
 
     Args:
         named: the sources that were asked for; all of them have to exist.
-        default: taken if none was asked for; a source whose folder is missing is skipped with a
+        default: used if none was asked for; a source whose folder is missing is skipped with a
             warning.
-        trained: the data sets that are trained on, by source: they are read with the same options
-            afterwards.
+        trained: the data sets that are trained on, by source: they will be evaluated with the same
+            options.
 
     Raises:
         UserError: a source is unknown, or its data is missing or faulty.
@@ -47,12 +47,12 @@ def sources_to_evaluate(
     return tuple(chosen)
 
 
-def evaluate(train_id: str, sources: Sequence[str], device: str) -> None:
-    """Score a run on each source; for those without public gaze write predictions instead.
+def evaluate(*, train_id: str, sources: Sequence[str], device: str) -> None:
+    """Score a run on each source, or write predictions for sources without public gaze.
 
     Args:
         train_id: the run.
-        sources: their names.
+        sources: names of the sources.
         device: where to run the network.
     """
     datasets = list(dict.fromkeys(find_dataset(source) for source in sources))
@@ -76,7 +76,7 @@ def evaluate(train_id: str, sources: Sequence[str], device: str) -> None:
                 f"{source}: where people looked is not public, so no score can be computed; "
                 "predictions are written"
             )
-        # Predictions of the weights before the training are of no use any more.
+        # Predictions made with the weights before training are of no use any more.
         generate_predictions(
             train_id=train_id,
             sources=predicted,

@@ -1,4 +1,4 @@
-"""Predicting what a camera sees, while it sees it: `predict_camera`."""
+"""The command `predict_camera`: predictions of a live camera or stream."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from unisal.visualize.window import Window
 from unisal.writing.video_writer import VideoWriter, as_rate
 
 PACED_SCHEMES = ("http:", "https:")
-"""Beginnings of URLs whose frames may arrive before their time, and are then paced as if they were
-being filmed. Those of other URLs arrive when they are filmed."""
-OUT_UNIT = Fraction(1, 90_000)
+"""Beginnings of URLs whose frames may arrive early; they are then paced as if they were being
+filmed. Frames from other URLs arrive when they are filmed."""
+OUT_TIME_BASE = Fraction(1, 90_000)
 """Seconds; the unit of the written frames' times."""
 N_TRIAL_FRAMES = 5
-"""Frames that are predicted to find out how many per second the machine manages."""
-FRAMES_BEHIND = 8
-"""Frames that may wait to be encoded and written."""
+"""Number of frames that are predicted to find out how many the machine manages per second."""
+MAX_WAITING_FRAMES = 8
+"""Number of frames that may wait to be encoded and written."""
 FRAME_WAIT_SECONDS = 0.05
 """How long to wait for a frame before the window is handled again."""
 CLOSE_TIMEOUT_SECONDS = 5.0
@@ -50,14 +50,14 @@ class CameraOptions:
 
     Args:
         out: the `.mp4` file to write to; None for none.
-        window: whether to show them in a window.
+        window: whether to show the frames in a window.
         source: the name of the preset, see `unisal.predict.presets`.
-        model_domain: whose modules of the network to use; None for those of the preset.
-        fps: frames per second of the camera; None for what it says itself.
-        frame_step: how far apart the frames are that the network sees as neighbours; None for what
-            is nearest in time to the preset's own.
-        reset_at_cuts: whether to start anew where a new shot begins.
-        seconds: after how long to end; None for no limit.
+        model_domain: the network domain to use; None for the preset's.
+        fps: frames per second of the camera; None for what it reports.
+        frame_step: the distance between frames that the network sees as neighbours; None for the
+            one nearest in time to the preset's.
+        reset_at_cuts: whether to start afresh where a new shot begins.
+        seconds: when to stop; None for no limit.
 
     Raises:
         UserError: an option is wrong.
@@ -87,14 +87,15 @@ def predict_camera(
     """Predict a camera's frames as they arrive, into a window or a file.
 
     The newest frame is taken each time; those that arrived in the meantime are dropped. It ends
-    with the stream, with the window, after `seconds` or on Ctrl-C; then the file is completed.
+    when the stream ends, when the window is closed, after `seconds` or on Ctrl-C; then the file is
+    completed.
 
     Args:
         camera: number of a device, URL of a stream, or a video file, which is played as if it
             were being filmed.
         options: how to predict the frames, and what to do with them.
         train_id: the run whose weights to use.
-        device: where to run.
+        device: where to run the network.
 
     Raises:
         UserError: the camera cannot be opened, or no window can be shown.
@@ -104,7 +105,7 @@ def predict_camera(
         opened = open_camera(camera, options.fps)
         newest = stack.enter_context(Newest(opened))
         if opened.live:
-            newest.start()  # what arrives while the weights are read is dropped
+            newest.start()  # frames that arrive while the weights are read are dropped
         predictor = load(train_id, device, find_preset(options.source).fine_tuned)
         stream, rate = _fitting_stream(predictor.engine, opened, options)
         newest.start()
@@ -112,7 +113,7 @@ def predict_camera(
         if options.out is not None:
             recording = stack.enter_context(Recording(options.out, opened.size, rate))
         n_frames, seconds = run(newest, stream, rate, recording, window, options.seconds)
-    _say(n_frames, seconds, newest.n_dropped, options.out if n_frames else None)
+    _print_summary(n_frames, seconds, newest.n_dropped, options.out if n_frames else None)
 
 
 def run(
@@ -126,12 +127,12 @@ def run(
     """Predict until something ends it.
 
     Args:
-        newest: gives the frames.
+        newest: provides the frames.
         stream: predicts them.
         rate: frames per second of the stream.
         recording: where they are written, if anywhere.
         window: where they are shown, if anywhere.
-        seconds: after how long to end; None for no limit.
+        seconds: when to stop; None for no limit.
 
     Returns:
         The number of frames, and the seconds that they took.
@@ -149,7 +150,7 @@ def run(
                         break
                     continue
                 first = frame.time if n_frames == 0 else first
-                # Time tells which sequence the frame belongs to, however many were dropped.
+                # The time says which sequence the frame belongs to, however many were dropped.
                 slot = max(round((frame.time - first) * rate), last_slot + 1)
                 density = stream.step(frame.rgb, skipped=slot - last_slot - 1)
                 saliency_map = to_saliency_map(density)
@@ -163,7 +164,7 @@ def run(
                     overlay = draw_overlay(frame.rgb, saliency_map)
                     window.show(overlay, f"{per_second:.1f} frames/s")
         except KeyboardInterrupt:
-            pass  # the usual way to end it
+            pass  # the usual way to stop
     return n_frames, time.monotonic() - started
 
 
@@ -178,9 +179,9 @@ class Camera:
     frames: Iterator[Frame]
     close: Callable[[], None]
     live: bool
-    """Whether frames arrive even if nobody waits for them."""
+    """Whether frames keep arriving even if nobody reads them."""
     paced: bool
-    """Whether frames may arrive before their time and have to wait for it."""
+    """Whether frames may arrive early and have to wait for their time."""
 
 
 def open_camera(camera: str, fps: float | None = None) -> Camera:
@@ -188,10 +189,10 @@ def open_camera(camera: str, fps: float | None = None) -> Camera:
 
     Args:
         camera: number of a device, URL of a stream, or a video file.
-        fps: frames per second; None for what the camera says itself.
+        fps: frames per second; None for what the camera reports.
 
     Raises:
-        UserError: it cannot be opened, or gives no frame.
+        UserError: it cannot be opened, or delivers no frame.
     """
     if camera.isdecimal():
         return _open_device(int(camera), fps)
@@ -211,11 +212,11 @@ class Newest:
     """Reads a camera in a thread of its own and keeps only the newest frame.
 
     Args:
-        camera: is closed at the end of the `with` block.
+        camera: the camera, which is closed at the end of the `with` block.
 
     Attributes:
         ended: whether no more frames will arrive.
-        n_dropped: number of frames that nobody took.
+        n_dropped: number of frames that were not taken.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -291,11 +292,11 @@ class Recording:
     Args:
         path: the `.mp4` file.
         size: (height, width) of the frames.
-        rate: about how many frames there are per second.
+        rate: approximate number of frames per second.
     """
 
     def __init__(self, path: Path, size: Size, rate: float) -> None:
-        self._writer = VideoWriter(path, rate, size, time_base=OUT_UNIT)
+        self._writer = VideoWriter(path, rate, size, time_base=OUT_TIME_BASE)
         self._stack = ExitStack()
         self._worker: BackgroundWorker[tuple[Frame, SaliencyMap]] | None = None
         self._last = -1
@@ -310,20 +311,20 @@ class Recording:
         """Add a frame with its saliency map `[H, W]`."""
         if self._worker is None:
             self._stack.enter_context(self._writer)
-            worker = BackgroundWorker(self._write, FRAMES_BEHIND)
+            worker = BackgroundWorker(self._write, MAX_WAITING_FRAMES)
             self._worker = self._stack.enter_context(worker)
         self._worker.put((frame, saliency_map))
 
     def _write(self, item: tuple[Frame, SaliencyMap]) -> None:
         frame, saliency_map = item
-        self._last = max(round(frame.time / OUT_UNIT), self._last + 1)
+        self._last = max(round(frame.time / OUT_TIME_BASE), self._last + 1)
         self._writer.write(draw_overlay(frame.rgb, saliency_map), self._last)
 
 
 def _fitting_stream(engine: Engine, camera: Camera, options: CameraOptions) -> tuple[Stream, float]:
-    """Make a stream of as many frames per second as both camera and machine manage.
+    """Make a stream with as many frames per second as both the camera and the machine manage.
 
-    So the network sees neighbours that are as far apart in time as in training.
+    The network then sees neighbours that are as far apart in time as in training.
 
     Returns:
         The stream, and its frames per second.
@@ -349,6 +350,7 @@ def _fitting_stream(engine: Engine, camera: Camera, options: CameraOptions) -> t
 
 
 def _open_window() -> Window:
+    """Open a window; the error for a missing screen names the alternative."""
     try:
         return Window()
     except UserError as error:
@@ -356,8 +358,9 @@ def _open_window() -> Window:
 
 
 def _open_device(number: int, fps: float | None) -> Camera:
+    """Open a camera by its number."""
     level = cv2.utils.logging.getLogLevel()  # type: ignore[attr-defined]
-    cv2.utils.logging.setLogLevel(0)  # type: ignore[attr-defined]  # the error below says it
+    cv2.utils.logging.setLogLevel(0)  # type: ignore[attr-defined]  # the error below says enough
     try:
         device = cv2.VideoCapture(number)
     finally:
@@ -384,7 +387,7 @@ def _open_device(number: int, fps: float | None) -> Camera:
     return Camera(size, rate, frames(), device.release, live=True, paced=False)
 
 
-def _say(n_frames: int, seconds: float, n_dropped: int, out: Path | None) -> None:
+def _print_summary(n_frames: int, seconds: float, n_dropped: int, out: Path | None) -> None:
     rate = n_frames / seconds if seconds else 0.0
     written = f"; overlay in {out}" if out else ""
     print(

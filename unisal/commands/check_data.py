@@ -1,4 +1,4 @@
-"""The command `check_data`: what lies in the data folders, and what is wrong with it."""
+"""The command `check_data`: what the data folders hold, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unisal.errors import SomeFailed, UserError
 from unisal.types import Size
 
 MAX_SIZES = 3
-"""The number of sizes of pictures that are shown one by one."""
+"""The number of picture sizes that are listed; the others are counted."""
 KIND_NAMES = {"image": "images", "saliency_map": "maps", "fixations": "fixations"}
 """The kinds of files, as the table calls them."""
 
@@ -23,17 +23,17 @@ def check_data(*, sources: Sequence[str], quick: bool, max_shown: int) -> list[S
 
     Args:
         sources: names of sources; none for all whose folder exists.
-        quick: read only the headers of the files.
-        max_shown: the number of problems that are named for a source; the others are counted.
+        quick: whether to read only the headers of the files.
+        max_shown: the number of problems that are listed per source; the others are counted.
 
     Raises:
-        UserError: an unknown source, or one whose folder is missing; nothing was done.
+        UserError: a source is unknown or its folder is missing; nothing was done.
         SomeFailed: there are problems; they have been printed.
     """
     check_count(max_shown, "max_shown", smallest=0)
     reports = []
     for dataset in _find(sources):
-        reports.append(inspect_source(dataset, quick, TERMINAL))
+        reports.append(inspect_source(dataset, quick=quick, progress=TERMINAL))
         print(format_report(reports[-1], max_shown))
     faulty = {r.source: len(r.problems) for r in reports if r.problems}
     if faulty:
@@ -42,7 +42,7 @@ def check_data(*, sources: Sequence[str], quick: bool, max_shown: int) -> list[S
 
 
 def _find(sources: Sequence[str]) -> list[type[SaliencyDataset]]:
-    """Return the data sets to check; print which folders are missing, if all were asked for."""
+    """Return the data sets to check; if all were asked for, print which folders are missing."""
     if sources:
         asked = list(dict.fromkeys(find_dataset(source) for source in sources))
         for dataset in asked:
@@ -75,6 +75,7 @@ def format_report(report: SourceReport, max_shown: int) -> str:
 
 
 def _row(part: PartReport) -> list[str]:
+    """Return the cells of a part's line."""
     counts = {"videos": part.n_groups} if part.of_videos else {}
     counts |= {name: part.counts[kind] for kind, name in KIND_NAMES.items()}
     there = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "nothing"
@@ -82,19 +83,21 @@ def _row(part: PartReport) -> list[str]:
 
 
 def _sizes(part: PartReport) -> str:
-    """Return the sizes of the images in words, and of the maps where these have others."""
+    """Describe the sizes of the images, and those of the maps if they differ."""
     images, maps = part.sizes["image"], part.sizes["saliency_map"]
     other = f"; maps {_in_words(maps)}" if maps and maps.keys() != images.keys() else ""
     return _in_words(images) + other
 
 
 def _in_words(sizes: Counter[Size]) -> str:
+    """List the most common sizes and count the others."""
     shown = [f"{h} x {w}" for (h, w), _ in sizes.most_common(MAX_SIZES)]
     more = [f"{len(sizes) - MAX_SIZES} more sizes"] if len(sizes) > MAX_SIZES else []
     return ", ".join(shown + more)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Join the cells of rows so that columns are aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return [line.rstrip() for line in lines]

@@ -1,4 +1,4 @@
-"""How functions become commands: their list and help, option parsing and error reporting."""
+"""Functions as commands: their list and help, option parsing and error reporting."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
     Args:
         commands: the commands by their names.
         arguments: what was typed after the program's name.
-        program: how the program is typed, for instance "python run.py". Its last word begins
-            messages.
+        program: how the program is called, for instance "python run.py". Messages begin with its
+            last word.
 
     Returns:
         The exit code. 0: done; 1: some inputs failed and were named, the others are done; 2: a
-        mistake in what was asked for, told in one line; 130: interrupted by Ctrl-C. Errors of the
+        mistake by the user, reported in one line; 130: interrupted by Ctrl-C. Errors of the
         program itself keep their traceback.
     """
     name = program.split()[-1]
@@ -51,11 +51,11 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
         if call is not None:
             call.run()
     except UserError as error:
-        return _say(name, error, EXIT_MISTAKE)
+        return _report(name, error, EXIT_MISTAKE)
     except SomeFailed as error:
-        return _say(name, error, EXIT_SOME_FAILED)
+        return _report(name, error, EXIT_SOME_FAILED)
     except KeyboardInterrupt:
-        return _say(name, "interrupted", EXIT_INTERRUPTED)
+        return _report(name, "interrupted", EXIT_INTERRUPTED)
     return 0
 
 
@@ -84,15 +84,15 @@ def as_names(value: Any, option: str) -> tuple[str, ...]:
 def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[[Command], Command]:
     """Give a command the options of a dataclass.
 
-    The command has to take `**options`. Its signature then names the fields of the class, with
-    their types and defaults, so that they are read and listed like the options of its own, and the
+    The command has to take `**options`. Its signature then lists the fields of the class, with
+    their types and defaults, so that they are read and listed like its own options, and the
     "Options:" of the class's docstring are added to its help. The command is called with the
-    options that were typed; a name that nothing stands for is a `UserError`.
+    options that were typed; an unknown name is a `UserError`.
 
     Args:
         options: the dataclass.
-        other_names: of options that are no fields, but that it is made from as well. They are read
-            as Python values.
+        other_names: names of further options that it is made from, which are not fields. They are
+            read as Python values.
 
     Returns:
         The decorator.
@@ -132,6 +132,7 @@ def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[
 
 
 def _default(field: Field[Any]) -> Any:
+    """Return the default of a dataclass's field as a signature has it."""
     if field.default_factory is not MISSING:
         return field.default_factory()
     return inspect.Parameter.empty if field.default is MISSING else field.default
@@ -142,7 +143,7 @@ def overview(commands: Mapping[str, Command], program: str) -> str:
     width = max(len(name) for name in commands)
     lines = [f"  {name:<{width}}  {_first_line(command)}" for name, command in commands.items()]
     usage = f"usage: {program} COMMAND [--option=value ...]"
-    more = f"{program} COMMAND --help  tells a command's options"
+    more = f"{program} COMMAND --help  lists a command's options"
     return "\n".join([usage, "", *lines, "", more])
 
 
@@ -155,19 +156,20 @@ class _Call:
     options: dict[str, Any]
 
     def __dir__(self) -> list[str]:
-        return []  # what is left over on the command line must not be taken for a member
+        return []  # words left over on the command line must not be taken for members
 
     def run(self) -> None:
         self.command(*self.arguments, **self.options)
 
 
 def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) -> _Call | None:
+    """Parse a command line into a call; None if only help was asked for."""
     import fire
     from fire.core import FireExit
 
     if arguments[0] not in commands:
         raise UserError(f"no command {arguments[0]!r}; there are: {', '.join(commands)}")
-    if "--" in arguments:  # what follows would be taken for options of Fire's own
+    if "--" in arguments:  # Fire would take what follows for its own options
         rest = " ".join(arguments[arguments.index("--") :])
         raise UserError(f"{arguments[0]}: {rest!r} is not understood")
     if any(a in ("-h", "--help") for a in arguments[1:]):
@@ -188,6 +190,7 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
 
 
 def _deferred(command: Command) -> Callable[..., _Call]:
+    """Return a function that parses like the command and returns the call."""
     from fire.decorators import SetParseFns
 
     def defer(*arguments: Any, **options: Any) -> _Call:
@@ -205,12 +208,12 @@ READERS: dict[type, Callable[[str, str], Any]] = {
     Path: lambda _option, typed: Path(typed),
     bool: lambda option, typed: _as_switch(option, typed),
 }
-"""How options of these types are read, from (name, text). Without one a text is read as a Python
-value, which would make the number 202405 of the folder `2024_05`."""
+"""How options of these types are read, from (name, text). Any other text is read as a Python value,
+which would turn the folder `2024_05` into the number 202405."""
 
 
 def _readers(command: Command) -> dict[str, Callable[[str], Any]]:
-    """Return how a command's options are read; those that are read as Python values are absent."""
+    """Return how a command's options are read, without those that are read as Python values."""
     types = typing.get_type_hints(command)
     readers: dict[str, Callable[[str], Any]] = {}
     for name, parameter in inspect.signature(command).parameters.items():
@@ -221,7 +224,7 @@ def _readers(command: Command) -> dict[str, Callable[[str], Any]]:
 
 
 def _reader(annotation: Any) -> Callable[[str, str], Any] | None:
-    """Return the reader for a type, or for a type or None."""
+    """Return the reader for an annotation, which is a type or `type | None`."""
     if typing.get_origin(annotation) not in (Union, UnionType):
         return READERS.get(annotation)
     alternatives = [t for t in typing.get_args(annotation) if t is not NoneType]
@@ -232,6 +235,7 @@ def _reader(annotation: Any) -> Callable[[str, str], Any] | None:
 
 
 def _as_switch(option: str, typed: str) -> bool:
+    """Read a switch from one of its words, in lower or upper case."""
     for value, words in SWITCH_WORDS.items():
         if typed.lower() in words:
             return value
@@ -240,6 +244,7 @@ def _as_switch(option: str, typed: str) -> bool:
 
 # ---- help and messages --------------------------------------------------------------------
 def _help(command: Command, usage: str) -> str:
+    """Return the help of a command."""
     options = [
         f"  --{p.name}" + ("" if p.default is p.empty else f"={p.default!r}")
         for p in inspect.signature(command).parameters.values()
@@ -251,9 +256,11 @@ def _help(command: Command, usage: str) -> str:
 
 
 def _first_line(command: Command) -> str:
+    """Return the first line of a command's help."""
     return (inspect.getdoc(command) or "").splitlines()[0]
 
 
-def _say(name: str, message: object, code: int) -> int:
+def _report(name: str, message: object, code: int) -> int:
+    """Print a message in one line and return the exit code."""
     print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
     return code

@@ -1,5 +1,7 @@
-"""Predicting whole folders of pictures and videos (docs/behaviour.md, "Commands and files"):
-`predictions_from_folder` and `predict_examples`."""
+"""The commands `predictions_from_folder` and `predict_examples`: whole folders of pictures.
+
+See docs/behaviour.md, "Commands and files".
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,6 @@ from unisal.commands.frames import FRAMES_AHEAD, check_frames, read_frames
 from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
-from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import (
     check_finite,
@@ -42,7 +43,7 @@ from unisal.writing.rows import Append
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
 IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
-"""Folders inside a folder: what is read, and what is written."""
+"""Subfolders: the one that is read, and the two that are written."""
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def predict_folder(
         source: the name of the preset, see `unisal.predict.presets`; by default the one for
             images or for videos.
         train_id: the run whose weights to use.
-        model_domain: whose modules of the network to use; by default those of the preset.
-        overlay: whether to write the pictures with their maps over them as well.
+        model_domain: the network domain to use; by default the preset's.
+        overlay: whether to write the pictures with their maps overlaid as well.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for grey pictures with the names
             and formats of the pictures.
         smooth_method: see `Predictor.video`.
@@ -76,8 +77,8 @@ def predict_folder(
 
     Raises:
         UserError: the folder has no pictures, a video's frames differ in size or one of them cannot
-            be read, or an option is wrong; nothing was done. A frame that turns out to be damaged
-            when its turn has come ends a video there.
+            be read, or an option is wrong; nothing was done. A video also ends at a frame that
+            turns out to be damaged when it is read.
         SomeFailed: some images could not be read; all others are done.
     """
     source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
@@ -93,7 +94,7 @@ def predict_folder(
     if size is not None:
         predict_video_folder(predictor, job, size, source, domain, smooth_method)
     else:
-        predict_image_folder(predictor.engine, job, domain)
+        predict_image_folder(predictor.engine, job, source, domain)
 
 
 class ExampleFolder(NamedTuple):
@@ -112,12 +113,12 @@ def predict_examples(
     Args:
         train_id: the run whose weights to use.
         folder: see `find_examples`; None for `examples/`.
-        overlay: whether to write the pictures with their maps over them as well.
+        overlay: whether to write the pictures with their maps overlaid as well.
         device: where to run.
 
     Raises:
         UserError: there is nothing to predict.
-        SomeFailed: as `predict_folder`; also if a video cannot be predicted.
+        SomeFailed: as for `predict_folder`; also if a video cannot be predicted.
     """
     folder = folder or examples_dir()
     if not folder.is_dir():
@@ -140,11 +141,11 @@ def predict_examples(
 
 
 def find_examples(folder: Path) -> list[ExampleFolder]:
-    """Find the folders with pictures below a folder; hidden ones are left out.
+    """Find the folders of pictures below a folder, without hidden ones.
 
     Args:
-        folder: in it `SALICON` and `MIT1003` are folders of images, and every other one holds a
-            folder for each video.
+        folder: its subfolders `SALICON` and `MIT1003` are folders of images; every other one holds
+            a folder per video.
     """
     found = []
     for inside in _visible_folders(folder):
@@ -165,7 +166,7 @@ def predict_example(predictor: Predictor, example: ExampleFolder, overlay: bool)
     job = FolderJob(example.folder, find_pictures(example.folder), overlay)
     domain = predictor.engine.domain(find_preset(example.preset).domain)
     if not example.is_video:
-        predict_image_folder(predictor.engine, job, domain)
+        predict_image_folder(predictor.engine, job, example.preset, domain)
         return
     try:
         size = check_frames(job.pictures)
@@ -184,13 +185,13 @@ class PictureMaps(NamedTuple):
 
 @dataclass(frozen=True)
 class FolderJob:
-    """The pictures of a folder, and what is written of them."""
+    """The pictures of a folder, and what is written for them."""
 
     folder: Path
     pictures: list[Path]
     overlay: bool
     map_format: MapFormat | None = None
-    """None: grey pictures with the names and formats of the pictures."""
+    """None for grey pictures with the names and formats of the pictures."""
 
     @property
     def holds_densities(self) -> bool:
@@ -211,12 +212,12 @@ class FolderJob:
         return self.map_format.open_rows(self.video_place, DENSITIES, NAMES)
 
     def maps_of(self, y: NDArray[np.float32], size: Size, is_logits: bool) -> PictureMaps:
-        """Turn a prediction into what is written.
+        """Turn a prediction into the forms that are written.
 
         Args:
             y: `[h, w] float32`, logits of any size, or the log-density.
             size: (height, width) of the picture.
-            is_logits: whether `y` are logits.
+            is_logits: whether `y` holds logits.
         """
         if is_logits and not self.holds_densities:
             return PictureMaps(saliency_map(y, size), None)
@@ -232,7 +233,7 @@ class FolderJob:
         self.map_format.write(path, maps.saliency_map if maps.density is None else maps.density)
 
     def write_overlay(self, picture: Path, rgb: RGB, maps: PictureMaps) -> None:
-        """Write a picture with its map over it."""
+        """Write a picture with its map overlaid."""
         overlaid = draw_overlay(rgb, maps.saliency_map)
         write_overlay(self.folder / OVERLAYS / picture.name, overlaid)
 
@@ -244,6 +245,7 @@ class FolderJob:
 
     @cached_property
     def _names(self) -> dict[Path, str]:
+        """The names of the pictures' maps, without suffix."""
         return distinct_names(self.pictures)
 
 
@@ -259,15 +261,15 @@ def predict_video_folder(
 
     Args:
         predictor: whose network to use.
-        job: the frames in order, and what to write of them.
+        job: the frames in order, and what to write for them.
         size: (height, width) of the frames.
         source: the name of the preset.
-        domain: whose modules of the network to use.
+        domain: the network domain to use.
         smooth_method: see `Predictor.video`.
 
     Raises:
-        UserError: a frame is damaged or of another size; the pictures of those before it may be
-            done, a file of densities is not written.
+        UserError: a frame is damaged or of another size. Pictures of earlier frames may have been
+            written; a file of densities is not.
     """
     workers, window = predictor.engine.video_workers, smoothing_window(smooth_method)
     preset = find_preset(source)
@@ -275,7 +277,7 @@ def predict_video_folder(
     inputs = ((frame.path, x) for frame, x in frames)
     is_logits = window == 1
     found: Iterator[tuple[Path, NDArray[np.float32]]]
-    if is_logits:  # brought to a picture's size only to be written: that saves time and memory
+    if is_logits:  # resized only when they are written: that saves time and memory
         logits = predictor.engine.video_logits(inputs, domain, preset.frame_step)
         found = ((path, y.cpu().numpy()) for path, y in logits)
     else:
@@ -288,7 +290,7 @@ def predict_video_folder(
         maps = job.maps_of(y, size, is_logits)
         if not job.holds_densities:
             job.write_map(path, maps)
-        if job.overlay:  # read again: keeping the frames until now might take a lot of memory
+        if job.overlay:  # read again: keeping the frames until now could take a lot of memory
             job.write_overlay(path, read_rgb(path), maps)
         return path, maps.density
 
@@ -301,17 +303,20 @@ def predict_video_folder(
     job.say_done(n_frames, job.video_place)
 
 
-def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
-    """Predict pictures that have nothing to do with each other, several at a time.
+def predict_image_folder(engine: Engine, job: FolderJob, source: str, domain: str) -> None:
+    """Predict unrelated pictures, several at a time.
 
     Args:
         engine: runs the network.
-        job: the pictures, and what to write of them.
-        domain: whose modules of the network to use.
+        job: the pictures, and what to write for them.
+        source: the name of the preset.
+        domain: the network domain to use.
 
     Raises:
         SomeFailed: some pictures could not be read; all others are done.
     """
+
+    preset = find_preset(source, for_images=True)
 
     def predict(path: Path) -> tuple[Path, UserError | None]:
         try:
@@ -319,7 +324,7 @@ def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
         except UserError as error:
             return path, error
         size = image.height, image.width
-        x = prepare(image, optimal_input_size(size))
+        x = prepare(image, preset.input_size_for(size))
         y = engine.image_logits(x[None], domain, concurrent=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
         maps = job.maps_of(y, size, is_logits=True)
@@ -347,7 +352,7 @@ def find_pictures(folder: Path) -> list[Path]:
     """List the pictures in `<folder>/images`, in sorted order.
 
     Raises:
-        UserError: there are none; says what was expected where.
+        UserError: there are none; says what was expected and where.
     """
     if not folder.is_dir():
         raise UserError(f"folder {folder} does not exist")
@@ -367,4 +372,5 @@ def has_pictures(folder: Path) -> bool:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
+    """Return the subfolders that are not hidden, sorted."""
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Videos that are folders of pictures: their frames are checked, and read ahead of the network."""
+"""Frames of videos that are folders of pictures: checked, and read ahead of the network."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from unisal.threads import in_threads
 from unisal.types import Size
 
 FRAMES_AHEAD = 4
-"""Frames of a video that may wait between reading and the network, and as many between the network
-and each writer."""
+"""Number of frames of a video that may wait between reading and the network, and between the
+network and each writer."""
 
 
 class ReadFrame(NamedTuple):
-    """A frame that was read: what it is known by on its way through the network."""
+    """A frame that was read: its key on its way through the network."""
 
     path: Path
     image: Image.Image
-    """Of mode RGB, with the EXIF orientation applied."""
+    """The picture, of mode RGB, with the EXIF orientation applied."""
 
 
 def check_frames(frames: Sequence[Path]) -> Size:
-    """Check that a video's frames are pictures of one size, from their headers alone.
+    """Check from the headers alone that a video's frames are pictures of one size.
 
     Args:
         frames: at least one picture file.
@@ -54,7 +54,7 @@ def check_frames(frames: Sequence[Path]) -> Size:
 def read_frames(
     frames: Iterable[Path], size: Size, input_size: Size, workers: int
 ) -> Generator[tuple[ReadFrame, Tensor], None, None]:
-    """Read and prepare a video's frames, a few in advance in threads of their own.
+    """Read and prepare a video's frames, a few in advance, in threads of their own.
 
     Args:
         frames: picture files.
@@ -66,7 +66,7 @@ def read_frames(
         Each frame with what the network takes, `[3, *input_size] float32`, in order.
 
     Raises:
-        UserError: a frame is damaged or of another size, when it is its turn.
+        UserError: a frame is damaged or of another size; raised when its turn has come.
     """
 
     def read(path: Path) -> tuple[ReadFrame, Tensor]:

@@ -1,4 +1,4 @@
-"""Predictions of whole data sets, to be handed in or compared."""
+"""The command `generate_predictions`: maps of whole data sets, to be submitted or compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from unisal.types import LogDensity
 from unisal.writing.maps import write_density, write_map
 
 WRITERS = 2
-"""Threads that write maps."""
+"""Number of threads that write maps."""
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +49,24 @@ def generate_predictions(
 ) -> None:
     """Write the saliency maps of whole data sets to `$PRED_DIR/<train_id>/<source>/`.
 
-    A video or image whose files all exist is not predicted again. Beside the folder of each
-    source a `.json` says what its maps were made with; maps made with something else are not
-    mixed in.
+    A video or image whose files all exist is not predicted again. Beside the folder of each source
+    a `.json` file says what its maps were made with; maps made with anything else are never mixed
+    in.
 
     Args:
         train_id: the run whose weights to use; None for the one that ships with the program.
-        sources: the data sets; none for all, with `phase` for all that have it.
-        phase: "test", or "eval" for the validation part; None for each one's own default.
-        model_domain: whose modules of the network to use, instead of the source's own.
+        sources: the data sets; none for all of them, or all that have the `phase`.
+        phase: "test", or "eval" for the validation part; None for each data set's default.
+        model_domain: the network domain to use, instead of the source's own.
         smooth_method: for videos, see `Predictor.video`.
-        x_val_step: the fold of MIT1003, in the name of MIT300's folder too; None for the one of
+        x_val_step: the fold of MIT1003, also in the name of MIT300's folder; None for the fold of
             the run's fine-tuning, or 0.
-        overwrite: remove existing predictions first.
+        overwrite: whether to remove existing predictions first.
         device: where to run the network.
 
     Raises:
-        UserError: a mistake in what was asked for, data that is missing or faulty, or predictions
-            that were made with something else; nothing was written.
+        UserError: an option is wrong, data is missing or faulty, or existing predictions were made
+            with something else; nothing was written.
         SomeFailed: some videos or images could not be predicted; all others are finished.
     """
     run = run_dir(train_id)
@@ -97,17 +97,17 @@ def generate_predictions(
 
 
 def _predict(job: Job, engine: Engine) -> list[str]:
-    """Predict what is not finished; return the names of what could not be predicted."""
+    """Predict what is left; return the names of the videos or images that failed."""
     dataset, left = job.dataset, job.find_unfinished()
     n_frames, n_left = sum(job.lengths), sum(job.lengths[index] for index in left)
     unit = "frame" if dataset.is_video else "image"
     before = f", {n_frames - n_left} of them done before" if n_left < n_frames else ""
     print(
         f"{dataset.source}, phase {dataset.phase}: {n_frames} {unit}s{before}; "
-        f"{job.weights.name} of {job.made_with['train_id']} -> {job.folder}"
+        f"{job.weights.name} of {job.made_with['train_id']}, into {job.folder}"
     )
     save_json(job.record, job.made_with)
-    for path in job.folder.rglob(".*-*"):  # half-written, by a run that was killed
+    for path in job.folder.rglob(".*-*"):  # half-written by a process that was killed
         path.unlink()
     failed = []
 
@@ -136,7 +136,7 @@ def _predict(job: Job, engine: Engine) -> list[str]:
 
 
 def _write(job: Job, key: FrameKey, log_density: LogDensity) -> None:
-    """Write the map of one frame, and its raw probabilities where they are wanted too."""
+    """Write the map of one frame and, where the benchmark takes them, its raw probabilities."""
     path = job.map_path(*key)
     density = to_density(log_density)
     if job.dataset.raw_predictions:

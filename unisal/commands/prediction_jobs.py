@@ -1,4 +1,4 @@
-"""Plans to predict whole data sets: where the maps go, and what they are made with."""
+"""Plans for predicting whole data sets: where the maps go, and what they are made with."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from unisal.commands.progress import TERMINAL
 from unisal.config import load_json, pred_dir, run_name
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
@@ -30,14 +31,14 @@ class Job:
     """Where they go."""
     weights: Path
     domain: str
-    """Whose modules of the network are used."""
+    """The network domain that is used."""
     smooth_method: str | None
     made_with: dict[str, Any]
-    """All that the maps depend on, as JSON."""
+    """Everything that the maps depend on, as JSON."""
 
     @property
     def record(self) -> Path:
-        """The file beside the folder that says what the maps in it were made with."""
+        """The file beside the folder that says what its maps were made with."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     @cached_property
@@ -69,11 +70,11 @@ def choose_datasets(sources: Sequence[str], phase: str | None) -> list[type[Sali
     """Return the data sets that were asked for, each once.
 
     Args:
-        sources: their names; none for all, with `phase` for all that have it.
-        phase: that was asked for; None for each one's own default.
+        sources: their names; none for all of them, or all that have the `phase`.
+        phase: the phase that was asked for; None for each data set's default.
 
     Raises:
-        UserError: an unknown source, or one that has no predictions for the phase.
+        UserError: a source is unknown, or has no predictions for the phase.
     """
     chosen = [find_dataset(source) for source in sources]
     if not sources:
@@ -91,19 +92,19 @@ def choose_datasets(sources: Sequence[str], phase: str | None) -> list[type[Sali
 def open_dataset(
     kind: type[SaliencyDataset], run: Path, phase: str | None, fold: int | None
 ) -> SaliencyDataset:
-    """Make a data set as a run reads it.
+    """Make a data set with the options of a run.
 
     Args:
         kind: its class.
         run: the run's folder.
         phase: its part; None for the default.
-        fold: for sources with folds; None for the one that the run was fine-tuned without.
+        fold: for sources with folds; None for the one that the run's fine-tuning held out.
 
     Raises:
         UserError: the run's options or the data are faulty.
     """
     phase = phase or kind.predicted_phases[0]
-    return kind.as_in_run(run, phase=phase, **kind.fold_options(fold))
+    return kind.as_in_run(run, progress=TERMINAL, phase=phase, **kind.fold_options(fold))
 
 
 def plan_job(
@@ -118,8 +119,8 @@ def plan_job(
     Args:
         dataset: what to predict.
         run: folder of the run whose weights are used.
-        fold: that was asked for.
-        domain: whose modules of the network are used; the network has it.
+        fold: the fold that was asked for.
+        domain: the network domain to use; the network has it.
         smooth_method: for videos.
 
     Raises:
@@ -157,7 +158,7 @@ def refuse_other_predictions(job: Job, overwrite: bool) -> None:
         overwrite: whether such maps will be replaced.
 
     Raises:
-        UserError: it does; or it holds files of which nothing is known, which are never replaced.
+        UserError: it does, or it holds files of unknown origin, which are never replaced.
     """
     if not job.folder.is_dir() or not any(job.folder.iterdir()):
         return
@@ -172,13 +173,13 @@ def refuse_other_predictions(job: Job, overwrite: bool) -> None:
     if changed and not overwrite:
         said = ", ".join(f"{k} was {before.get(k)!r}, now {job.made_with[k]!r}" for k in changed)
         raise UserError(
-            f"{job.folder} holds predictions that were made otherwise: {said}; {advice}, or "
+            f"{job.folder} holds predictions made with other settings: {said}; {advice}, or "
             "replace them with --overwrite=True"
         )
 
 
 def remove_predictions(job: Job) -> None:
-    """Empty the folder. The record stays, so that a removal which is cut short is noticed."""
+    """Empty the folder. The record stays, so that an interrupted removal is noticed."""
     for path in job.folder.iterdir() if job.folder.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -187,5 +188,5 @@ def remove_predictions(job: Job) -> None:
 
 
 def raw_path(map_path: Path) -> Path:
-    """Return where the raw probabilities of a map are kept."""
+    """Return the file of a map's raw probabilities."""
     return map_path.with_suffix(".npy")

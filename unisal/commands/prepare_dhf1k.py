@@ -1,5 +1,7 @@
-"""The command `prepare_dhf1k`: the videos of DHF1K's official download become frames in the layout
-that is read (docs/behaviour.md, "Files")."""
+"""The command `prepare_dhf1k`: from the videos of DHF1K's official download to frames.
+
+The frames get the layout that the data set is read in (docs/behaviour.md, "Files").
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,15 @@ from unisal.threads import in_threads
 
 VIDEOS, ANNOTATION, SURPLUS = "video", "annotation", "surplus"
 VIDEO_NAME = re.compile(r"(\d+)\.avi", re.IGNORECASE)
-COMPRESSION = 1
-"""Of the PNG files: 6 % larger than with PIL's default, and three times as fast (measured)."""
+PNG_COMPRESSION_LEVEL = 1
+"""For PNG files: they get 6 % larger than with PIL's default, three times as fast (measured)."""
 MAX_WORKERS = 16
 
 log = logging.getLogger(__name__)
 
 
 class Gaze(NamedTuple):
-    """The numbers of saliency maps and fixation maps of a video."""
+    """How many saliency maps and fixation maps a video has."""
 
     maps: int
     fixations: int
@@ -44,21 +46,21 @@ def prepare_dhf1k(*, folder: Path | None, tolerance: int) -> None:
     """Write the frames of `<folder>/video/NNN.AVI` to `<folder>/annotation/NNNN/images/NNNN.png`.
 
     Videos that have their frames are skipped, so the same call finishes a run that was stopped.
-    Frames are written to a folder of another name, which is renamed when it is complete.
+    Frames are written to a temporary folder, which is renamed when it is complete.
 
-    There are as many frames as maps. If their numbers differ, by at most `tolerance`, the video is
-    named and the first frames that have a map and fixations are kept: frames after the last map
-    are not written, and maps and fixations after the last frame are moved to
+    There should be as many frames as maps. If the numbers differ by at most `tolerance`, a warning
+    names the video, and the first frames that have a map and fixations are kept: frames after the
+    last map are not written, and maps and fixations after the last frame are moved to
     `annotation/NNNN/surplus/`.
 
     Args:
         folder: the download; None for where DHF1K is read from.
-        tolerance: the number of frames by which a video and its maps may differ. If it is more,
-            one of them must have been cut off.
+        tolerance: by how many a video's frames and maps may differ. If they differ by more, one of
+            them must have been cut off.
 
     Raises:
         UserError: there are no videos in the folder; nothing was done.
-        SomeFailed: some videos are broken, missing or differ too much from their maps; they
+        SomeFailed: some videos are broken, are missing or differ too much from their maps; they
             have been named, and all others are done.
     """
     check_count(tolerance, "tolerance", smallest=0)
@@ -78,7 +80,7 @@ def prepare_dhf1k(*, folder: Path | None, tolerance: int) -> None:
                 log.error("%s", error)
             bar.update()
     print(
-        f"{n_done} videos have their frames in {folder / ANNOTATION}, {n_before} of them had before"
+        f"{n_done} videos have their frames in {folder / ANNOTATION}, {n_before} already had them"
     )
     if failed:
         raise SomeFailed(f"{len(failed)} not done: {', '.join(failed)}")
@@ -88,7 +90,7 @@ def find_videos(folder: Path) -> dict[int, Path]:
     """List the videos of the download by their numbers.
 
     Raises:
-        UserError: there are none, or two of one number.
+        UserError: there are none, or two with the same number.
     """
     place = folder / VIDEOS
     found: dict[int, Path] = {}
@@ -107,15 +109,15 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int) 
 
     Args:
         path: the video file.
-        annotation: its folder in the layout.
+        annotation: the video's folder in the layout.
         has_gaze: whether it has to have maps and fixations.
         tolerance: see `prepare_dhf1k`.
 
     Returns:
-        Whether they had been written before.
+        Whether the frames had been written before.
 
     Raises:
-        UserError: the video is broken, or it does not fit its maps; no frame is left.
+        UserError: the video is broken or does not match its maps; no frame is left.
     """
     gaze = count_gaze(annotation)
     if has_gaze and gaze is None:
@@ -124,10 +126,10 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int) 
         if gaze is not None and set(gaze) != {len(frames)}:
             raise UserError(
                 f"{annotation / IMAGES} holds {len(frames)} frames, but there are {gaze.maps} maps "
-                f"and {gaze.fixations} fixation maps; remove it, and it is made again"
+                f"and {gaze.fixations} fixation maps; remove it to make it again"
             )
         return True
-    for left in annotation.glob(f".{IMAGES}-*"):  # by a run that was killed
+    for left in annotation.glob(f".{IMAGES}-*"):  # by a process that was killed
         shutil.rmtree(left)
     limit = None if gaze is None else min(gaze)
     try:
@@ -139,7 +141,7 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int) 
             elif damage:
                 raise UserError(damage)
     finally:
-        if not any(annotation.iterdir()):  # it would be taken for a video that lost its frames
+        if not any(annotation.iterdir()):  # it would look like a video that lost its frames
             annotation.rmdir()
     return False
 
@@ -151,7 +153,7 @@ def count_gaze(annotation: Path) -> Gaze | None:
         The numbers; None if there are neither maps nor fixation maps.
 
     Raises:
-        UserError: one is missing among them, or all of one kind.
+        UserError: one of them is missing, or all of one kind.
     """
     counts = {}
     for kind, files in numbered_files(annotation, "").items():
@@ -170,16 +172,16 @@ def write_frames(path: Path, folder: Path, limit: int | None = None) -> tuple[in
     """Write the first `limit` frames of a video file as `%04d.png`.
 
     Returns:
-        The number of frames in the file, and what it lacks in words, None for a sound one.
+        The number of frames in the file; and what is wrong with it, None for a sound one.
 
     Raises:
-        UserError: it is no video that can be read.
+        UserError: it is not a readable video.
     """
 
     def write(numbered: tuple[int, NDArray[np.uint8]]) -> None:
         number, rgb = numbered
         target = folder / f"{number:04d}.png"
-        Image.fromarray(rgb).save(target, compress_level=COMPRESSION)
+        Image.fromarray(rgb).save(target, compress_level=PNG_COMPRESSION_LEVEL)
 
     n_frames = 0
 
@@ -197,7 +199,7 @@ def write_frames(path: Path, folder: Path, limit: int | None = None) -> tuple[in
 
 
 def _compare(path: Path, n_frames: int, gaze: Gaze, damage: str | None, tolerance: int) -> None:
-    """Warn if a video and its maps differ in number; refuse them if by too much."""
+    """Warn if the numbers of frames and maps differ; refuse the video if they differ too much."""
     if set(gaze) == {n_frames}:
         if damage:
             log.warning("%s; but it has a frame for each of its maps", damage)
@@ -224,7 +226,7 @@ def _set_aside(annotation: Path, gaze: Gaze, n_kept: int) -> None:
 
 
 def _without_video(folder: Path, videos: dict[int, Path]) -> list[str]:
-    """Return the folders of maps that have neither frames nor a video, and log them."""
+    """Log and return the folders of maps that have neither frames nor a video."""
     without = []
     for name in video_names(folder / ANNOTATION):
         annotation = folder / ANNOTATION / name

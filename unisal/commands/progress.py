@@ -10,7 +10,7 @@ from unisal.progress import Bar
 
 
 class TerminalBar:
-    """A bar with a rate and an estimate; silent where the output is not a terminal."""
+    """A bar with a rate and an estimate; silent unless the output is a terminal."""
 
     def __init__(self, title: str, unit: str, total: int | None, done: int, keep: bool) -> None:
         self._bar: tqdm[None] = tqdm(

@@ -1,5 +1,7 @@
-"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md,
-"Scoring and prediction")."""
+"""The command `score_model`: scores of a run, printed and saved into its folder.
+
+See docs/behaviour.md, "Scoring and prediction".
+"""
 
 from __future__ import annotations
 
@@ -38,24 +40,27 @@ def score_model(
     device: str,
     options: ScoringOptions,
 ) -> list[Result]:
-    """Score a run on the scored part of each source; write the scores into its folder.
+    """Score a run on each source, and write the scores into its folder.
 
     Args:
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
-        model_domain: whose modules of the network to use, instead of the source's own. The
-            files then say so in their names (`DHF1K_as_SALICON_...`).
-        baselines: also score reference baselines, see `score_baselines`.
-        report: also write a page to look at, see `unisal.evaluate.report`.
+        model_domain: the network domain to use, instead of the source's own. The names of the
+            files then say so (`DHF1K_as_SALICON_...`).
+        baselines: whether to score reference baselines as well, see `score_baselines`.
+        report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
         options: how to score.
 
     Raises:
-        UserError: an unknown source or run, data that is missing, or a metric that cannot be
-            computed on a source, before any work; a prediction that is not finite.
+        UserError: a source or run is unknown, data is missing, or a metric cannot be computed on a
+            source (before any work is done); or a prediction is not finite.
     """
     folder = run_dir(train_id)
-    datasets = [dataset_to_score(source, folder) for source in sources or _sources_at_hand()]
+    datasets = [
+        dataset_to_score(source, folder=folder, progress=TERMINAL)
+        for source in sources or _sources_at_hand()
+    ]
     quick_check(datasets)
     centre_biases = [make_needed_centre_bias(dataset, options, TERMINAL) for dataset in datasets]
     folder = writable_run_dir(train_id)
@@ -86,7 +91,7 @@ def score_model(
 
 
 def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
-    """Write the files of scores, and `<name>_eval_summary.json` with what they do not say."""
+    """Write the files of scores, and `<name>_eval_summary.json` with everything else."""
     scores, seed = result.scores, options.random_seed
     scores.save(folder)
     summary: dict[str, Any] = {
@@ -105,7 +110,7 @@ def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
 
 
 def _sources_at_hand() -> list[str]:
-    """Return the sources that are scored by default whose folder exists; name the others."""
+    """Return the sources scored by default whose folder exists; print which are missing."""
     found, missing = [], []
     for dataset in DATASETS.values():
         if not (dataset.scored_by_default and dataset.public_ground_truth):

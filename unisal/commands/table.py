@@ -1,4 +1,7 @@
-"""The commands as they are typed: names, options, defaults and help. Imports nothing heavy."""
+"""The commands as they are typed: names, options, defaults and help.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
-METRICS = ",".join(ScoringOptions.metrics)
-"""What a run is scored with by default, as it is typed."""
+DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
+"""The metrics that a run is scored with by default, as they are typed."""
 
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
@@ -19,7 +22,7 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
     """Train the network on one or more data sets, then score it.
 
     eval_sources: what to score afterwards, by default what was trained on.
-    resume: name of a run that was stopped, to go on with it from its newest checkpoint.
+    resume: name of a run that was stopped, to continue it from its newest checkpoint.
     """
     from unisal.commands.training import train
 
@@ -47,7 +50,7 @@ def score_model(
     train_id: str | None = None,
     sources: Any = None,
     model_domain: str | None = None,
-    metrics: Any = METRICS,
+    metrics: Any = DEFAULT_METRICS,
     baselines: bool = False,
     report: bool = False,
     auc_portion: float = ScoringOptions.auc_portion,
@@ -60,16 +63,16 @@ def score_model(
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas (those of DHF1K, SALICON, UCFSports and Hollywood whose
         folder exists).
-    model_domain: whose modules of the network to use, instead of the source's own.
-    metrics: which ones, in the order of the columns. There is also ig, the information gain over
+    model_domain: the network domain to use, instead of the source's own.
+    metrics: the metrics, in the order of the columns. There is also ig, the information gain over
         the centre bias of the training part, in bits per fixation; it needs that part.
     baselines: also score reference baselines: chance, the centre bias of the training part, and
-        one half of the observers against the other where the data tells them apart.
+        one half of the observers against the other where the data distinguishes them.
     report: also write report.html into the run's folder: one page with the scores, their
         distributions, and the best and worst videos or images beside the ground truth.
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
-    random_seed: of everything that is drawn; the same seed gives the same files.
+    random_seed: seed of all random draws; the same seed gives the same files.
     """
     from unisal.commands.scoring import score_model
 
@@ -104,8 +107,8 @@ def predictions_from_folder(
     source: the preset, named after the data set whose pictures are most similar. Images: SALICON,
         MIT1003 or MIT300 (SALICON); videos: also DHF1K, Hollywood or UCFSports (DHF1K).
     train_id: the run whose weights to use (pretrained_unisal).
-    model_domain: whose modules of the network to use (those for the source).
-    overlay: also write the pictures with their maps over them to <folder_path>/overlay/.
+    model_domain: the network domain to use (the source's).
+    overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
     maps: how to write the maps (grey pictures with the names and formats of the pictures). png:
         grey pictures saliency/<name>.png; png16: the same in 16 bits; npz or h5: the densities,
         saliency/<name>.npz or .h5 for each image, or for a video
@@ -136,7 +139,7 @@ def predict_examples(
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
     train_id: the run whose weights to use (pretrained_unisal).
-    overlay: also write the pictures with their maps over them.
+    overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
     """
@@ -169,20 +172,19 @@ def predict_video(
     video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal).
-    overlay: write the frames with their maps over them, <name>_overlay.mp4.
+    overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
     maps: also write the maps. True or png: grey pictures <name>_maps/000001.png, ...; png16: the
         same in 16 bits, <name>_maps16/; npz or h5: all densities and the times of their frames
         in one file, <name>_densities.npz or .h5.
-    features: also write the network's features of that name, <name>_features_<features>.h5:
-        encoder_8, encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
+    features: also write the features of this name to <name>_features_<features>.h5: encoder_8,
+        encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
     source: the preset, named after the data set whose videos are most similar: DHF1K, Hollywood or
         UCFSports; with SALICON each frame is predicted by itself.
-    model_domain: whose modules of the network to use (those for the source).
-    frame_step: how far apart the frames are that the network sees as neighbours (whatever is
-        nearest in time to the source's own: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at
-        60).
+    model_domain: the network domain to use (the source's).
+    frame_step: the distance between frames that the network sees as neighbours (the one nearest in
+        time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
-    overwrite: predict again what was finished before.
+    overwrite: predict finished videos again.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
 
@@ -216,20 +218,20 @@ def predict_camera(
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
     Takes the newest frame each time and drops those that arrived in the meantime. Ends on Ctrl-C,
-    with the window (Escape, q), with the stream or after some seconds; then prints how many frames
-    per second it managed. From Python: stream = unisal.load().stream(fps=30); stream.step(rgb).
+    when the window is closed (Escape, q), with the stream or after --seconds; then prints how many
+    frames per second it managed. From Python: unisal.load().stream(fps=30).step(rgb).
 
     camera: number of a camera, URL of a stream (rtsp://, http://, ...), or a video file, which is
         played as if it were being filmed.
-    out: a .mp4 file to write to, the frames with their maps over them.
-    window: show them in a window, with the frames per second (the default if there is no out).
+    out: a .mp4 file to write to, the frames with their maps overlaid.
+    window: show them in a window, with the frame rate (the default without --out).
     train_id: the run whose weights to use (pretrained_unisal).
     source, model_domain: as in predict_video.
-    fps: frames per second of the camera, if it does not say.
-    frame_step: how far apart the frames are that the network sees as neighbours (whatever is
-        nearest in time to the source's own, for the frames that the machine manages).
-    reset_at_cuts: start anew where a new shot begins.
-    seconds: end after this time.
+    fps: frames per second of the camera, if it does not report them.
+    frame_step: the distance between frames that the network sees as neighbours (the one nearest in
+        time to the source's, for the frame rate that the machine manages).
+    reset_at_cuts: start afresh where a new shot begins.
+    seconds: stop after this time.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
 
@@ -272,10 +274,10 @@ def visualize_examples(
     seed: another seed draws other pictures.
     out_dirname: the folder to write to.
     alpha: opacity of the heat maps at their maxima, 0 to 1.
-    show_labels: write above the panels what they are.
+    show_labels: write labels above the panels.
     source: the preset, named after the data set whose pictures are most similar (SALICON; with
         --video: DHF1K). With a preset for videos they are predicted as the frames of one.
-    contact_sheet: also write the panels of all drawn pictures in one, contact_sheet_viz.jpg.
+    contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
     fps: frames per second of the video.
@@ -308,7 +310,7 @@ def generate_predictions(
     overwrite: bool = False,
     device: str = "auto",
 ) -> None:
-    """Write the saliency maps of whole data sets, to be handed in to a benchmark or compared.
+    """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
     Writes to <train_id>/<source>/ in predictions/ or $PRED_DIR. The same command finishes a run
     that was stopped.
@@ -316,10 +318,10 @@ def generate_predictions(
     train_id: the run whose weights to use (pretrained_unisal).
     sources: data sets, separated by commas (DHF1K,Hollywood,UCFSports,SALICON,MIT1003,MIT300).
     phase: test, or eval for the validation part (test; MIT1003's is one of its folds).
-    model_domain: whose modules of the network to use, instead of the source's own.
+    model_domain: the network domain to use, instead of the source's own.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
-    x_val_step: the fold of MIT1003 (the one that the run was fine-tuned without, else 0).
-    overwrite: first remove existing predictions, made with other weights for instance.
+    x_val_step: the fold of MIT1003 (the one that the run's fine-tuning held out, else 0).
+    overwrite: first remove existing predictions, for instance those of other weights.
     """
     from unisal.commands.generate import generate_predictions
 
@@ -348,14 +350,14 @@ def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> 
 
 
 def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
-    """Convert the videos of DHF1K's official download to the frames that are read.
+    """Convert the videos of DHF1K's official download to frames.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
-    maps and fixation of the download. The same command finishes a run that was stopped.
+    downloaded maps and fixations. The same command finishes a run that was stopped.
 
     dhf1k_dir: the download ($DHF1K_DATA_DIR, data/DHF1K).
-    tolerance: frames by which a video and its maps may differ in number. The first frames that
-        have maps are kept, and the video is named.
+    tolerance: by how many a video's frames and maps may differ. The first frames that have maps
+        are kept, and the video is named.
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 

@@ -1,4 +1,4 @@
-"""The commands `train` and `train_finetune_mit`: a training, and what follows it."""
+"""The commands `train` and `train_finetune_mit`: a training run, and what follows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unisal.train.finetune import FineTuner
 from unisal.train.loop import EpochLoop
 
 EVALUATED_BY_DEFAULT = ("MIT300",)
-"""The sources that a fine-tuning is evaluated on if none is named."""
+"""The sources that a fine-tuned run is evaluated on if none is named."""
 
 
 def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[str, Any]) -> None:
@@ -25,11 +25,11 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
 
     Args:
         eval_sources: what to score; none for what was trained on.
-        resume: name of a run to go on with; None for a new one.
-        options: of `Trainer`, or what to change of the run.
+        resume: name of a run to continue; None for a new one.
+        options: those of `Trainer`, or changes to the options of the run.
 
     Raises:
-        UserError: an option is wrong, or data is missing or damaged, before the training; or a
+        UserError: an option is wrong, or data is missing or damaged (before training starts); or a
             loss is not finite.
     """
     if resume is None:
@@ -39,7 +39,7 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
     sources = eval_sources or trainer.cfg.data_sources
     # Missing and damaged files are found before the training.
     _check_files(trainer)
-    quick_check(dataset_to_score(source) for source in sources)
+    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
     _fit(trainer)
     score_model(
         train_id=trainer.train_id,
@@ -53,20 +53,22 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
 
 
 def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Fine-tune a run on MIT1003, then score or predict what is to be evaluated.
+    """Fine-tune a run on MIT1003, then evaluate it.
 
     Args:
         eval_sources: what to evaluate; none for MIT300, if its folder exists.
-        options: of `FineTuner`.
+        options: those of `FineTuner`.
 
     Raises:
         UserError: see `train`.
     """
     tuner = FineTuner(progress=TERMINAL, **options)
-    sources = sources_to_evaluate(eval_sources, EVALUATED_BY_DEFAULT, tuner.datasets["valid"])
+    sources = sources_to_evaluate(
+        named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
+    )
     _check_files(tuner)
     _fit(tuner)
-    evaluate(tuner.train_id, sources, tuner.cfg.device)
+    evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
 def _check_files(loop: EpochLoop) -> None:
@@ -76,4 +78,4 @@ def _check_files(loop: EpochLoop) -> None:
 def _fit(loop: EpochLoop) -> None:
     if loop.device.type == "cpu":
         keep_freed_memory()
-    loop.fit(TERMINAL)
+    loop.fit(progress=TERMINAL)

@@ -1,4 +1,4 @@
-"""Predicting video files as they are: `predict_video`."""
+"""The command `predict_video`: predictions of video files."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from unisal.writing.video_outputs import (
 )
 
 OUT_FOLDER = "saliency"
-"""The folder beside the videos that is written to where no other one is named."""
+"""The folder beside the videos that is written to unless another one is named."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """How videos are predicted and what is written of them.
+    """How videos are predicted and what is written for them.
 
     Args:
         out_dir: the folder to write to; None for `saliency/` beside each video.
         source: the name of the preset, see `unisal.predict.presets`.
-        model_domain: whose modules of the network to use; None for those of the preset.
-        overlay: whether to write the frames with their maps over them.
+        model_domain: the network domain to use; None for the preset's.
+        overlay: whether to write the frames with their maps overlaid.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for no maps.
         features: name of the features to write, see `unisal.model.unisal.Features`; None for none.
-        frame_step: how far apart the frames are that the network sees as neighbours; None for what
-            is nearest in time to the preset's own.
+        frame_step: the distance between frames that the network sees as neighbours; None for the
+            one nearest in time to the preset's.
         smooth_method: see `Predictor.video`.
-        overwrite: whether to predict again what was finished before.
+        overwrite: whether to predict finished videos again.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -89,7 +89,7 @@ class VideoOptions:
         return find_preset(self.source)
 
     def outputs(self, path: Path) -> dict[Path, Output]:
-        """Return the files and folders that are written of a video, with what writes each."""
+        """Return the files and folders that are written for a video, with the writer of each."""
         folder = path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
         chosen: dict[Path, Output] = {}
         if self.overlay:
@@ -104,7 +104,7 @@ class VideoOptions:
 
 
 def chosen_maps(maps: Any) -> str | None:
-    """Read the option `maps`, which may be a switch as well: True means png, False no maps."""
+    """Read the option `maps`, which may also be a switch: True means png, False no maps."""
     if isinstance(maps, bool):
         return "png" if maps else None
     return maps
@@ -115,8 +115,8 @@ def predict_videos(
 ) -> None:
     """Predict a video file, all videos of a folder, or all that match a pattern.
 
-    Finished outputs are skipped. Frames are decoded, predicted and encoded at the same time; none
-    is kept after its turn, neither in memory nor in a folder.
+    Finished outputs are skipped. Frames are decoded, predicted and encoded at the same time; they
+    are not kept in memory or on disk.
 
     Args:
         video_path: a file, a folder, or a pattern such as `clips/*.mp4`.
@@ -130,10 +130,10 @@ def predict_videos(
     """
     paths = find_video_files(video_path, options)
     check_names(paths, options)
-    jobs = {path: todo for path in paths if (todo := _to_do(path, options))}
+    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options))}
     notes: list[str] = []
     with ExitStack() as stack:
-        lengths, failed, opened = _look_into(jobs, stack)
+        lengths, failed, opened = _probe(jobs, stack)
         if lengths:
             predictor = load(train_id, device, options.preset.fine_tuned)
             bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
@@ -170,7 +170,7 @@ def predict_file(
         bar: counts the frames.
 
     Returns:
-        What was wrong with the file, see `VideoFile.damage`.
+        What is wrong with the file, see `VideoFile.damage`.
 
     Raises:
         UserError: a prediction is not finite: nothing is left of the outputs. Or one of the outputs
@@ -279,7 +279,7 @@ def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
     Args:
         video_path: a file; a folder, for the videos in it; or a pattern, for the files that match
             it.
-        options: what is written: what an earlier call has written is left out.
+        options: what to write; outputs of earlier calls are not counted as videos.
 
     Returns:
         The videos, in sorted order.
@@ -324,13 +324,13 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def _to_do(path: Path, options: VideoOptions) -> dict[Path, Output]:
+def _missing_outputs(path: Path, options: VideoOptions) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
     outputs = options.outputs(path)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 
-def _look_into(
+def _probe(
     paths: Iterable[Path], stack: ExitStack
 ) -> tuple[dict[Path, int | None], dict[Path, Exception], dict[Path, VideoFile]]:
     """Open videos to see what they hold, before the network is loaded.
@@ -358,7 +358,7 @@ def _look_into(
 
 
 def _total(lengths: Iterable[int | None]) -> int | None:
-    """Return the number of frames of all videos, None if one does not know its own."""
+    """Return the number of frames of all videos, None if that of one is unknown."""
     total = 0
     for length in lengths:
         if length is None:

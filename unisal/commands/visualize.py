@@ -1,5 +1,7 @@
-"""Predictions next to the ground truth, to look at (docs/behaviour.md, "Commands and files"):
-`visualize_examples`."""
+"""The command `visualize_examples`: predictions next to the ground truth, to look at.
+
+See docs/behaviour.md, "Commands and files".
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
 from unisal.commands.progress import TERMINAL
 from unisal.config import PRETRAINED, find_run, run_dir
+from unisal.data.base import MAX_NAMED_FILES
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
+from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
 from unisal.inference.densities import to_density
 from unisal.predict import Predictor, load
@@ -30,20 +34,17 @@ from unisal.writing.formats import distinct_names
 from unisal.writing.maps import write_overlay
 from unisal.writing.video_writer import VideoWriter, as_rate
 
-PICTURE_ROOM, VIDEO_ROOM = (1024, 1024), (640, 640)
-"""(height, width) that a panel of a picture and of a video has at most."""
-SHEET = "contact_sheet"
-"""Name of the contact sheet, without its ending."""
+MAX_PICTURE_SIZE, MAX_VIDEO_SIZE = (1024, 1024), (640, 640)
+"""The largest (height, width) of a panel of a picture and of a video."""
+SHEET_NAME = "contact_sheet"
+"""Name of the contact sheet's file, without its ending."""
 SHAPE_TOLERANCE = 0.02
-"""By how much the aspect ratios of a picture and its map may differ without a warning."""
-MAX_NAMED = 5
-"""Number of files that a message names."""
-MAX_SEED = 2**32 - 1
+"""By what fraction the aspect ratios of a picture and its map may differ without a warning."""
 
 log = logging.getLogger(__name__)
 
 
-class Looks(NamedTuple):
+class PanelStyle(NamedTuple):
     """How the panels are drawn."""
 
     alpha: float
@@ -51,18 +52,18 @@ class Looks(NamedTuple):
     show_labels: bool
 
 
-class Shown(NamedTuple):
-    """What is shown of one picture."""
+class ShownPicture(NamedTuple):
+    """A picture with everything that is shown for it."""
 
     pair: Pair
     rgb: RGB
     truth: NDArray[np.float32] | None
     predictions: Mapping[str, Density]
-    """By the names of the models."""
+    """The predictions by the names of the models."""
 
-    def panels(self, looks: Looks, room: Size) -> list[Panel]:
+    def panels(self, style: PanelStyle, max_size: Size) -> list[Panel]:
         """Draw its panels, see `compare`."""
-        return compare(self.rgb, self.truth, self.predictions, looks.alpha, room)
+        return compare(self.rgb, self.truth, self.predictions, style.alpha, max_size)
 
 
 def visualize_examples(
@@ -83,27 +84,27 @@ def visualize_examples(
     """Write pictures next to the ground truth and the maps of one or two models.
 
     `<folder>/<out_dirname>/<stem>_viz.jpg` has these panels: the picture; the ground truth over
-    it; the model's map over it, with lines around the ground truth; and the same of
+    it; the model's map over it, with lines around the ground truth; and the same for
     `pretrained_unisal` if that exists and is not the model itself. If the folder has no maps at
     all, the second panel and the lines are left out; if it has some, pictures without one are not
-    drawn.
+    chosen.
 
     Args:
         folder: pictures and maps, see `find_pairs`.
         train_id: the run whose weights to use.
         n: number of pictures to draw; all if there are fewer.
-        seed: of the choice of the pictures.
+        seed: selects the pictures; another seed draws others.
         out_dirname: name of the folder to write to.
         alpha: opacity of the heat maps at their maxima, from 0 to 1.
-        show_labels: whether to write above the panels what they are.
+        show_labels: whether to write labels above the panels.
         source: the name of the preset, see `unisal.predict.presets`. With a preset for videos the
             pictures are the frames of one.
-        sheet: whether to write the panels of all drawn pictures in a single one as well,
+        sheet: whether to write the panels of all drawn pictures into a single one as well,
             `contact_sheet_viz.jpg`.
-        video: whether to write `<folder's name>_viz.mp4` as well: the panels of every picture, as
-            frames.
-        fps: its frames per second.
-        device: where to run.
+        video: whether to write `<folder's name>_viz.mp4` as well, whose frames are the panels of
+            every picture.
+        fps: frames per second of that video.
+        device: where to run the network.
 
     Raises:
         UserError: an option is wrong, there is nothing to show, or a frame of a video or its map
@@ -121,15 +122,15 @@ def visualize_examples(
     frames = pairs if video else pairs[: pairs.index(chosen[-1]) + 1]
     size = check_video(frames) if as_video else None
     predictors = load_models(train_id, device, preset.fine_tuned)
-    looks = Looks(alpha, show_labels)
-    names = distinct_names([pair.image for pair in pairs], taken=[SHEET])
-    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, looks, sheet)
+    style = PanelStyle(alpha, show_labels)
+    names = distinct_names([pair.image for pair in pairs], taken=[SHEET_NAME])
+    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
     if size is not None:
         results = show_frames(predictors, frames, size, source)
     else:
         results = show_pictures(predictors, chosen, preset.domain, pictures.fail)
     with ExitStack() as stack:
-        film = stack.enter_context(_Video(out, folder, looks, rate)) if video else None
+        film = stack.enter_context(_Video(out, folder, style, rate)) if video else None
         for shown in results:
             pictures.add(shown)
             if film:
@@ -143,7 +144,7 @@ def check_options(n: Any, seed: Any, alpha: Any) -> None:
     """Check the numbers among the options.
 
     Raises:
-        UserError: one makes no sense; names it.
+        UserError: one is not allowed; names it.
     """
     check_count(n, "n")
     check_count(seed, "seed", smallest=0, largest=MAX_SEED)
@@ -154,8 +155,8 @@ def out_folder(folder: Path, name: str) -> Path:
     """Return the folder to write to.
 
     Raises:
-        UserError: `name` is not that of a folder inside `folder`, or is that of a folder that is
-            read.
+        UserError: `name` is not the name of a folder inside `folder`, or is that of a folder that
+            is read.
     """
     read = [part for layout in LAYOUTS for part in layout]
     if Path(name).name != name or name in ("", "..") or name in read:
@@ -167,12 +168,12 @@ def out_folder(folder: Path, name: str) -> Path:
 
 
 def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> list[Pair]:
-    """Draw pictures to show, and warn of those that have no map.
+    """Draw pictures to show, and warn of those without a map.
 
     Args:
         pairs: pictures with and without maps.
         n: number of pictures to draw; all if there are fewer.
-        seed: of a random generator of its own.
+        seed: seed of a random generator of its own.
         as_video: whether the pictures are shown as a video, for the warning.
 
     Returns:
@@ -184,7 +185,7 @@ def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> 
     if not with_map:
         log.warning("no maps belong to the pictures in %s: no ground truth is shown", folder)
     elif without:
-        names = ", ".join(without[:MAX_NAMED]) + ", ..." * (len(without) > MAX_NAMED)
+        names = ", ".join(without[:MAX_NAMED_FILES]) + ", ..." * (len(without) > MAX_NAMED_FILES)
         so = "are shown without ground truth" if as_video else "are left out"
         log.warning("%d pictures in %s have no map and %s: %s", len(without), folder, so, names)
     candidates = with_map or pairs
@@ -210,7 +211,7 @@ def check_video(frames: Sequence[Pair]) -> Size:
 
 
 def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str, Predictor]:
-    """Load a model, and the shipped one if it exists and is another; returned by their names."""
+    """Load a model, and the shipped one if it exists and is another; return them by name."""
     names = [train_id or PRETRAINED]
     shipped = find_run(PRETRAINED)
     if shipped is not None and shipped.resolve() != run_dir(train_id).resolve():
@@ -223,14 +224,14 @@ def show_pictures(
     pairs: Sequence[Pair],
     domain: str,
     on_error: Callable[[Pair, UserError], None],
-) -> Iterator[Shown]:
+) -> Iterator[ShownPicture]:
     """Predict pictures one by one.
 
     Args:
         predictors: the models by their names.
         pairs: the pictures and maps.
-        domain: whose modules of the network to use.
-        on_error: called for a picture that cannot be read; the others still follow.
+        domain: the network domain to use.
+        on_error: called for a picture that cannot be read; the work continues with the next one.
     """
     domains = {name: predictor.engine.domain(domain) for name, predictor in predictors.items()}
     with TERMINAL.bar("", "image", len(pairs)) as bar:
@@ -246,13 +247,13 @@ def show_pictures(
                     name: predictor.image(rgb, domain=domains[name])
                     for name, predictor in predictors.items()
                 }
-                yield Shown(pair, rgb, truth, predictions)
+                yield ShownPicture(pair, rgb, truth, predictions)
             bar.update()
 
 
 def show_frames(
     predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, source: str
-) -> Iterator[Shown]:
+) -> Iterator[ShownPicture]:
     """Predict the frames of a video in order.
 
     Args:
@@ -268,8 +269,8 @@ def show_frames(
     pairs = {frame.image: frame for frame in frames}
     workers = max(predictor.engine.video_workers for predictor in predictors.values())
     read = read_frames(list(pairs), size, preset.input_size_for(size), workers)
-    shown: Iterator[tuple[Shown, Tensor]] = (
-        (Shown(pairs[frame.path], np.asarray(frame.image), None, {}), x) for frame, x in read
+    shown: Iterator[tuple[ShownPicture, Tensor]] = (
+        (ShownPicture(pairs[frame.path], np.asarray(frame.image), None, {}), x) for frame, x in read
     )
     for name, predictor in predictors.items():
         domain = predictor.engine.domain(preset.domain)
@@ -283,13 +284,13 @@ def show_frames(
 
 
 def _with_model(
-    frames: Iterable[tuple[Shown, Tensor]],
+    frames: Iterable[tuple[ShownPicture, Tensor]],
     name: str,
     predictor: Predictor,
     size: Size,
     domain: str,
     frame_step: int,
-) -> Iterator[tuple[Shown, Tensor]]:
+) -> Iterator[tuple[ShownPicture, Tensor]]:
     """Add a model's predictions to frames; what the network took is passed on to the next model."""
     keyed = (((shown, x), x) for shown, x in frames)
     for prediction in predictor.log_densities(keyed, size, domain, frame_step):
@@ -299,7 +300,7 @@ def _with_model(
 
 
 def warn_of_shape(pair: Pair) -> None:
-    """Warn if a map has another aspect ratio than its picture, since it is then distorted."""
+    """Warn if a map's aspect ratio differs from its picture's, since the map is then distorted."""
     if pair.map is None:
         return
     (height, width), (map_height, map_width) = displayed_size(pair.image), picture_size(pair.map)
@@ -311,21 +312,23 @@ def warn_of_shape(pair: Pair) -> None:
 
 
 class _Pictures:
-    """Writes the `_viz.jpg` files: one for each chosen picture, and the sheet if it is wanted."""
+    """Writes the `_viz.jpg` files: one for each chosen picture, and the contact sheet."""
 
-    def __init__(self, out: Path, names: Mapping[Path, str], looks: Looks, sheet: bool) -> None:
-        self.out, self.names, self.looks, self.sheet = out, names, looks, sheet
+    def __init__(
+        self, out: Path, names: Mapping[Path, str], style: PanelStyle, sheet: bool
+    ) -> None:
+        self.out, self.names, self.style, self.sheet = out, names, style, sheet
         self.failed: list[str] = []
         self.rows: list[tuple[str, list[Panel]]] = []
         self.n_done = 0
 
-    def add(self, shown: Shown) -> None:
-        """Write the file of a picture if it is a chosen one."""
+    def add(self, shown: ShownPicture) -> None:
+        """Write the file of a picture if it was chosen."""
         name = self.names.get(shown.pair.image)
         if name is None:
             return
-        panels = shown.panels(self.looks, PICTURE_ROOM)
-        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.looks.show_labels))
+        panels = shown.panels(self.style, MAX_PICTURE_SIZE)
+        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.style.show_labels))
         self.n_done += 1
         if self.sheet:
             self.rows.append((name, thumbnails(panels, len(self.names))))
@@ -336,11 +339,11 @@ class _Pictures:
         log.error("%s", error)
 
     def finish(self) -> None:
-        """Write the sheet and report what was done, and what was not."""
+        """Write the sheet, and report what was done and what failed."""
         if self.rows:
             names, rows = zip(*self.rows, strict=True)
-            pixels = contact_sheet(rows, names, self.looks.show_labels)
-            write_overlay(self.out / f"{SHEET}_viz.jpg", pixels)
+            pixels = contact_sheet(rows, names, self.style.show_labels)
+            write_overlay(self.out / f"{SHEET_NAME}_viz.jpg", pixels)
         print(f"{self.n_done} pictures in {self.out}" + ", a contact sheet" * bool(self.rows))
         if self.failed:
             raise SomeFailed(
@@ -352,15 +355,15 @@ class _Pictures:
 class _Video(ExitStack):
     """Writes `<folder's name>_viz.mp4`; it is complete when the `with` block ends."""
 
-    def __init__(self, out: Path, folder: Path, looks: Looks, rate: Fraction) -> None:
+    def __init__(self, out: Path, folder: Path, style: PanelStyle, rate: Fraction) -> None:
         super().__init__()
         self.path = out / f"{folder.resolve().name}_viz.mp4"
-        self.looks, self.rate = looks, rate
+        self.style, self.rate = style, rate
         self.writer: VideoWriter | None = None
 
-    def add(self, shown: Shown) -> None:
+    def add(self, shown: ShownPicture) -> None:
         """Add a frame: the panels in a row."""
-        rgb = join_panels(shown.panels(self.looks, VIDEO_ROOM), self.looks.show_labels)
+        rgb = join_panels(shown.panels(self.style, MAX_VIDEO_SIZE), self.style.show_labels)
         if self.writer is None:
             size = rgb.shape[0], rgb.shape[1]
             self.writer = self.enter_context(VideoWriter(self.path, self.rate, size))

@@ -1,6 +1,6 @@
-"""Pictures and gaze, from disk to tensors. Knows no model.
+"""Pictures and gaze, from disk to tensors, independent of any model.
 
-`DATASETS` is the registry: a new source is one file, and one line here or a call of `register`.
+`DATASETS` is the registry: a new source takes one file, and one line here or a call of `register`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ DATASETS: dict[str, type[SaliencyDataset]] = {
     dataset.source: dataset
     for dataset in (
         DHF1KDataset,
-        HollywoodDataset,
-        UCFSportsDataset,
         SALICONDataset,
+        UCFSportsDataset,
+        HollywoodDataset,
         MIT1003Dataset,
         MIT300Dataset,
     )
@@ -37,20 +37,22 @@ after fine-tuning."""
 
 
 def register(dataset: type[D]) -> type[D]:
-    """Make a data set known by the name in its `source`, to train, score, predict and check it.
+    """Register a data set under the name in its `source`, to train, score, predict and check it.
+
+    It can be used as a decorator.
 
     Args:
-        dataset: its class. May be used as a decorator.
+        dataset: the class of the data set.
 
     Returns:
         The class.
 
     Raises:
-        UserError: another class has that name.
+        UserError: another class already has that name.
     """
     known = DATASETS.setdefault(dataset.source, dataset)
     if known is not dataset:
-        raise UserError(f"there is a data set {dataset.source!r} already: {known.__name__}")
+        raise UserError(f"the data set {dataset.source!r} already exists: {known.__name__}")
     return dataset
 
 
@@ -58,7 +60,7 @@ def find_dataset(source: str) -> type[SaliencyDataset]:
     """Return the class of a source.
 
     Raises:
-        UserError: there is no source of that name; lists the known ones.
+        UserError: there is no source with that name; lists the known ones.
     """
     name = DATASET_ALIASES.get(source, source)
     if name not in DATASETS:

@@ -22,7 +22,7 @@ MAX_TRIES = 10
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much a training example may be changed. All ranges are drawn from uniformly.
+    """How much a training example may be changed. All draws are uniform over their range.
 
     Raises:
         UserError: a value is not from 0 to 1; names it.
@@ -31,7 +31,7 @@ class Augmentation:
     flip: float = 0.5
     """The probability of a mirror image."""
     min_crop: float = 0.6
-    """The smallest share of both sides that is kept and enlarged; 1 turns crops off."""
+    """The smallest share of both sides that a crop keeps and enlarges; 1 turns crops off."""
     brightness: float = 0.2
     """The picture is multiplied by a factor in 1 +- this."""
     contrast: float = 0.2
@@ -67,18 +67,18 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Change:
-    """One change, which is applied to a picture, its saliency map and its fixations."""
+    """A change that is applied to a picture, its saliency map and its fixations."""
 
     flip: bool
     window: tuple[float, float, float]
-    """(top, left, side) of the part that is kept, in shares of the picture's sides, before the
+    """(top, left, side) of the part that is kept, as shares of the picture's sides, before the
     flip."""
     brightness: float
     contrast: float
     saturation: float
 
     def of_picture(self, rgb: RGB, size: Size) -> RGB:
-        """Return the changed picture, `[*size, 3]`."""
+        """Return the changed picture, `[*size, 3] uint8`."""
         picture = self._flipped(resize_rgb(rgb, size, self._box(rgb.shape))).astype(np.float32)
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None]
         coloured = (grey + (picture - grey) * self.saturation) * self.brightness
@@ -114,4 +114,5 @@ class Change:
         return (left * width, top * height, (left + side) * width, (top + side) * height)
 
     def _flipped(self, array: NDArray[A]) -> NDArray[A]:
+        """Return an array mirrored if the change is a mirror image."""
         return np.ascontiguousarray(array[:, ::-1]) if self.flip else array

@@ -1,4 +1,4 @@
-"""One example, one batch, one data set: what all sources share (docs/behaviour.md, "Data")."""
+"""Examples, batches and data sets: what all sources share (docs/behaviour.md, "Data")."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ PUBLISHED_OPTIONS = (
     "seq_per_vid_val",
     "target_size",
 )
-"""Options in the published code's `<Dataset>.json` that have no effect here, as those about its
+"""Options in the published code's `<Dataset>.json` that have no effect here, nor do those about its
 register files, whose names start with `register`."""
 PUBLISHED_NAMES = {"frame_modulo": "frame_step", "out_size": "input_size"}
-"""The published code's names of options, which `<Dataset>.json` keeps, and those used here."""
+"""The published names of options, which `<Dataset>.json` keeps, and the names used here."""
 TRAINING_OPTIONS = ("phase", "subset", "augment", "seed", "verbose")
 """Options of a run's data set that say how it was trained, not how it is read."""
 
 
 class Item(NamedTuple):
-    """One example: an image, or a clip, whose tensors have a time axis `T` in front."""
+    """One example: an image, or a clip, whose tensors begin with a time axis `T`."""
 
     frame_nrs: list[int]
     """1-based positions of the frames in their video; `[1]` for an image."""
@@ -57,7 +57,7 @@ class Item(NamedTuple):
     fixations: Tensor | None
     """`[(T,) 1, h, w] bool`."""
     target_size: Size
-    """Of maps and predictions."""
+    """The size of maps and predictions."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Batch:
 
     source: str
     domain: str
-    """Whose modules of the network predict it."""
+    """The network domain that predicts it."""
     is_video: bool
     names: list[str]
-    """Of the examples, for messages."""
+    """Names of the examples, for messages."""
     frames: Tensor
     """`[B, T, 3, H, W] float32`."""
     maps: Tensor
@@ -102,17 +102,17 @@ class Batch:
 
 
 class SaliencyDataset(Dataset[Item]):
-    """What all sources share. A subclass finds its examples and reads one of them.
+    """The base class of all sources. A subclass finds its examples and reads them one by one.
 
     Everything that differs per source and that other parts of the program need is an attribute
-    or a method of its class, so nothing else asks which source it is.
+    or a method of its class, so nothing else has to ask which source it is.
 
     Args:
         phase: "train"; "valid" (while training); "eval" (scores on the validation part); "test".
-        subset: share of the examples to keep, the first ones.
+        subset: share of the examples to keep, from the first on.
         augment: random changes of training examples: True, or the options of `Augmentation`.
-        seed: of the random choices, together with `epoch` and the index of the example. They do
-            not depend on the process that reads the example.
+        seed: determines the random choices, together with `epoch` and the index of the example.
+            They do not depend on the process that reads the example.
         verbose: accepted for old configurations; has no effect.
         own: options of the source itself, by their names in `<Dataset>.json`.
 
@@ -123,7 +123,7 @@ class SaliencyDataset(Dataset[Item]):
     source: ClassVar[str]
     """The name of the source: in commands, configurations and file names."""
     domain: ClassVar[str]
-    """Whose modules of the network are used for it."""
+    """The network domain that it uses."""
     is_video: ClassVar[bool]
     """Whether it holds videos."""
     root_variable: ClassVar[str]
@@ -137,37 +137,38 @@ class SaliencyDataset(Dataset[Item]):
     score_name: ClassVar[str]
     """The first part of the names of its files of scores."""
     scored_by_default: ClassVar[bool] = True
-    """Whether it is scored where no source is named."""
+    """Whether it is scored if no source is named."""
     fine_tuned: ClassVar[bool] = False
-    """Whether it is predicted with the fine-tuned weights, where a run has them."""
+    """Whether it is predicted with the fine-tuned weights, if a run has them."""
     public_ground_truth: ClassVar[bool] = True
-    """Whether it can be trained on and scored at all; otherwise it can only be predicted."""
+    """Whether it can be trained on and scored; otherwise it can only be predicted."""
     phases: ClassVar[tuple[str, ...]] = PHASES
-    """Those it has examples for."""
+    """The phases that it has examples for."""
     predicted_phases: ClassVar[tuple[str, ...]] = ("test", "eval")
-    """Those whose predictions can be written, to be handed in or compared; the default first."""
+    """The phases whose predictions can be written, to be submitted or compared; the first is the
+    default."""
     raw_predictions: ClassVar[bool] = False
     """Whether the benchmark also takes the predictions as raw probabilities."""
 
     # ---- how it is read, and how pictures and videos like it are predicted -------------------
     input_size: Size | None = None
-    """Of the network's input; None: the optimal one for each picture."""
+    """The size of the network's input; None: the optimal one for each picture."""
     native_frame_size: ClassVar[Size | None] = None
-    """The one size of frames that `input_size` is meant for; None: any."""
+    """The only size of frames that `input_size` is meant for; None: any."""
     frame_step: int = 4
-    """How far apart in a video the frames are that the GRU sees one after the other."""
+    """The distance in a video between frames that the GRU sees one after the other."""
     frame_rate: ClassVar[int] = 24
     """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
 
     # ---- how it is trained, unless a run's options say otherwise -----------------------------
     batch_size: ClassVar[int] = 4
-    """Examples in a batch."""
+    """Number of examples in a batch."""
     valid_batch_size: ClassVar[int | None] = None
     """The same in validation; None: as in training."""
     loss_weight: ClassVar[float] = 1.0
     """The factor of its loss in a run that weighs its sources."""
     debug_subset: ClassVar[float] = 0.1
-    """The share of its examples that a run with `debug=True` takes."""
+    """The share of its examples that a run with `debug=True` uses."""
     validates_all: ClassVar[bool] = False
     """Whether validation also takes batches that are not full, so that every example counts."""
 
@@ -208,12 +209,12 @@ class SaliencyDataset(Dataset[Item]):
 
         Args:
             options: keyword arguments of the class. Those that only the published code knows are
-                left out.
-            progress: is told how far a first look at many files has come.
-            overrides: win over `options`.
+                dropped.
+            progress: shows the progress of indexing many files.
+            overrides: take precedence over `options`.
 
         Raises:
-            UserError: an unknown option, named; or the data is missing or faulty.
+            UserError: an option is unknown, or the data is missing or faulty.
         """
         known = {
             k: v
@@ -235,15 +236,15 @@ class SaliencyDataset(Dataset[Item]):
     def as_in_run(
         cls, run: Path, *, progress: Progress = SILENT, **overrides: Any
     ) -> SaliencyDataset:
-        """Make a data set that is read as a run reads it.
+        """Make a data set with the options of a run.
 
         Args:
             run: the folder of the run.
             progress: see `from_options`.
-            overrides: win over the options that the run keeps.
+            overrides: take precedence over the options saved with the run.
 
         Raises:
-            UserError: the options that the run keeps, or the data, are faulty.
+            UserError: the saved options or the data are faulty.
         """
         saved = run / f"{cls.__name__}.json"
         options = load_json(saved) if saved.is_file() else {}
@@ -267,7 +268,7 @@ class SaliencyDataset(Dataset[Item]):
 
     @classmethod
     def is_there(cls) -> bool:
-        """Tell whether its folder exists."""
+        """Return whether its folder exists."""
         return data_dir(cls.root_variable, cls.root_default).is_dir()
 
     @classmethod
@@ -307,7 +308,7 @@ class SaliencyDataset(Dataset[Item]):
         return None
 
     def score_folder(self, run: Path | None = None) -> str:
-        """Return where in the folder of a run, `run`, its scores go."""
+        """Return where in the folder of a run its scores go."""
         return ""
 
     @classmethod
@@ -316,11 +317,11 @@ class SaliencyDataset(Dataset[Item]):
         return {}
 
     def prediction_folder(self, run: Path, fold: int | None = None) -> Path:
-        """Return where among the predictions of a run its own go.
+        """Return where among the predictions of a run those of this data set go.
 
         Args:
             run: the folder of the run.
-            fold: the fold that was asked for; None: the one that the run was fine-tuned without.
+            fold: the fold that was asked for; None: the one that the run's fine-tuning held out.
         """
         return Path(self.source)
 
@@ -371,13 +372,13 @@ class SaliencyDataset(Dataset[Item]):
         """Read the fixations of each observer of an image.
 
         Returns:
-            For each observer `[n, 2]` (x, y) in pixels of the ground truth, counted from 0. None
-            where the data does not tell the observers apart.
+            For each observer `[n, 2]` (x, y) in pixels of the ground truth, counted from 0; None
+            if the data does not distinguish the observers.
         """
         return None
 
     def collate(self, examples: Sequence[tuple[int, Item]]) -> Batch:
-        """Make a batch of numbered examples.
+        """Collate numbered examples into a batch.
 
         Raises:
             UserError: their maps differ in size; names two that do.
@@ -422,14 +423,16 @@ class Numbered(Dataset[tuple[int, Item]]):
 
 
 def one_of(name: str, value: Any, published: str, other: Any) -> Any:
-    """Return an option that may be given by either of its names.
+    """Return the value of an option that may be given under either of two names.
 
     Args:
-        name, published: the names.
-        value, other: what was given by each of them; None where nothing was.
+        name: its name.
+        value: what was given under that name; None if nothing was.
+        published: its name in the published code.
+        other: what was given under the published name; None if nothing was.
 
     Raises:
-        UserError: it was given by both.
+        UserError: it was given under both names.
     """
     if value is not None and other is not None:
         raise UserError(f"{published} and {name} are two names of one option; give one of them")
@@ -441,10 +444,10 @@ def check_size(value: Any, name: str) -> Size:
 
     Args:
         value: (height, width).
-        name: of the option, for the message.
+        name: name of the option, for the message.
 
     Raises:
-        UserError: it is not two whole numbers above zero.
+        UserError: it is not a pair of positive integers.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise UserError(f"{name} is {value!r}; it has to be (height, width)")
@@ -453,7 +456,7 @@ def check_size(value: Any, name: str) -> Size:
 
 
 def require_files(what: str, missing: Sequence[Path]) -> None:
-    """Raise a UserError that names the first of the missing files, if there are any."""
+    """Raise a UserError that names the first missing files, if there are any."""
     if missing:
         shown = ", ".join(str(p) for p in missing[:MAX_NAMED_FILES])
         more = len(missing) - MAX_NAMED_FILES

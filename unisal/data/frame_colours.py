@@ -50,8 +50,7 @@ def frame_to_rgb(frame: av.VideoFrame, size: Size) -> RGB:
 
 
 def _assumed_matrix(frame: av.VideoFrame, is_hdr: bool) -> Colorspace | None:
-    """Return the matrix of a frame that does not name it; None for what FFmpeg does by itself,
-    which is BT.601 then."""
+    """Return the matrix of a frame that names none; None leaves it to FFmpeg, that is BT.601."""
     if frame.colorspace not in UNKNOWN_MATRICES:
         return None
     if is_hdr:

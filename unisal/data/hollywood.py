@@ -14,8 +14,8 @@ FOLDER = re.compile(r"(actionclip(?:train|test))(\d+)_(\d+)")
 class HollywoodDataset(CroppedVideoDataset):
     """`{training,testing}/actionclip{train,test}%05d_%d/{images,maps,fixation}/...%05d.png`.
 
-    A folder is one shot, and an example is a shot's clip. Its files are called after the
-    video alone, and their numbers go on from shot to shot.
+    A folder is one shot, and an example is a clip of a shot. Its files are named after the video
+    alone, and their numbers continue from shot to shot.
 
     For the options see `VideoDataset`.
     """

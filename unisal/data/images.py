@@ -1,4 +1,4 @@
-"""What the sources of images share: each picture is one example."""
+"""The base class of image sources, where each picture is one example."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from unisal.data.pictures import (
     read_rgb,
     read_rgb_image,
 )
-from unisal.data.transforms import normalise, optimal_input_size, resize_rgb, to_density
+from unisal.data.transforms import normalise, normalise_map, optimal_input_size, resize_rgb
 from unisal.errors import UserError
 from unisal.types import RGB, Size
 
 
 class ImageDataset(SaliencyDataset):
-    """Images. A subclass fills `images` in its constructor and says in `files` which maps and
-    fixations belong to them.
+    """A source of images.
 
-    Its pictures are predicted at the input size of its class or, without one, at the optimal size
-    for each of them; its ground truth has the size of the files.
+    A subclass fills `images` in its constructor and says in `files` which maps and fixations belong
+    to them.
+
+    Its pictures are predicted at the input size of the class or, if that is None, at the optimal
+    size for each of them; the ground truth has the size of the files.
     """
 
     is_video = False
@@ -68,7 +70,7 @@ class ImageDataset(SaliencyDataset):
         return picture_size(self._file(index, "saliency_map"))
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return to_density(read_grey(self._file(index, "saliency_map")))
+        return normalise_map(read_grey(self._file(index, "saliency_map")))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         return self.read_fixation_file(self._file(index, "fixations"))
@@ -94,8 +96,14 @@ class ImageDataset(SaliencyDataset):
         saliency_map: NDArray[np.float32],
         fixations: NDArray[np.bool_],
     ) -> Item:
-        """Make an example of a picture, its saliency map in [0, 1] and its fixations; in training
-        all three are changed at random, if asked for."""
+        """Make an example of a picture with ground truth, augmented in training if asked for.
+
+        Args:
+            index: index of the example.
+            rgb: the picture, `[H, W, 3] uint8`.
+            saliency_map: `[h, w] float32`, 0 to 1.
+            fixations: the fixation map, `[h, w] bool`.
+        """
         size = self.input_size_for(index)
         if self.augmentation is None:
             frame = resize_rgb(rgb, size)
@@ -107,7 +115,7 @@ class ImageDataset(SaliencyDataset):
         return Item(
             frame_nrs=[1],
             frames=normalise(frame),
-            maps=torch.from_numpy(to_density(saliency_map))[None],
+            maps=torch.from_numpy(normalise_map(saliency_map))[None],
             fixations=torch.from_numpy(fixations)[None],
             target_size=(saliency_map.shape[0], saliency_map.shape[1]),
         )

@@ -1,4 +1,4 @@
-"""Inspecting data folders before long work: what they hold, and what is wrong with it."""
+"""Inspection of data folders before long work: what they hold, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from unisal.threads import in_threads
 from unisal.types import Size
 
 WORKERS, FRAMES_AHEAD = 4, 32
-"""Threads that read files, and the number of pictures that they may be ahead."""
+"""The number of threads that read files, and of pictures that they may be ahead."""
 QUICK_PICTURES = 1000
 """The number of pictures of a data set whose headers the quick check reads."""
 
 
 class Findings(NamedTuple):
-    """What the files of one picture are like."""
+    """What was found out about the files of one picture."""
 
     sizes: Mapping[str, Size]
-    """By the kind of file, of those that could be read."""
+    """(height, width) by kind, for the files that could be read."""
     problems: Sequence[Problem]
 
 
@@ -41,14 +41,14 @@ class PartReport:
 
     name: str
     phases: Sequence[str]
-    """Those that read it."""
+    """The phases that read it."""
     of_videos: bool
     n_groups: int = 0
     """The number of videos; 1 for images."""
     counts: Counter[str] = field(default_factory=Counter)
     """The number of files by kind."""
     sizes: defaultdict[str, Counter[Size]] = field(default_factory=lambda: defaultdict(Counter))
-    """By kind, the number of files of each size."""
+    """The number of files of each size, by kind."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -62,7 +62,7 @@ class SourceReport:
 
     @property
     def problems(self) -> list[Problem]:
-        """Those of all parts; a source without any file is one, too."""
+        """The problems of all parts; a source without any file counts as one."""
         found = [problem for part in self.parts for problem in part.problems]
         if not any(part.counts.total() for part in self.parts):
             text = f"{self.folder} holds no files of {self.source}"
@@ -79,7 +79,7 @@ def inspect_source(
     Args:
         dataset: its class.
         quick: read only the headers; otherwise every file is decoded.
-        progress: is told how many pictures have been inspected.
+        progress: counts the pictures that have been inspected.
 
     Raises:
         UserError: its folder does not exist.
@@ -98,6 +98,7 @@ def inspect_source(
 
 
 def _groups(dataset: type[SaliencyDataset], part: PartReport) -> Iterable[Group]:
+    """Return the groups of files of a part."""
     return dataset.list_part(part.phases[0])
 
 
@@ -126,7 +127,7 @@ def _inspect_group(
 
 
 def _odd_sizes(group: str, files_of: Mapping[Size, Sequence[Path]]) -> list[Problem]:
-    """Return a problem for each file that has another size than most of its group."""
+    """Return a problem for each file that differs in size from most of its group."""
     usual = max(files_of, key=lambda size: len(files_of[size]), default=None)
     return [
         Problem("of another size", path, f"{path} is {size}, most of {group} {usual} (h, w)")
@@ -174,7 +175,7 @@ def inspect_pixels(dataset: type[SaliencyDataset], picture: FrameFiles) -> Findi
 
 
 def _half_blank(picture: FrameFiles, blank: Mapping[str, bool]) -> list[Problem]:
-    """Return the problem that only one of map and fixations is blank, if that is so."""
+    """Return a problem if only one of map and fixations is blank."""
     if "saliency_map" not in blank or "fixations" not in blank:
         return []
     saliency_map, fixations = picture.saliency_map, picture.fixations
@@ -189,7 +190,7 @@ def _half_blank(picture: FrameFiles, blank: Mapping[str, bool]) -> list[Problem]
 
 
 def _unlike(picture: FrameFiles, sizes: Mapping[str, Size], one: str, other: str) -> list[Problem]:
-    """Return the problem that two files of a picture differ in size, if they do."""
+    """Return a problem if two files of a picture differ in size."""
     if one not in sizes or other not in sizes or sizes[one] == sizes[other]:
         return []
     first, second = getattr(picture, one), getattr(picture, other)
@@ -201,9 +202,9 @@ def _unlike(picture: FrameFiles, sizes: Mapping[str, Size], one: str, other: str
 def quick_check(datasets: Iterable[SaliencyDataset]) -> None:
     """Read the headers of a data set's files before long work.
 
-    That files exist and that maps have the right sizes has been checked when the data set was made.
-    Here the headers of at most `QUICK_PICTURES` pictures' files are read, evenly spread. It takes
-    seconds, and finds files that are no pictures or that are cut off at the start.
+    Whether files exist and maps have the right sizes was checked when the data set was made. Here
+    the headers of the files of at most `QUICK_PICTURES` pictures are read, evenly spread. It takes
+    seconds, and finds files that are not pictures or that are cut off at the start.
 
     Raises:
         UserError: a file cannot be read, or a map differs in size from its fixations; names it.

@@ -15,7 +15,7 @@ class Problem:
     """A fault of a file or a folder."""
 
     kind: str
-    """A word or two by which problems are counted."""
+    """A word or two; problems are counted by kind."""
     path: Path
     text: str
     """What is wrong, in a line that names the file."""
@@ -40,9 +40,9 @@ class Group:
     one_image_size: bool = False
     """Whether all images have to have one size."""
     one_map_size: bool = False
-    """Whether all maps have to."""
+    """Whether all maps have to have one size."""
     maps_like_images: bool = False
-    """Whether each map has to have the size of its image."""
+    """Whether each map has to be as large as its image."""
 
 
 class Place(NamedTuple):
@@ -67,11 +67,10 @@ def list_images(places: Mapping[str, Place]) -> tuple[list[FrameFiles], list[Pro
     """List the images of a part with their files.
 
     Args:
-        places: where the files of each kind, a field of `FrameFiles`, lie.
+        places: where the files lie, by kind: the names of the fields of `FrameFiles`.
 
     Returns:
-        The files of each image, in the order of their names, and a problem for each that is
-        missing.
+        The files of each image, in the order of their names, and a problem for each missing file.
     """
     files = {kind: place.find() for kind, place in places.items()}
 
@@ -86,17 +85,16 @@ def match_files(
     files: Mapping[str, Mapping[K, Path]],
     expected: Callable[[str, K], Path],
 ) -> tuple[list[FrameFiles], list[Problem]]:
-    """Put the files together that belong to one picture.
+    """Group files by the picture that they belong to.
 
     Args:
-        names: of the pictures.
-        files: by kind, a field of `FrameFiles`, the files that exist by the name of their picture.
-            A kind that is left out is not wanted.
+        names: names of the pictures.
+        files: the files that exist, by kind (a field of `FrameFiles`) and by the name of their
+            picture. A kind that is left out is not wanted.
         expected: returns the file that should exist for a kind and a name.
 
     Returns:
-        The files of the pictures in the order of the names, and a problem for each file that is
-        missing.
+        The files of the pictures in the order of the names, and a problem for each missing file.
     """
     pictures, problems = [], []
     for name in names:

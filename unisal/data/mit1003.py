@@ -14,13 +14,13 @@ from unisal.data.base import Item, first_share, require_files
 from unisal.data.images import ImageDataset
 from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import displayed_size, picture_size, read_grey_levels, read_rgb
-from unisal.data.splits import fold, shuffled
+from unisal.data.splits import shuffled, take_fold
 from unisal.data.transforms import (
     STRIDE,
     best_fitting_size,
+    normalise_map,
     optimal_input_size,
     resize_grey_levels,
-    to_density,
     to_unit_range,
 )
 from unisal.errors import UserError
@@ -31,31 +31,35 @@ TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]
 """Sizes of the network's input in training; each picture gets the one closest in ratio."""
 TARGET_SCALE = 2
 """How much larger than the network's input the targets are in training."""
-FINE_TUNING = "ft_mit1003.json"
-"""Beside fine-tuned weights in a run's folder: how they were made. `folder` is the name of the
-folder of its logs, `x_val_step` the fold."""
+FINE_TUNING_RECORD = "ft_mit1003.json"
+"""The file beside fine-tuned weights in a run's folder that says how they were made: `folder` is
+the name of the folder of logs, `x_val_step` the fold."""
 
 
 class MIT1003Dataset(ImageDataset):
     """`ALLSTIMULI/ALLSTIMULI/*.jpeg`, `ALLFIXATIONMAPS/ALLFIXATIONMAPS/<stem>_fix{Map,Pts}.jpg`.
 
-    The folders may also lie there once only (`ALLSTIMULI/*.jpeg`). The file names, sorted, are
-    numbered from 0 and shuffled; of `n_x_val` folds `x_val_step` is the validation part (valid,
-    eval and test), the others are the training part. There may be any number of images.
+    The folders need not be nested (`ALLSTIMULI/*.jpeg`). The file names, sorted, are numbered from
+    0 and shuffled; of `n_x_val` folds, `x_val_step` is the validation part (phases valid, eval and
+    test) and the others are the training part. There may be any number of images.
 
-    In train and valid the network's input is one of `TRAIN_SIZES` and the targets are
-    `TARGET_SCALE` times as large; in eval and test it is the optimal size for the picture, and
-    targets are of the picture's own size. test needs no maps.
+    In the phases train and valid the network's input is one of `TRAIN_SIZES` and the targets are
+    `TARGET_SCALE` times as large; in eval and test the input has the optimal size for the picture,
+    and the targets have the picture's own size. The phase test needs no maps.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
+        phase: see `SaliencyDataset`.
+        subset: see `SaliencyDataset`.
         n_x_val: number of folds.
         x_val_step: the fold, from 0; None: every part is all images.
-        x_val_seed: of the shuffle; 0 or None leaves the images in order.
+        x_val_seed: seed of the shuffle; 0 or None leaves the images in order.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
 
     Raises:
-        UserError: no such folder, no images in it or in the fold, an image without a map or
-            fixations or of another size than these.
+        UserError: there is no such folder, there are no images in it or in the fold, or an image
+            lacks a map or fixations or differs from them in size.
     """
 
     source = "MIT1003"
@@ -91,7 +95,7 @@ class MIT1003Dataset(ImageDataset):
             raise UserError(
                 f"MIT1003 has no images in {self.folder}; expected {self.folder / '*.jpeg'}"
             )
-        rest, part = fold(shuffled(range(len(found)), x_val_seed), n_x_val, x_val_step)
+        rest, part = take_fold(shuffled(range(len(found)), x_val_seed), n_x_val, x_val_step)
         chosen = first_share(rest if phase == "train" else part, subset)
         if not chosen:
             raise UserError(
@@ -131,9 +135,13 @@ class MIT1003Dataset(ImageDataset):
         return self.input_size_for(index) if self._resizes_targets else self.sizes[index]
 
     def score_folder(self, run: Path | None = None) -> str:
-        """Return `MIT1003_xVal<fold>`, or the name of the folder of the fine-tuning on this fold
-        whose weights are in the run's folder."""
-        record = run / FINE_TUNING if run is not None else None
+        """Return where in the folder of a run its scores go.
+
+        Args:
+            run: the run's folder. If the weights in it were fine-tuned on this fold, the scores go
+                into the folder of that fine-tuning; otherwise into `MIT1003_xVal<fold>`.
+        """
+        record = run / FINE_TUNING_RECORD if run is not None else None
         made = load_json(record) if record is not None and record.is_file() else {}
         if "folder" in made and made.get("x_val_step") == self.x_val_step:
             return str(made["folder"])
@@ -155,7 +163,7 @@ class MIT1003Dataset(ImageDataset):
             target = height * TARGET_SCALE, width * TARGET_SCALE
         levels = read_grey_levels(self.maps[index])
         saliency_map = to_unit_range(resize_grey_levels(levels, target, nearest=False))
-        # Told from the rest before pixels are left out: what remains may be the noise of JPEG.
+        # Thresholded before pixels are left out: what remains may be JPEG noise.
         points = self.read_fixation_map(index).astype(np.uint8)
         fixations = resize_grey_levels(points, target, nearest=True).astype(bool)
         return self.item_with_maps(index, read_rgb(self.images[index]), saliency_map, fixations)
@@ -170,13 +178,14 @@ class MIT1003Dataset(ImageDataset):
         return self.sizes[index]
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return to_density(to_unit_range(read_grey_levels(self.maps[index])))
+        return normalise_map(to_unit_range(read_grey_levels(self.maps[index])))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         return self.read_fixation_file(self.fixations[index])
 
     @property
     def _resizes_targets(self) -> bool:
+        """Whether the targets get a multiple of the input's size."""
         return self.phase in ("train", "valid")
 
     def _check_maps(self) -> None:
@@ -191,15 +200,19 @@ class MIT1003Dataset(ImageDataset):
 
 
 def fine_tuned_fold(run: Path) -> int | None:
-    """Return the fold that the weights in a run's folder were fine-tuned without; 0 if the folder
-    does not say."""
-    record = run / FINE_TUNING
+    """Return the fold that was held out when the weights in a run's folder were fine-tuned.
+
+    It is 0 if the folder does not say, and None if no fold was.
+    """
+    record = run / FINE_TUNING_RECORD
     made: dict[str, Any] = load_json(record) if record.is_file() else {}
     return made.get("x_val_step", 0)
 
 
 def doubled_folder(folder: Path, pattern: str) -> Path:
-    """Return the folder that holds files like `pattern`: the folder of the same name in it, which
-    is how most programs unpack the published archives, or itself."""
+    """Return the folder that holds files like `pattern`: a subfolder of the same name, or itself.
+
+    Most programs unpack the published archives into such a subfolder.
+    """
     inner = folder / folder.name
     return inner if any(inner.glob(pattern)) else folder

@@ -1,4 +1,4 @@
-"""Which map of a folder belongs to which picture (docs/behaviour.md, "Commands and files")."""
+"""Pairs of pictures and their maps in a folder (docs/behaviour.md, "Commands and files")."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Layout(NamedTuple):
 
 LAYOUTS = (Layout("images", "maps"), Layout("ALLSTIMULI", "ALLFIXATIONMAPS"))
 MAP_ENDING, POINTS_ENDING = "_fixMap", "_fixPts"
-"""How MIT1003 names maps and fixations; the latter are no maps."""
+"""How MIT1003 names the files of maps and of fixations, which are not maps."""
 
 
 class Pair(NamedTuple):
-    """A picture and its ground-truth map, where it has one."""
+    """A picture and its ground-truth map, if it has one."""
 
     image: Path
     map: Path | None
@@ -35,12 +35,12 @@ def find_pairs(folder: Path) -> list[Pair]:
     """Pair the pictures of a folder with their maps, in sorted order.
 
     The folder holds `images/` and `maps/`, or `ALLSTIMULI/` and `ALLFIXATIONMAPS/`. Pictures may
-    lie in a folder of the same name once more (`ALLSTIMULI/ALLSTIMULI/`), maps in any folder
-    below (`ALLFIXATIONMAPS/ALLFIXATIONMAPS/`, SALICON's `maps/train/` and `maps/val/`).
+    lie in a nested folder of the same name (`ALLSTIMULI/ALLSTIMULI/`), maps in any subfolder
+    (`ALLFIXATIONMAPS/ALLFIXATIONMAPS/`, SALICON's `maps/train/` and `maps/val/`).
 
     Raises:
-        UserError: there are no pictures, or maps but none that belongs to a picture, or two for
-            the same picture.
+        UserError: there are no pictures, no map belongs to a picture though there are maps, or two
+            maps belong to the same picture.
     """
     layout = find_layout(folder)
     images = _list_images(folder / layout.images)
@@ -50,7 +50,7 @@ def find_pairs(folder: Path) -> list[Pair]:
         raise UserError(
             f"none of the {len(maps)} maps in {folder / layout.maps}, such as {maps[0].name}, "
             f"belongs to a picture in {folder / layout.images}, such as {images[0].name}; a map "
-            f"is called like its picture, or like it with {MAP_ENDING} at the end"
+            f"has the name of its picture, or that name followed by {MAP_ENDING}"
         )
     return pairs
 
@@ -74,8 +74,8 @@ def match(images: list[Path], maps: list[Path]) -> list[Pair]:
     """Pair each picture with its map.
 
     Its map has the same stem, else the stem `<stem>_fixMap`, else the picture's whole name as its
-    stem. Else it is the only map left with the same last number in its stem, provided that no
-    other picture that is left has this number.
+    stem. Failing that, it is the only remaining map with the same last number in its stem, provided
+    that no other remaining picture has this number.
 
     Raises:
         UserError: two folders hold a map of the same stem.
@@ -99,10 +99,12 @@ def match(images: list[Path], maps: list[Path]) -> list[Pair]:
 
 
 def _names(image: Path) -> tuple[str, ...]:
+    """Return the names that the map of an image may have, the best first."""
     return image.stem, f"{image.stem}{MAP_ENDING}", image.name
 
 
 def _by_last_number(paths: Iterable[Path]) -> defaultdict[int, list[Path]]:
+    """Group files by the last number in their stem."""
     groups: defaultdict[int, list[Path]] = defaultdict(list)
     for path in paths:
         if numbers := re.findall(r"\d+", path.stem):
@@ -111,6 +113,7 @@ def _by_last_number(paths: Iterable[Path]) -> defaultdict[int, list[Path]]:
 
 
 def _list_images(folder: Path) -> list[Path]:
+    """List the pictures of a folder or, if there are none, of its nested folder."""
     for place in (folder, folder / folder.name):
         if place.is_dir() and (found := list_pictures(place)):
             return found
@@ -118,6 +121,7 @@ def _list_images(folder: Path) -> list[Path]:
 
 
 def _list_maps(folder: Path) -> list[Path]:
+    """List the maps in a folder and its subfolders."""
     if not folder.is_dir():
         return []
     inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))

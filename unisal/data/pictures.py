@@ -1,4 +1,4 @@
-"""Reading picture files: any common kind in, plain arrays out."""
+"""Reading of picture files: any common kind in, plain arrays out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of pictures in a folder, in lower or upper case."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
-TURNED = (5, 6, 7, 8)
+TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations with height and width exchanged."""
 
 
@@ -32,10 +32,13 @@ def read_rgb(path: Path) -> RGB:
     """Read a photograph as RGB, the right way up.
 
     Grey, palette, CMYK and 16-bit grey pictures are converted, transparent ones are laid on white,
-    and the orientation that EXIF names is applied.
+    and the EXIF orientation is applied.
+
+    Returns:
+        `[H, W, 3] uint8`.
 
     Raises:
-        UserError: the file is no picture, is damaged or cut off, or is of a kind (32-bit float,
+        UserError: the file is not a picture, is damaged or cut off, or is of a kind (32-bit float,
             Lab, ...) that has no single right conversion.
     """
     return np.array(read_rgb_image(path))
@@ -58,6 +61,7 @@ def to_rgb(image: Image.Image) -> RGB:
 
 
 def _to_rgb_image(image: Image.Image) -> Image.Image:
+    """Convert a PIL image to mode RGB, the right way up."""
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -79,10 +83,10 @@ def _to_rgb_image(image: Image.Image) -> Image.Image:
 
 
 def read_grey(path: Path) -> NDArray[np.float32]:
-    """Read a map as `[H, W] float32` in [0, 1]: 8-bit by 255, 16-bit by 65535.
+    """Read a map as `[H, W] float32` in [0, 1]: 8-bit levels over 255, 16-bit levels over 65535.
 
     Raises:
-        UserError: the file is missing, no picture, or damaged.
+        UserError: the file is missing, not a picture, or damaged.
     """
     with _open(path) as image:
         try:
@@ -97,7 +101,7 @@ def read_grey_levels(path: Path) -> NDArray[np.uint8]:
     """Read an 8-bit map as it is stored: `[H, W] uint8`.
 
     Raises:
-        UserError: the file is missing, no picture, or damaged.
+        UserError: the file is missing, not a picture, or damaged.
     """
     with _open(path) as image:
         try:
@@ -116,15 +120,16 @@ def displayed_size(path: Path) -> Size:
     """Read the size from a file's header, after EXIF orientation, as `read_rgb` applies it."""
     with _open(path) as image:
         if not image.info.keys() & {"exif", "xmp", "XML:com.adobe.xmp"}:
-            return image.height, image.width  # of a PNG file, PIL would decode all to look further
+            return image.height, image.width  # to find more, PIL would decode all of a PNG file
         try:
-            turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+            turned = image.getexif().get(ExifTags.Base.Orientation) in TRANSPOSED_ORIENTATIONS
         except (OSError, ValueError, SyntaxError, EOFError) as error:
             raise UserError(f"{path} is damaged or cut off: {error}") from None
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _open(path: Path) -> Image.Image:
+    """Open a picture file; only its header is read."""
     try:
         return Image.open(path)
     except FileNotFoundError:

@@ -20,23 +20,27 @@ from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.types import Size
 
-PART = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
-"""The part of the files that a phase reads."""
+PART_OF_PHASE = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
+"""The part of the files that each phase reads."""
 FIXATION_FIELD = 2
-"""Field of a subject's record in the official .mat that holds its fixations."""
+"""The field of an observer's record in the official `.mat` files that holds the fixations."""
 
 
 class SALICONDataset(ImageDataset):
     """`images/COCO_<part>2014_*.jpg`, `maps/<part>/*.png`, `fixations/<part>/*.{mat,png}`.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
+        phase: see `SaliencyDataset`.
+        subset: see `SaliencyDataset`.
         input_size: (height, width) of the network's input; None: 288 x 384.
-        out_size: its published name.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
+        out_size: the published name of `input_size`.
 
     Raises:
-        UserError: no such folder, no images of the part, an image without a map or fixations, maps
-            of different sizes.
+        UserError: there is no such folder, the part has no images, an image lacks a map or
+            fixations, or maps differ in size.
     """
 
     source = "SALICON"
@@ -64,7 +68,7 @@ class SALICONDataset(ImageDataset):
         if input_size is not None:
             self.input_size = check_size(input_size, "input_size")
         super().__init__(phase, subset, augment, seed, verbose, out_size=self.input_size)
-        part = PART[phase]
+        part = PART_OF_PHASE[phase]
         self.folder = self.root()
         pattern = f"COCO_{part}2014_*.jpg"
         found = sorted((self.folder / "images").glob(pattern))
@@ -82,11 +86,11 @@ class SALICONDataset(ImageDataset):
 
     @classmethod
     def part(cls, phase: str) -> str:
-        return PART[phase]
+        return PART_OF_PHASE[phase]
 
     @classmethod
     def list_part(cls, phase: str) -> Iterator[Group]:
-        part = PART[phase]
+        part = PART_OF_PHASE[phase]
         root, start = cls.root(), f"COCO_{part}2014_"
         places = {"image": Place(root / "images", (".jpg",), start)}
         if phase != "test":
@@ -117,6 +121,7 @@ class SALICONDataset(ImageDataset):
         return read_mat_observers(path)[0] if path.is_file() else None
 
     def _find_fixations(self, part: str) -> list[Path]:
+        """Return the file of fixations of each image."""
         folder = self.folder / "fixations" / part
         there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         paths = [
@@ -139,6 +144,7 @@ class SALICONDataset(ImageDataset):
                 )
 
     def _read_fixations(self, path: Path) -> NDArray[np.bool_]:
+        """Read a fixation map, and cache that of a `.mat` file as a picture."""
         cached = path.with_suffix(".png")
         if path.suffix == ".png" or cached.is_file():  # this run may have written it
             return to_fixation_map(read_grey(cached))
@@ -173,7 +179,7 @@ def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], Size]:
 
     Returns:
         The fixations of each observer, `[n, 2]` (x, y) in whole pixels from 0, and the picture's
-        size.
+        (height, width).
 
     Raises:
         UserError: the file is missing, damaged or of another structure.

@@ -1,4 +1,4 @@
-"""The order in which examples and batches come."""
+"""The order of examples and batches."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, Sampler
 from unisal.data.base import Batch, Numbered, SaliencyDataset
 from unisal.errors import UserError
 
-NO_EXAMPLE = 2**32 - 1
-"""Index of the random stream for the order of batches, beyond that of any example."""
+BATCH_ORDER_INDEX = 2**32 - 1
+"""Index of the random stream for the order of batches, beyond the index of any example."""
 
 
 class SeededSampler(Sampler[int]):
-    """All indices of a data set once, shuffled by its seed and epoch if asked for."""
+    """Yields every index of a data set once, shuffled by its seed and epoch if asked for."""
 
     def __init__(self, dataset: SaliencyDataset, shuffle: bool) -> None:
         self.dataset = dataset
@@ -35,17 +35,17 @@ class SeededSampler(Sampler[int]):
 
 
 class SeededBatches(Sampler[list[int]]):
-    """The batches of an epoch; all examples of a batch belong to one group (`batch_group`).
+    """Yields the batches of an epoch; all examples of a batch are of one group (`batch_group`).
 
     The examples of each group come in the order of `SeededSampler`. The last batch of a group is
     left out if it is not full, unless it is the only one of the group. If there are several groups,
     their batches are shuffled as well.
 
     Args:
-        dataset: where the examples are from.
-        batch_size: of a full batch.
-        shuffle: by the dataset's seed and epoch.
-        keep_rest: also take the batches that are not full.
+        dataset: provides the examples.
+        batch_size: number of examples in a full batch.
+        shuffle: whether to shuffle by the data set's seed and epoch.
+        keep_rest: whether to keep the batches that are not full.
 
     Attributes:
         start: the number of batches to skip, for an epoch that was interrupted.
@@ -68,17 +68,19 @@ class SeededBatches(Sampler[list[int]]):
         batches = [batch for group in grouped for batch in self._cut(group)]
         if self.examples.shuffle and len(grouped) > 1:
             dataset = self.examples.dataset
-            rng = dataset.rng(NO_EXAMPLE)
+            rng = dataset.rng(BATCH_ORDER_INDEX)
             batches = [batches[i] for i in rng.permutation(len(batches))]
         return iter(batches[self.start :])
 
     def _grouped(self, indices: Iterable[int]) -> list[list[int]]:
+        """Group indices by the group of their examples."""
         by_group: dict[Hashable, list[int]] = {}
         for index in indices:
             by_group.setdefault(self.groups[index], []).append(index)
         return list(by_group.values())
 
     def _cut(self, group: list[int]) -> list[list[int]]:
+        """Cut the indices of a group into batches."""
         batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
         if len(batches) > 1 and len(batches[-1]) < self.batch_size and not self.keep_rest:
             batches.pop()
@@ -88,10 +90,16 @@ class SeededBatches(Sampler[list[int]]):
 def make_loader(
     dataset: SaliencyDataset, batch_size: int, num_workers: int, pin_memory: bool
 ) -> DataLoader[Batch]:
-    """Make the batches of a data set (docs/behaviour.md, "Batches"), see `SeededBatches`.
+    """Make the loader of a data set's batches (docs/behaviour.md, "Batches").
 
     In training the examples are shuffled. Batches that are not full are left out; in validation
-    they are kept if the data set says so (`validates_all`).
+    they are kept if the data set says so (`validates_all`). See `SeededBatches`.
+
+    Args:
+        dataset: provides the examples.
+        batch_size: number of examples in a full batch.
+        num_workers: number of processes that read examples; 0 to read them in this one.
+        pin_memory: whether to put batches into pinned memory.
     """
     batches = SeededBatches(
         dataset,
@@ -106,20 +114,21 @@ def make_loader(
         collate_fn=dataset.collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
-        # One of its own: the stream that dropout draws from does not depend on how often
-        # a loader was started.
+        # Its own generator: the stream that dropout draws from must not depend on how often a
+        # loader was started.
         generator=torch.Generator(),
     )
 
 
 class _Loader(DataLoader[Batch]):
-    """A loader that reports a mistake in the data in the same words from every process."""
+    """A loader that reports a fault in the data in the same words from every process."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         return _without_traceback(super().__iter__())
 
 
 def _without_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the batches; raise a worker's UserError with its own message."""
     try:
         yield from batches
     except UserError as error:  # torch puts the worker's traceback before the message
@@ -127,20 +136,20 @@ def _without_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _start_worker(_worker: int) -> None:
-    # torch does so for itself; OpenCV would start a thread per core in every worker.
+    # PyTorch limits its own threads; OpenCV would start one per core in every worker.
     cv2.setNumThreads(0)
-    # Ctrl-C reaches all processes; the main one ends its step and then the workers.
+    # Ctrl-C reaches all processes; the main one finishes its step and then ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def skip_batches(loader: DataLoader[Batch], n: int) -> None:
-    """Have the next pass over the loader start at batch `n`."""
+    """Make the next pass over the loader start at batch `n`, counted from 0."""
     assert isinstance(loader.batch_sampler, SeededBatches)
     loader.batch_sampler.start = n
 
 
 def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int]) -> list[str]:
-    """Return the source of each batch of an epoch: round-robin, then shuffled if asked for."""
+    """Return the source of each batch of an epoch: round-robin, shuffled if asked for."""
     order = [
         source
         for turn in range(max(n_batches.values(), default=0))
@@ -153,7 +162,7 @@ def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int])
 
 
 def evenly_spread(lengths: Sequence[int], n: int) -> list[tuple[int, int]]:
-    """Choose at most `n` of the frames of some videos, evenly spread over all of them.
+    """Choose at most `n` frames, evenly spread over all frames of some videos.
 
     Args:
         lengths: the number of frames of each video.

@@ -1,4 +1,4 @@
-"""Which numbered examples belong to which part (docs/behaviour.md, "Phases and splits")."""
+"""Splits of numbered examples into parts (docs/behaviour.md, "Phases and splits")."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from unisal.checks import check_count
 
 MAX_SEED = 2**32 - 1
-"""The largest seed that NumPy takes."""
+"""The largest seed that NumPy accepts."""
 
 
 def shuffled(numbers: Sequence[int], seed: int | None) -> list[int]:
     """Shuffle numbers as `numpy.random.shuffle` does after `numpy.random.seed(seed)`.
 
-    This is what the published code calls; here no global state changes.
+    That is what the published code does; here no global state changes.
 
     Args:
-        numbers: in order.
+        numbers: the numbers in order.
         seed: None and 0 leave them in order.
 
     Raises:
-        UserError: the seed is no whole number that NumPy takes.
+        UserError: the seed is not a whole number that NumPy accepts.
     """
     order = np.array(numbers)
     if seed is not None:
@@ -32,12 +32,12 @@ def shuffled(numbers: Sequence[int], seed: int | None) -> list[int]:
     return [int(n) for n in order]
 
 
-def fold(
+def take_fold(
     numbers: Sequence[int], n_x_val: int, x_val_step: int | None
 ) -> tuple[list[int], list[int]]:
-    """Cut one of `n_x_val` folds out of a list.
+    """Split a list into one of `n_x_val` folds and the rest.
 
-    Fold k of n of a list of m starts at index `m * k // n`.
+    Fold k of n starts at index `m * k // n` of a list of length m.
 
     Args:
         numbers: the list.
@@ -60,7 +60,7 @@ def fold(
 def train_valid(
     numbers: Sequence[int], val_size: int, n_x_val: int, x_val_step: int
 ) -> tuple[list[int], list[int]]:
-    """Cut the validation part out of a list.
+    """Split a list into training part and validation part.
 
     The part of step k of n starts at index `(len(numbers) - val_size) // (n - 1) * k`.
 

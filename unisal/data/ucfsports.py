@@ -11,7 +11,7 @@ from unisal.types import Size
 class UCFSportsDataset(CroppedVideoDataset):
     """`{training,testing}/<Name-NNN>/{images,maps,fixation}/<Name>_<NNN>_%03d.png`.
 
-    A video's number is the rank of its folder among the sorted ones, from 1.
+    The number of a video is the rank of its folder among the sorted folders, from 1.
 
     For the options see `VideoDataset`.
     """

@@ -1,4 +1,4 @@
-"""What the video sources share: samples, clips, and how a clip is read."""
+"""The base classes of video sources: samples, clips, and how a clip is read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from unisal.data.splits import shuffled, train_valid
 from unisal.data.transforms import (
     centre_crop,
     normalise,
+    normalise_map,
     resize_grey_levels,
     resize_rgb,
-    to_density,
     to_fixation_map,
     to_unit_range,
 )
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
     video: Video
     start: int | None
-    """None: drawn anew in each epoch."""
+    """None: drawn again in each epoch."""
 
 
 class VideoDataset(SaliencyDataset):
@@ -59,15 +59,21 @@ class VideoDataset(SaliencyDataset):
     together are the whole video: examples `i * frame_step + offset` are video i.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
-        seq_len: frames of a clip.
-        frame_step: distance of a clip's frames in the video; None: the source's own.
+        phase: see `SaliencyDataset`.
+        seq_len: number of frames in a clip.
+        frame_step: the distance in the video between the frames of a clip; None: the source's own.
         input_size: (height, width) of the network's input; None: the source's own.
-        val_size, n_x_val, x_val_step: the split, see `unisal.data.splits`; `val_size=None`: the
-            source's own.
-        x_val_seed: of the split; None: unshuffled; "own": the source's own.
-        frame_modulo, out_size: the published names of `frame_step` and `input_size`.
-        progress: is told how far the first look at the videos has come.
+        val_size: number of videos in the validation part; None: the source's own.
+        n_x_val: number of possible validation parts, see `unisal.data.splits.train_valid`.
+        x_val_step: the one to use, from 0.
+        x_val_seed: seed of the shuffle before the split; None: unshuffled; "own": the source's own.
+        subset: see `SaliencyDataset`.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
+        frame_modulo: the published name of `frame_step`.
+        out_size: the published name of `input_size`.
+        progress: shows the progress of indexing the videos.
 
     Raises:
         UserError: the folder is missing or faulty, or holds no video of the part.
@@ -76,12 +82,12 @@ class VideoDataset(SaliencyDataset):
     is_video = True
     input_size: Size
     numbers: ClassVar[range]
-    """Of the videos that are split into train and validation part."""
+    """Numbers of the videos that are split into training and validation part."""
     test_numbers: ClassVar[range]
     val_size: ClassVar[int]
-    """Videos of the validation part."""
+    """Number of videos in the validation part."""
     x_val_seed: ClassVar[int | None] = None
-    """Of the shuffle before the split; None: unshuffled."""
+    """Seed of the shuffle before the split; None: unshuffled."""
     folders: ClassVar[Mapping[str, str]]
     """The folder of videos that a phase reads."""
     clips_per_valid_video: ClassVar[int] = 1
@@ -155,7 +161,7 @@ class VideoDataset(SaliencyDataset):
 
     @staticmethod
     def video_numbers(names: Sequence[str]) -> list[int]:
-        """Return the number in the split of each folder name, in the same order."""
+        """Return the number by which each folder is split, in the order of the names."""
         raise NotImplementedError
 
     def fit(
@@ -181,6 +187,7 @@ class VideoDataset(SaliencyDataset):
         x_val_seed: int | None,
         progress: Progress,
     ) -> list[Video]:
+        """Return the videos of the phase, in order."""
         numbers = shuffled(self.numbers, x_val_seed)
         train, valid = train_valid(numbers, val_size, n_x_val, x_val_step)
         wanted = set({"train": train, "test": self.test_numbers}.get(self.phase, valid))
@@ -196,6 +203,7 @@ class VideoDataset(SaliencyDataset):
         return videos
 
     def _make_samples(self) -> list[Sample]:
+        """Return the samples of the phase."""
         if self.phase in ("eval", "test"):
             return [Sample(v, 1 + i) for v in self.videos for i in range(self.frame_step)]
         long_enough = [v for v in self.videos if v.n_frames >= self.clip_len]
@@ -213,6 +221,7 @@ class VideoDataset(SaliencyDataset):
         return [Sample(v, start) for v in long_enough for start in self._valid_starts(v.n_frames)]
 
     def _valid_starts(self, n: int) -> list[int]:
+        """Return the starts of the validation clips in a video of `n` frames."""
         k = self.clips_per_valid_video
         x = n // (2 * k) - self.clip_len // 2
         starts = np.linspace(max(1, x), min(n - self.clip_len, n - x), k).astype(int)
@@ -243,7 +252,7 @@ class VideoDataset(SaliencyDataset):
         return self.folder / video.name / kind / f"{self.file_prefix(video.name)}{digits}.png"
 
     def read_frame(self, video: Video, number: int) -> RGB:
-        """Read one frame at its own size."""
+        """Read one frame `[H, W, 3] uint8` at its own size."""
         path = self.path(video, IMAGES, number)
         rgb = read_rgb(path)
         _check_size(path, rgb.shape, video.frame_size)
@@ -254,6 +263,7 @@ class VideoDataset(SaliencyDataset):
         return [self._read_target(video, kind, number) for kind in (MAPS, FIXATIONS)]
 
     def _read_target(self, video: Video, kind: str, number: int) -> NDArray[np.uint8]:
+        """Read the map or the fixations of a frame, `[h, w]` grey levels."""
         assert video.target_size is not None
         path = self.path(video, kind, number)
         grey = read_grey_levels(path)
@@ -288,7 +298,7 @@ class VideoDataset(SaliencyDataset):
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
         grey = self._read_target(self.videos[index], MAPS, number)
-        return to_density(to_unit_range(grey))
+        return normalise_map(to_unit_range(grey))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         grey = self._read_target(self.videos[index], FIXATIONS, number)
@@ -307,13 +317,13 @@ class VideoDataset(SaliencyDataset):
             clip = [self.fit(frame, targets) for frame, targets in clip]
         else:
             clip = [(resize_rgb(frame, self.input_size), targets) for frame, targets in clip]
-        maps = [to_density(to_unit_range(targets[0])) for _, targets in clip]
+        maps = [normalise_map(to_unit_range(targets[0])) for _, targets in clip]
         fixations = [to_fixation_map(to_unit_range(targets[1])) for _, targets in clip]
         pictures = [frame for frame, _ in clip]
         if self.augmentation is not None:
             change = self.augmentation.draw(self.rng(index), np.logical_or.reduce(fixations))
             pictures = [change.of_picture(p, self.input_size) for p in pictures]
-            maps = [to_density(change.of_map(m)) for m in maps]
+            maps = [normalise_map(change.of_map(m)) for m in maps]
             fixations = [change.of_fixations(f) for f in fixations]
         return Item(
             frame_nrs=numbers,
@@ -328,7 +338,7 @@ class CroppedVideoDataset(VideoDataset):
     """Hollywood-2 and UCF Sports: videos of many sizes, trained on a centre crop of one size."""
 
     def resized(self, size: Size) -> Size:
-        """Return the size that a frame of `size` is brought to before the crop."""
+        """Return the size that a frame of `size` is resized to before the crop."""
         raise NotImplementedError
 
     def fit(

@@ -1,4 +1,4 @@
-"""Video files, frame by frame: all that FFmpeg's libraries decode, through PyAV."""
+"""Video files, frame by frame: everything that FFmpeg's libraries decode, through PyAV."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
-"""Endings of videos in a folder, in lower or upper case. A file that is named by the user may have
-any ending."""
-USUAL_RATE, MAX_RATE = Fraction(25), 1000
-"""Frames per second of a file that does not say; and the most that are believed."""
-LEAST_USUAL_RATE = Fraction(1, 10)
+"""Endings of videos in a folder, in lower or upper case. A file that the user names may have any
+ending."""
+DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
+"""Frames per second of a file that does not declare them, and the most that are believed."""
+MIN_USUAL_FPS = Fraction(1, 10)
+"""An average below this is believed only if the file has no other rate."""
 UPRIGHT = 1, 0, 0, 1
 MICROSECONDS = 1_000_000
 STREAM_TIMEOUT_SECONDS = 10.0
-"""A stream that sends nothing for so long is taken as ended."""
-MAX_MISSING = 1.5
-"""Frames by which the end may miss the length that the file declares."""
+"""A stream that sends nothing for this long counts as ended."""
+MAX_MISSING_FRAMES = 1.5
+"""By how many frames the end may miss the length that the file declares."""
 COVER = Disposition.attached_pic | Disposition.timed_thumbnails
 """Streams that are never the film: covers and previews."""
 PART = Disposition.still_image | Disposition.dependent
@@ -62,9 +63,9 @@ class Frame(NamedTuple):
     rgb: NDArray[np.uint8]
     """The picture, the right way up."""
     time: Fraction
-    """When it is shown: seconds since the start of the file. Later for each frame."""
+    """When it is shown, in seconds since the start of the file; it increases with every frame."""
     duration: Fraction
-    """For how many seconds, as far as the file tells."""
+    """How many seconds it is shown, as far as the file declares them."""
 
 
 class Jump(NamedTuple):
@@ -79,27 +80,27 @@ class Jump(NamedTuple):
 class VideoFile:
     """A video file that is read once, frame by frame: `with VideoFile(path) as video`.
 
-    Frames are decoded while they are asked for, so memory does not grow with the length. The
-    orientation that the file names is applied. Frames keep their own times, at a variable rate
-    too, but a gap of more than `MAX_GAP_SECONDS` (in transport streams
-    `MAX_BROADCAST_GAP_SECONDS`) is a clock that jumped and is closed. If the size changes on the
-    way, they are brought to that of the first.
+    Frames are decoded when they are asked for, so memory does not grow with the length. The
+    orientation that the file names is applied. Frames keep their own times, even at a variable
+    rate, but a gap of more than `MAX_GAP_SECONDS` (in transport streams
+    `MAX_BROADCAST_GAP_SECONDS`) counts as a jump of the clock and is closed up. If the size changes
+    on the way, frames are resized to that of the first.
 
     Args:
         path: a file, or text that is the URL of a stream.
 
     Raises:
-        UserError: the file is missing, no video, or so broken that no frame can be decoded.
+        UserError: the file is missing, not a video, or so broken that no frame can be decoded.
 
     Attributes:
         size: (height, width) of the frames as they are shown.
         rate: frames per second; the average where it varies.
-        length: how many seconds the file says it holds, None where it does not say.
-        n_frames: about how many frames that is; None where nobody knows.
-        time_base: seconds; the unit of the frames' times.
+        length: the seconds of video that the file declares; None if it does not.
+        n_frames: approximately how many frames that is; None if it is not known.
+        time_base: the unit of the frames' times, in seconds.
         pixel_aspect: width of a pixel, as it is shown, over its height.
         jumps: of the file's times, so far.
-        damage: after the last frame: what the file lacks, in words; None for a sound one.
+        damage: after the last frame: what is wrong with the file, in words; None for a sound one.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -147,22 +148,26 @@ class VideoFile:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames; of a file that is cut off or damaged, those that it has."""
+        """Yield the frames; of a file that is cut off or damaged, those that are left."""
         yield self._first
         yield from self._frames
         self.damage = self._find_damage()
 
     @property
     def end(self) -> Fraction:
-        """When the last of the frames so far ends, in seconds: as the file declares, if that fits
-        the frames, which at a variable rate may not know it."""
+        """When the last frame so far ends, in seconds.
+
+        It is what the file declares, if that fits the frames: at a variable rate the duration of
+        the last one may not be known.
+        """
         if self.length is None:
             return self._end
         declared = [self.length, self._first.time + self.length]
         nearest = min(declared, key=lambda end: abs(end - self._end))
-        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING else self._end
+        return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING_FRAMES else self._end
 
     def _find_pictures(self) -> av.VideoStream:
+        """Return the video stream that a player would show."""
         films = [s for s in self._container.streams.video if not s.disposition & COVER]
         if not films:
             raise UserError(f"{self.path} holds no video")
@@ -175,14 +180,15 @@ class VideoFile:
         return best
 
     def _read(self) -> Generator[Frame, None, None]:
+        """Yield the frames with their times, all of one size and the right way up."""
         start, size = start_time(self._container), None
         time: Fraction | None = None
         rotation: int | None = None
         for decoded in self._decode():
             size = size or (decoded.height, decoded.width)
             if decoded.rotation != rotation:
-                # Side data that was looked at keeps its frame in memory until Python's next
-                # search for cycles, so it is not looked at for every frame.
+                # Accessing side data keeps its frame in memory until Python's next search for
+                # cycles, so it is not accessed for every frame.
                 rotation, matrix = decoded.rotation, _matrix(decoded)
             rgb = frame_to_rgb(decoded, size)
             duration = (decoded.duration or 0) * self.time_base
@@ -212,6 +218,7 @@ class VideoFile:
         return self._end
 
     def _pts(self, frame: av.VideoFrame) -> int | None:
+        """Return the time of a frame by the file, in the stream's unit."""
         if self._numbers is None:
             return frame.pts
         if not self._numbers:
@@ -223,6 +230,7 @@ class VideoFile:
         return number
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        """Yield the decoded frames, and note parts that cannot be decoded."""
         packets = self._packets()
         for packet in packets if self._numbers is None else self._numbered(packets, self._numbers):
             if packet.is_corrupt:
@@ -237,12 +245,13 @@ class VideoFile:
             yield from frames
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        """Yield the packets, up to the first that cannot be read."""
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError) as error:
-                self._note(_reason(error))  # where the next part starts is not known
+                self._note(_reason(error))  # the start of the next part is not known
                 return
             if packet is None:
                 return
@@ -268,6 +277,7 @@ class VideoFile:
             yield packet
 
     def _decoded(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+        """Return the frames that the decoder gives for a packet."""
         if self._decoder is None:
             return packet.decode()
         return self._decoder.decode(packet if packet.size else None)
@@ -277,12 +287,13 @@ class VideoFile:
         self._fault = self._fault or fault
 
     def _find_damage(self) -> str | None:
+        """Describe what is wrong with the file; None for a sound one."""
         said, jumps = [], [abs(jump.after - jump.before) for jump in self.jumps]
         start = self._first.time
         if self.length is not None:
             # The declared length counts from the first frame or from the start of the file.
             missing = min(self.length, self.length + start) - self._end
-            if missing * self.rate > MAX_MISSING:
+            if missing * self.rate > MAX_MISSING_FRAMES:
                 held, whole = float(self._end - start), float(self.length)
                 said.append(f"cut off after {self._n_read} frames, {held:.2f} of {whole:.2f} s")
         if self._n_faults:
@@ -296,12 +307,12 @@ class VideoFile:
 
 
 def open_media(path: Path | str) -> InputContainer:
-    """Open a file, or a URL: text that is no file's name.
+    """Open a file, or a URL: text that is not the name of a file.
 
     Raises:
-        UserError: it cannot be opened; says why.
+        UserError: it cannot be opened; the message says why.
     """
-    # FFmpeg takes what stands before a colon for a protocol. An absolute path has none.
+    # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
     is_url = isinstance(path, str) and not Path(path).exists()
     try:
         if is_url:
@@ -321,8 +332,7 @@ def start_time(container: InputContainer) -> Fraction:
 
 
 def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
-    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says; other angles are taken as the
-    nearest right angle."""
+    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says, to the nearest right angle."""
     a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):
         rgb = rgb.transpose(1, 0, 2)
@@ -335,6 +345,7 @@ def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: av.VideoFrame) -> Matrix:
+    """Return the orientation that a frame's side data names."""
     said = frame.side_data.get("DISPLAYMATRIX")
     if said is None:
         return UPRIGHT
@@ -344,35 +355,37 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
+    """Return the frames per second that a stream declares, if they are believable."""
     said = (stream.average_rate, stream.guessed_rate)
-    rates = [Fraction(rate) for rate in said if rate and 0 < rate <= MAX_RATE]
+    rates = [Fraction(rate) for rate in said if rate and 0 < rate <= MAX_FPS]
     # Where the clock jumps, the average counts the jump.
-    usual = (rate for rate in rates if rate >= LEAST_USUAL_RATE)
-    return next(usual, rates[0] if rates else USUAL_RATE)
+    usual = (rate for rate in rates if rate >= MIN_USUAL_FPS)
+    return next(usual, rates[0] if rates else DEFAULT_FPS)
 
 
 def _rank(container: InputContainer, stream: av.VideoStream) -> tuple[bool, bool, int, Fraction]:
     """Return what makes a player choose a stream, the most important first."""
     length = _declared_length(container, stream) or Fraction(0)
     # A picture that stands for the film may be a stream that nothing marks as such.
-    is_still = stream.frames == 1 or 0 < length * _rate(stream) < MAX_MISSING
+    is_still = stream.frames == 1 or 0 < length * _rate(stream) < MAX_MISSING_FRAMES
     is_still = is_still or bool(stream.disposition & PART)
     is_default = bool(stream.disposition & Disposition.default)
     return not is_still, is_default, stream.height * stream.width, length
 
 
 def _max_gap(container: InputContainer) -> Fraction:
+    """Return how many seconds a gap between frames may last."""
     is_broadcast = container.format.flags & TS_DISCONT
     return Fraction(MAX_BROADCAST_GAP_SECONDS if is_broadcast else MAX_GAP_SECONDS)
 
 
 def _is_avi(container: InputContainer) -> bool:
+    """Return whether a file numbers its frames and does not time them."""
     return container.format.name == "avi"
 
 
 def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
-    """Return the decoder that sees the transparency WebM keeps beside its pictures; FFmpeg's own
-    ones pass it over."""
+    """Return the decoder of transparent WebM; FFmpeg's own ones ignore the transparency."""
     name = ALPHA_DECODERS.get(stream.codec_context.name)
     if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
         return None
@@ -382,7 +395,7 @@ def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """Return how many seconds of video the file says it holds; None if it does not say."""
+    """Return how many seconds of video the file declares; None if it does not."""
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     said = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -394,4 +407,5 @@ def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fract
 
 
 def _reason(error: Exception) -> str:
+    """Return the reason for an error in few words."""
     return getattr(error, "strerror", None) or str(error)

@@ -1,8 +1,8 @@
-"""What a folder of videos holds, read once and remembered.
+"""The contents of a folder of videos, read once and cached.
 
 Counting the frames of hundreds of videos takes a while, so the result is kept in a small file
-beside the videos, or in the user's cache directory if that folder cannot be written, and used for
-as long as no folder changes.
+beside the videos, or in the user's cache directory if that folder cannot be written, and reused
+until a folder changes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ IMAGES, MAPS, FIXATIONS = "images", "maps", "fixation"
 KINDS = (IMAGES, MAPS, FIXATIONS)
 VERSION = 1
 MAX_HEADERS = 20_000
-"""Headers of files that sizes are read from, about. All files of a small data set are read; of a
-large one an evenly spread part, which includes the first and the last frame of each video."""
+"""About how many files' headers are read for their sizes: all of a small data set; of a large one
+an evenly spread part, which includes the first and the last frame of each video."""
 
 FilePrefix = Callable[[str], str]
-"""Returns, for the name of a video's folder, what its files' names start with before the number."""
+"""Returns what precedes the number in the names of a video's files, given its folder's name."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video (or shot) on disk: a folder with `images/` and, except in test sets, `maps/` and
-    `fixation/`."""
+    """One video (or shot) on disk.
+
+    It is a folder with `images/` and, except in test parts, `maps/` and `fixation/`.
+    """
 
     name: str
     """The folder's name."""
@@ -46,10 +48,10 @@ class Video:
     """The number in the name of its first file."""
     n_frames: int
     width_of_number: int
-    """Digits in the files' names."""
+    """Number of digits in the files' names."""
     frame_size: Size
     target_size: Size | None
-    """Of maps and fixations; None where there are none."""
+    """The size of maps and fixations; None if there are none."""
 
 
 def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) -> list[Video]:
@@ -58,11 +60,11 @@ def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) ->
     Args:
         folder: holds a folder per video.
         prefix: see `FilePrefix`.
-        progress: is told how many videos have been read, unless they are remembered.
+        progress: counts the videos that are read, unless the result is cached.
 
     Raises:
-        UserError: the folder is missing or empty, or a video is faulty: no frames, a frame, map or
-            fixation file missing, or sizes that differ. Names the files.
+        UserError: the folder is missing or empty, or a video is faulty: it has no frames, a frame,
+            map or fixation file is missing, or sizes differ. The message names the files.
     """
     if not folder.is_dir():
         raise UserError(f"folder {folder} does not exist; it has to hold one folder per video")
@@ -79,7 +81,7 @@ def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) ->
     for place in places:
         try:
             save_json(place, content)
-        except OSError:  # a read-only data folder, or no home: the next place, or none
+        except OSError:  # a read-only data folder, or no home: try the next place, if any
             continue
         break
     return videos
@@ -93,8 +95,9 @@ def video_names(folder: Path) -> list[str]:
 
 
 def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
-    """List the files of one video, with what `read_index` would refuse, and with maps and fixations
-    that have no frame.
+    """List the files of one video, faulty ones included.
+
+    These are files that `read_index` would refuse, and maps and fixations without a frame.
 
     Args:
         video: its folder.
@@ -120,7 +123,7 @@ def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
 
 # ---- remembering ------------------------------------------------------------------------
 def _state(folder: Path, names: list[str]) -> str:
-    """Return a text that changes when a file is added to or removed from any video."""
+    """Return a text that changes whenever a file of a video is added or removed."""
     digest = hashlib.sha256()
     for name in names:
         for kind in KINDS:
@@ -133,13 +136,14 @@ def _state(folder: Path, names: list[str]) -> str:
 
 
 def _cache_file(folder: Path) -> Path:
+    """Return the file in the user's cache directory for a folder of videos."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return home / "unisal" / f"index_{name}.json"
 
 
 def _load(place: Path, state: str) -> list[Video] | None:
-    """Return the videos; None if there is no index or it is of another state of the folder."""
+    """Return the cached videos; None if there are none, or for another state of the folder."""
     try:
         content = json.loads(place.read_text())
         if content["version"] != VERSION or content["state"] != state:
@@ -150,12 +154,14 @@ def _load(place: Path, state: str) -> list[Video] | None:
 
 
 def _video(values: dict[str, Any]) -> Video:
+    """Make a video from its entry in the index."""
     sizes = {k: values[k] and tuple(values[k]) for k in ("frame_size", "target_size")}
     return Video(**{**values, **sizes})
 
 
 # ---- reading ----------------------------------------------------------------------------
 def _scan(folder: Path, names: list[str], prefix: FilePrefix, progress: Progress) -> list[Video]:
+    """Read the videos of a folder from their files."""
     found = []
     with progress.bar(f"index {folder.name}", "video", len(names), keep=False) as bar:
         for name in names:
@@ -172,7 +178,7 @@ def _scan(folder: Path, names: list[str], prefix: FilePrefix, progress: Progress
 
 
 def _list_files(video: Path, prefix: str) -> dict[str, list[str]]:
-    """Return the names of the numbered files per kind, sorted by number; they are complete."""
+    """Return the names of the numbered files per kind, sorted by number, none of them missing."""
     numbered = numbered_files(video, prefix)
     if fault := _lacking(video, prefix, numbered):
         raise UserError(fault[1])
@@ -209,8 +215,10 @@ def _lacking(
 
 
 def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int]) -> list[str]:
-    """Return a name for each number from the first to the last, with as many digits as the first of
-    the `files` has."""
+    """Return a file name for each number from the first to the last.
+
+    Numbers get as many digits as in the name of the first of `files`.
+    """
     if not files:
         return []
     width = len(files[min(files)]) - len(prefix) - len(".png")
@@ -219,6 +227,7 @@ def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int
 
 
 def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
+    """Describe a video from the names of its files and some of their sizes."""
     sizes = {kind: _common_size(video / kind, files, every) for kind, files in kinds.items()}
     if MAPS in sizes and sizes[MAPS] != sizes[FIXATIONS]:
         raise UserError(
@@ -239,6 +248,7 @@ def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
 
 
 def _common_size(folder: Path, files: list[str], every: int) -> Size:
+    """Return the size of the files, of which every `every`-th is read."""
     first = picture_size(folder / files[0])
     for name in {*files[every::every], files[-1]}:
         if (size := picture_size(folder / name)) != first:

@@ -19,11 +19,11 @@ from unisal.progress import SILENT, Progress
 from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
-MAX_FRAMES = 2000
-"""Frames of the training part that the centre bias is taken from, evenly spread."""
+MAX_CENTRE_BIAS_FRAMES = 2000
+"""The number of frames of the training part, evenly spread, that give the centre bias."""
 UNIFORM_SHARE = 0.01
 """Share of a uniform density that is mixed into blurred fixations: no pixel is impossible, so KLD
-is finite. CC, NSS and the AUCs do not see it."""
+is finite. CC, NSS and the AUCs are not affected."""
 FRAMES_FOR_BLUR = 5
 
 
@@ -47,14 +47,14 @@ class Baseline:
 
 
 class Chance(Baseline):
-    """Takes every pixel for equally likely."""
+    """Takes every pixel to be equally likely."""
 
     def density(self, size: Size) -> NDArray[np.float64]:
         return uniform_density(size)
 
 
 class CentreBias(Baseline):
-    """Where people look whatever the picture: the density of a training part's fixations.
+    """Predicts where people look whatever the picture: the density of a training part's fixations.
 
     A Gaussian kernel density estimate over all fixated pixels, positions relative to the picture's
     sides, with Scott's bandwidth along each side.
@@ -70,7 +70,7 @@ class CentreBias(Baseline):
     def __init__(self, train: SaliencyDataset, progress: Progress = SILENT) -> None:
         super().__init__()
         positions = []
-        chosen = evenly_spread(train.lengths(), MAX_FRAMES)
+        chosen = evenly_spread(train.lengths(), MAX_CENTRE_BIAS_FRAMES)
         unit = "frame" if train.is_video else "image"
         with progress.bar(f"centre bias of {train.source}", unit, len(chosen)) as bar:
             for index, number in chosen:
@@ -103,11 +103,11 @@ def blurred_density(
 
     Args:
         counts: fixations per pixel `[h, w]`.
-        sigma: standard deviation of the Gaussian over each of them in pixels, of both sides or
+        sigma: standard deviation in pixels of the Gaussian at each of them: one number, or
             (vertical, horizontal).
 
     Returns:
-        The density `[h, w]`, with a small uniform share; uniform where there is no fixation.
+        The density `[h, w]`, with a small uniform share; uniform if there is no fixation.
     """
     blurred = gaussian_filter(counts, sigma, mode="constant")
     total = blurred.sum()
@@ -118,10 +118,10 @@ def blurred_density(
 
 
 def blur_of_maps(dataset: SaliencyDataset) -> float:
-    """Find the blur that made a data set's saliency maps of its fixations.
+    """Find the blur that turned a data set's fixations into its saliency maps.
 
     Returns:
-        The standard deviation in pixels of the Gaussian that comes closest to them.
+        The standard deviation in pixels of the Gaussian that reproduces them best.
 
     Raises:
         UserError: there are no fixations.
@@ -147,11 +147,11 @@ def blur_of_maps(dataset: SaliencyDataset) -> float:
 
 
 class ObserverHalves:
-    """How well one half of the observers predicts where the other half looked.
+    """Predicts where one half of the observers looked from the other half.
 
     Args:
-        dataset: whose data tells observers apart, see `SaliencyDataset.read_observers`.
-        seed: of the random halves.
+        dataset: a data set that distinguishes observers, see `SaliencyDataset.read_observers`.
+        seed: seed of the random halves.
 
     Raises:
         UserError: there are no fixations.
@@ -165,8 +165,8 @@ class ObserverHalves:
         """Yield both directions of an image; nothing if fewer than two people looked at it.
 
         Yields:
-            `[h, w]` each: the log-density of one half, the density and the fixation map of the
-            other; then the same with the halves exchanged.
+            The log-density of one half, and the density and the fixation map of the other,
+            `[h, w]` each; then the same with the halves exchanged.
         """
         observers = self.dataset.read_observers(index) or []
         observers = [o for o in observers if len(o)]

@@ -1,4 +1,4 @@
-"""The distribution of a metric, laid out as a picture that a page can draw."""
+"""The distribution of a metric, laid out as a chart that a page can draw."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, MARGIN, TOP, ABOVE, PLOT, AXIS, ROW = 360, 20, 20, 12, 110, 24, 19
-"""Sizes in the picture's units: its width, the room at the sides and above the bars, where the line
-of the mean starts, the height of the bars, of the axis and of a line for another mean."""
+# Sizes in the chart's units.
+WIDTH, MARGIN = 360, 20
+"""Width of the chart, and the room at its sides."""
+BARS_TOP, BARS_HEIGHT, MEAN_TOP = 20, 110, 12
+"""Where the highest bar and the line of the mean start, and how high the highest bar is."""
+AXIS_HEIGHT, MARK_HEIGHT = 24, 19
+"""Heights of the axis, and of a line for another mean."""
 MAX_BINS = 30
-MAX_RUG = 500
-"""Values that each get a line of their own; of more, only the bars are drawn."""
+MAX_RUG_LINES = 500
+"""Up to this many values get a line each; if there are more, only the bars are drawn."""
 N_TICKS = 5
 
 
-class Bar(NamedTuple):
-    """How many values lie between two."""
+class HistogramBar(NamedTuple):
+    """The number of values between two limits."""
 
     x: float
     y: float
@@ -46,7 +50,7 @@ class Mark(NamedTuple):
     name: str
     value: float
     at_left: bool
-    """Whether its name stands at its left, for want of room."""
+    """Whether its name is on its left, for lack of room."""
 
 
 class Chart(NamedTuple):
@@ -54,14 +58,14 @@ class Chart(NamedTuple):
 
     height: float
     base: float
-    """Where the bars stand."""
-    bars: list[Bar]
+    """The `y` that the bars stand on."""
+    bars: list[HistogramBar]
     rug: str
     """SVG path: a short line per value; empty where there are too many."""
     ticks: list[Tick]
     mean: float
     interval: tuple[float, float]
-    """Place of the mean and of its interval's ends, as `x` of the others."""
+    """Where the ends of the mean's interval are, in the unit of `x`."""
     marks: list[Mark]
     n: int
 
@@ -76,12 +80,12 @@ def histogram(
 
     Args:
         values: NaN where undefined.
-        mean: of the values.
+        mean: mean of the values.
         interval: its lower and upper end.
         others: further means to compare with, by name; those that are NaN are left out.
 
     Returns:
-        The chart; None where no value is defined.
+        The chart; None if no value is defined.
     """
     values = values[~np.isnan(values)]
     if not len(values):
@@ -96,20 +100,22 @@ def histogram(
         return MARGIN + (value - low) / (high - low) * (WIDTH - 2 * MARGIN)
 
     counts = np.histogram(values, edges)[0]
-    base = TOP + PLOT
+    base = BARS_TOP + BARS_HEIGHT
     bars = []
     for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True):
-        height = PLOT * n / counts.max()
-        bars.append(Bar(place(a), base - height, place(b) - place(a), height, a, b, n))
-    rug = "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG else ""
-    # Names stand towards the middle. The outer marks come last: their lines cross no name.
+        height = BARS_HEIGHT * n / counts.max()
+        bars.append(HistogramBar(place(a), base - height, place(b) - place(a), height, a, b, n))
+    rug = (
+        "".join(f"M{place(v):.1f} {base}v5" for v in values) if len(values) <= MAX_RUG_LINES else ""
+    )
+    # Names are on the inner side. The outer marks come last, so that their lines cross no name.
     outwards = sorted(others.items(), key=lambda item: abs(place(item[1]) - WIDTH / 2))
     marks = [
-        Mark(place(v), base + AXIS + (i + 0.6) * ROW, name, v, place(v) > WIDTH / 2)
+        Mark(place(v), base + AXIS_HEIGHT + (i + 0.6) * MARK_HEIGHT, name, v, place(v) > WIDTH / 2)
         for i, (name, v) in enumerate(outwards)
     ]
     return Chart(
-        base + AXIS + len(marks) * ROW,
+        base + AXIS_HEIGHT + len(marks) * MARK_HEIGHT,
         base,
         bars,
         rug,
@@ -122,7 +128,7 @@ def histogram(
 
 
 def bin_edges(values: NDArray[np.float64]) -> list[float]:
-    """Return the limits of the bars: NumPy's choice by the spread of the values, within reason."""
+    """Return the limits of the bars: NumPy's choice for the values, within reason."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         room = max(abs(low), 1) / 20
@@ -134,7 +140,7 @@ def bin_edges(values: NDArray[np.float64]) -> list[float]:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers at equal distances that enclose `low` and `high`."""
+    """Return equally spaced round numbers that enclose `low` and `high`."""
     span = (high - low) or max(abs(low), 1) / 10
     power = 10.0 ** math.floor(math.log10(span / N_TICKS))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= span / N_TICKS)

@@ -1,4 +1,4 @@
-"""What the metrics of one frame are computed from."""
+"""The data that the metrics of one frame are computed from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FixationMap = NDArray[np.bool_]
 
 
 class FrameToScore(NamedTuple):
-    """A prediction with its ground truth `[h, w]`, and what some metrics need besides.
+    """A prediction with its ground truth `[h, w]`, and what some metrics need in addition.
 
-    What no metric needs may be left out.
+    What none of the chosen metrics needs may be left out.
     """
 
     log_density: LogDensity
@@ -28,11 +28,11 @@ class FrameToScore(NamedTuple):
     """The ground truth's saliency map, as a density."""
     fixations: FixationMap
     rng: np.random.Generator
-    """Of the shuffled AUC's draws."""
+    """The random stream of the shuffled AUC's draws."""
     others: FixationMap = np.empty((0, 0), np.bool_)
     """The pixels that were fixated in other videos or images."""
     centre_bias: LogDensity = np.empty((0, 0), np.float32)
-    """Of the source's training part."""
+    """The centre bias of the source's training part."""
 
 
 class OtherFixations:
@@ -43,7 +43,7 @@ class OtherFixations:
 
     Args:
         dataset: the videos or images.
-        options: say how many, and the seed.
+        options: provide `n_aucs_maps` and the seed.
     """
 
     def __init__(self, dataset: SaliencyDataset, options: ScoringOptions) -> None:
@@ -52,7 +52,7 @@ class OtherFixations:
         self._union: dict[tuple[int | None, Size], FixationMap] = {}
         rng = options.rng(OTHERS_STREAM)
         lengths = dataset.lengths()
-        # One more than needed takes the place of a video that would meet itself.
+        # One more than needed, to replace a video that would be its own negative.
         for index in rng.permutation(len(lengths))[: self.n + 1].tolist():
             number = int(rng.integers(1, lengths[index], endpoint=True))
             fixated = dataset.read_fixation_map(index, number)
@@ -63,7 +63,7 @@ class OtherFixations:
         """Return the union for one video or image.
 
         Args:
-            index: of the video or image, which gives no negatives to itself.
+            index: index of the video or image, which gives no negatives of its own.
             size: (height, width) of the result.
         """
         chosen = [i for i, _ in self._positions[: self.n]]

@@ -1,4 +1,4 @@
-"""The metrics that a run can be scored with: one record each, and the one place to add one."""
+"""The metrics that a run can be scored with: one record each, and the only place to add one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unisal.evaluate.options import AUC_STREAM, ScoringOptions
 
 
 class Need(Enum):
-    """What a metric needs besides a frame's prediction and ground truth; prepared once."""
+    """What a metric needs besides a frame's prediction and ground truth; it is prepared once."""
 
     OTHER_FIXATIONS = "the fixations in other videos or images"
     CENTRE_BIAS = "the centre bias of the training part"
@@ -23,17 +23,17 @@ class Need(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """All that the program knows about a metric.
+    """Everything that the program knows about a metric.
 
     Attributes:
         compute: returns the value for a frame; NaN where it is undefined.
-        name: its usual abbreviation, for a report.
+        name: its usual abbreviation, for the report.
         higher_is_better: its direction.
         chance: its value for a uniform prediction; None if that depends on the data.
-        text: what it measures, for a report.
+        text: what it measures, for the report.
         needs: what `FrameToScore` has to hold for it besides the prediction and ground truth.
-        on_all_frames: whether it is computed on each frame of a video, or on the share
-            `ScoringOptions.auc_portion` only.
+        on_all_frames: whether it is computed on each frame of a video; otherwise only on the share
+            `ScoringOptions.auc_portion`.
     """
 
     compute: Callable[[FrameToScore], float]
@@ -97,8 +97,8 @@ METRICS: dict[str, Metric] = {
         "AUC-J",
         higher_is_better=True,
         chance=0.5,
-        text="How well the predicted density tells fixated pixels from all others (AUC-Judd); 1 is "
-        "perfect. A guess at the centre does well.",
+        text="How well the predicted density separates fixated pixels from all others (AUC-Judd); "
+        "1 is perfect. A guess at the centre does well.",
         on_all_frames=False,
     ),
     "aucs": Metric(
@@ -121,11 +121,11 @@ METRICS: dict[str, Metric] = {
         needs=frozenset({Need.CENTRE_BIAS}),
     ),
 }
-"""The metrics by the names under which they are asked for and saved."""
+"""The metrics by the names under which they are requested and saved."""
 
 
 def find_needs(names: Sequence[str]) -> dict[Need, list[str]]:
-    """Return what metrics need, and which of them need it."""
+    """Return what the metrics in `names` need, with the names of those that need it."""
     return {
         need: needing
         for need in Need
@@ -139,13 +139,13 @@ def choose_metrics(
     """Choose which metrics of which frames of a video to compute.
 
     Args:
-        index: of the video or image.
+        index: index of the video or image.
         n_frames: how many frames it has.
-        is_video: whether it is a video; of an image everything is computed.
-        options: which metrics, and on which share of the frames some of them.
+        is_video: whether it is a video; for an image everything is computed.
+        options: the metrics, and on which share of the frames some of them are computed.
 
     Returns:
-        `[n_frames, metrics]`.
+        `[n_frames, metrics] bool`.
     """
     wanted = np.ones((n_frames, len(options.metrics)), dtype=bool)
     if is_video and n_frames:
@@ -166,7 +166,7 @@ def score_frame(
 
     Args:
         frame: holds what the metrics need.
-        names: of the metrics.
+        names: names of the metrics.
         wanted: which of them to compute; None for all.
 
     Returns:

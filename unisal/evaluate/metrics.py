@@ -1,11 +1,11 @@
 """Saliency metrics as pure functions on arrays (docs/behaviour.md, "Scoring and prediction").
 
-A prediction is a density or its natural logarithm, as a rule `[H, W]`; the other arrays have its
-shape. What is not 0 in a fixation map is fixated, so 0/1, 0/255 and bool are all accepted. Numbers
-are computed in float64, but for the AUCs a map is first brought to [0, 1] in its own dtype, where
-rounding can make ties.
+A prediction is a density or its natural logarithm, usually `[H, W]`; the other arrays have its
+shape. Pixels of a fixation map that are not 0 are fixated, so 0/1, 0/255 and bool all work. Scores
+are computed in float64, but for the AUCs a map is first scaled to [0, 1] in its own dtype, where
+rounding can create ties.
 
-Undefined values (no fixation, a constant map) are NaN; whoever averages leaves them out and counts
+Undefined values (no fixation, a constant map) are NaN; callers leave them out of means and count
 them. A prediction or target that holds NaN, and arrays of different shapes, raise a `ValueError`
 that names the argument.
 """
@@ -28,21 +28,21 @@ AUC_DIGITS = 4
 """Decimal places to which the published AUC-Judd rounds its shares."""
 
 BUCKET_SHIFT = 12
-"""Bits of a float32 that are left out of the number of its bucket: 2048 buckets per power of 2."""
+"""Low bits of a float32 that its bucket's number leaves out: 2048 buckets per power of 2."""
 
-HIGHEST, REACH = 256, 512
-"""Of values up to `HIGHEST`, rounding can make only those equal that are fewer than `REACH` floats
-apart when a map is brought to unit range: some 10, and `HIGHEST` where the shares are subnormal."""
+MAX_BUCKETED, MAX_TIED_FLOATS = 256, 512
+"""When a map with values up to `MAX_BUCKETED` is scaled to unit range, rounding makes only values
+equal that are fewer than `MAX_TIED_FLOATS` floats apart: about 10, or `MAX_BUCKETED` where the
+shares are subnormal."""
 
-BLOCK = 2**16
-"""Pixels that are brought into buckets at a time, so that little memory is asked for."""
+BLOCK_PIXELS = 2**16
+"""Number of pixels that are sorted into buckets at a time, to need little memory."""
 
 
 def kld(log_density: Map, target: Map) -> float:
     """Compute the Kullback-Leibler divergence of a prediction from the ground truth.
 
-    No epsilon is added: the value is infinite where something is seen that the prediction holds
-    for impossible.
+    No epsilon is added: the value is infinite if people looked where the prediction is 0.
 
     Args:
         log_density: natural logarithm of the predicted density `[H, W]`.
@@ -69,7 +69,7 @@ def nss(density: Map, fixations: FixationMap) -> float:
         fixations: fixation map `[H, W]`.
 
     Returns:
-        The mean; chance is 0. NaN without fixations or for a constant map.
+        The mean; chance has 0. NaN without fixations or for a constant map.
     """
     _check_shapes(density=density, fixations=fixations)
     low, high = _range("density", density)
@@ -108,7 +108,7 @@ def sim(density: Map, target: Map) -> float:
         target: ground truth `[H, W]`.
 
     Returns:
-        The overlap from 0 to 1, which is best. NaN if a sum is 0.
+        The overlap, from 0 to 1; 1 is best. NaN if a sum is 0.
     """
     _check_shapes(density=density, target=target)
     _range("density", density)
@@ -122,13 +122,13 @@ def sim(density: Map, target: Map) -> float:
 
 
 def information_gain(log_density: Map, baseline_log_density: Map, fixations: FixationMap) -> float:
-    """Compute what a prediction says about the fixations beyond a baseline.
+    """Compute the information gain: what a prediction says about the fixations beyond a baseline.
 
     The mean over fixated pixels of `log2 p - log2 b` (Kümmerer et al., PNAS 2015).
 
     Args:
         log_density: natural logarithm of the predicted density `[H, W]`, which sums to 1.
-        baseline_log_density: the same of the baseline, for example of the centre bias.
+        baseline_log_density: the same for the baseline, for example the centre bias.
         fixations: fixation map `[H, W]`.
 
     Returns:
@@ -148,21 +148,21 @@ def information_gain(log_density: Map, baseline_log_density: Map, fixations: Fix
 
 
 def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> float:
-    """Compute the area under the ROC curve of telling fixated from other pixels (AUC-Judd).
+    """Compute the area under the ROC curve for separating fixated from other pixels (AUC-Judd).
 
-    The map is brought to [0, 1]. Each distinct value at a fixated pixel is a threshold. It gives a
+    The map is scaled to [0, 1]. Each distinct value at a fixated pixel is a threshold. It gives a
     point (false positives, true positives): the shares of the other and of the fixated pixels that
-    are at or above it. (0, 0) and (1, 1) are added; the area under the points in the order of
-    their true positives is by the trapezoid rule.
+    are at or above it. (0, 0) and (1, 1) are added; the area under the points, in the order of
+    their true positives, follows from the trapezoid rule.
 
     Args:
         density: prediction `[H, W]`.
         fixations: fixation map `[H, W]`.
-        exact: leave the shares as they are. Otherwise they are rounded to 4 digits, as in the
-            published code.
+        exact: whether to leave the shares unrounded. Otherwise they are rounded to 4 decimal
+            places, as in the published code.
 
     Returns:
-        The area; 1 is best, chance and a constant map have 0.5. NaN where no pixel is fixated, or
+        The area; 1 is best, chance and a constant map have 0.5. NaN if no pixel is fixated, or
         all are.
     """
     _check_shapes(density=density, fixations=fixations)
@@ -172,19 +172,19 @@ def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> fl
     if not n_fixated or not n_others:
         return UNDEFINED
     values = density.ravel()
-    if low < 0 or high > HIGHEST or values.dtype not in (np.float32, np.float64):
+    if low < 0 or high > MAX_BUCKETED or values.dtype not in (np.float32, np.float64):
         values = _to_unit_range(values, low, high)
         low, high = values.dtype.type(0), values.dtype.type(1)
     if low == 0:
         values, high = np.abs(values), np.abs(high)  # no -0.0: its bits are not those of 0
-    seen = np.sort(values[places])  # a threshold that is there twice gives its point twice
+    seen = np.sort(values[places])  # a threshold that occurs twice gives its point twice
     thresholds = _to_unit_range(seen, low, high)
     fixated_above = n_fixated - np.searchsorted(thresholds, thresholds)
     others_above = _count_at_least(values, seen, low, high) - fixated_above
     tp, fp = fixated_above / n_fixated, others_above / n_others
     if not exact:
         tp, fp = tp.round(AUC_DIGITS), fp.round(AUC_DIGITS)
-    # Where true positives are equal, the published order is part of the number: (0, 0), the
+    # Where true positives are equal, the published value depends on the order: (0, 0), the
     # thresholds from the lowest up, (1, 1).
     tp, fp = (np.concatenate([[0.0], shares, [1.0]]) for shares in (tp, fp))
     order = tp.argsort(kind="stable")
@@ -199,9 +199,9 @@ def auc_shuffled(
     step_size: float = 0.1,
     rng: Random | None = None,
 ) -> float:
-    """Compute the AUC against where people look on other pictures: no centre bias.
+    """Compute the shuffled AUC: against where people look in other pictures, so no centre bias.
 
-    The map is brought to [0, 1]. Each split draws as many of the other fixations as there are
+    The map is scaled to [0, 1]. Each split draws as many of the other fixations as there are
     fixations, or all if there are fewer, without replacement. Thresholds are 0, `step_size`,
     2 `step_size` ... below the largest value at a fixated or drawn pixel. Each gives the shares of
     the drawn and of the fixated pixels at or above it; (0, 0) and (1, 1) are added. The value is
@@ -210,12 +210,12 @@ def auc_shuffled(
     Args:
         density: prediction `[H, W]`.
         fixations: fixation map `[H, W]`.
-        other_fixations: union of the fixations on other pictures `[H, W]`.
+        other_fixations: union of the fixations in other pictures `[H, W]`.
         n_splits: how many times to draw. None: the expectation over all draws, without drawing.
-        step_size: distance of the thresholds, above 0 and at most 1.
-        rng: a split draws the first ones of `rng.permutation` of the other fixations in the order
-            of rows. A legacy generator gives the published numbers. None: `RandomState(0)`, so
-            that the value depends on the arguments alone.
+        step_size: distance between thresholds, above 0 and at most 1.
+        rng: a split draws the first elements of `rng.permutation` of the other fixations in row
+            order. A legacy generator gives the published numbers. None: `RandomState(0)`, so
+            that the value depends only on the arguments.
 
     Returns:
         The area; 1 is best, chance and a constant map have 0.5. NaN without fixations, and
@@ -244,14 +244,14 @@ def _from_mean(values: Map) -> NDArray[np.float64]:
 
 
 def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the sum of the products. Not BLAS, whose threads would get in the way of ours."""
+    """Return the sum of the products, without BLAS, whose threads would get in the way of ours."""
     return float(np.einsum("...i,...i->...", a, b).sum())  # row by row: less rounding
 
 
 def _mean_shuffled_auc(
     fixated: Counts, others: Counts, n_steps: int, n_splits: int, rng: Random
 ) -> float:
-    """Return the mean of the area over `n_splits` draws from the others; both as levels."""
+    """Return the mean area over `n_splits` draws from the others; both sets given as levels."""
     draws = np.empty((n_splits, min(fixated.size, others.size)), others.dtype)
     shuffled = np.empty_like(others)
     for draw in draws:
@@ -267,7 +267,7 @@ def _mean_shuffled_auc(
 
 
 def _expected_shuffled_auc(fixated: Counts, others: Counts, n_steps: int) -> float:
-    """Return the expectation of the area over all draws from the others; both as levels.
+    """Return the expected area over all draws from the others; both sets given as levels.
 
     With the same thresholds in every draw the area is linear in the false positives, and their
     expectation is their share of all others. But a threshold t that is the largest value of a
@@ -295,7 +295,7 @@ def _expected_shuffled_auc(fixated: Counts, others: Counts, n_steps: int) -> flo
 
 
 def _levels(values: Map, thresholds: Map) -> Counts:
-    """Return where each value lies: 2k + 1 at threshold k, 2k + 2 between it and the next."""
+    """Return each value's level: 2k + 1 at threshold k, 2k + 2 between it and the next."""
     below = np.searchsorted(thresholds, values, side="left")
     return below + np.searchsorted(thresholds, values, side="right")
 
@@ -305,7 +305,7 @@ def _n_above(levels: Counts, n_steps: int) -> tuple[Counts, Counts]:
 
     Args:
         levels: `[sets, n]`, see `_levels`.
-        n_steps: number of the steps.
+        n_steps: number of steps.
 
     Returns:
         The two counts `[sets, steps]`.
@@ -333,20 +333,20 @@ def _area(tp: Map, fp: Map) -> Map:
 def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating) -> Counts:
     """Count the `values` at or above each of the rising `seen`, once all are in unit range.
 
-    Sorting all values would do, but takes twice as long. They are counted in buckets that keep
-    their order, and only those near one of `seen` are brought to unit range and sorted.
+    Sorting all values would do, but take twice as long. They are counted in buckets that keep
+    their order, and only those near one of `seen` are scaled to unit range and sorted.
 
     Args:
-        values: `[n]` float32 or float64, from 0 to `HIGHEST`.
+        values: `[n]` float32 or float64, from 0 to `MAX_BUCKETED`.
         seen: some of them.
         low: the lowest of `values`.
         high: the highest.
     """
     table, codes_seen = _bucket_codes(seen, high)
     codes = np.zeros(values.size + values.size % 2, table.dtype)
-    for start in range(0, values.size, BLOCK):
-        block = values[start : start + BLOCK]
-        # "wrap", for buckets that are all in the table, saves a copy.
+    for start in range(0, values.size, BLOCK_PIXELS):
+        block = values[start : start + BLOCK_PIXELS]
+        # Mode "wrap" saves a copy; all buckets are in the table.
         table.take(_buckets(block), out=codes[start : start + block.size], mode="wrap")
     counts = _count_codes(codes, int(table[-1]) + 1)
     counts[1::2] = 0
@@ -360,10 +360,11 @@ def _count_at_least(values: Map, seen: Map, low: np.floating, high: np.floating)
 def _bucket_codes(seen: Map, high: np.floating) -> tuple[NDArray[np.unsignedinteger], Counts]:
     """Return a code per bucket, rising with the buckets, and the codes of the rising values `seen`.
 
-    A code is odd for the buckets near a value: its own and that of the value `REACH` floats below.
+    A code is odd for the buckets near a value: its own, and that of the value `MAX_TIED_FLOATS`
+    floats below.
     """
     own = _buckets(np.append(seen, high))
-    below = np.maximum(_bits(seen) - REACH, 0) >> BUCKET_SHIFT
+    below = np.maximum(_bits(seen) - MAX_TIED_FLOATS, 0) >> BUCKET_SHIFT
     own, highest = own[:-1], int(own[-1])
     first, last = int(below[0]), int(own[-1]) + 1
     is_near = np.zeros(last + 1 - first, dtype=bool)
@@ -382,7 +383,7 @@ def _count_codes(codes: NDArray[np.unsignedinteger], n_codes: int) -> Counts:
     """Count how often each code occurs in an even number of codes."""
     if codes.dtype != np.uint8:
         return np.bincount(codes, minlength=n_codes)
-    # Two at a time: half as many steps, and fewer in a row that have to wait for one counter.
+    # Two at a time: half as many steps, and fewer in a row that wait for the same counter.
     pairs = np.bincount(codes.view(np.uint16), minlength=n_codes * 256)
     pairs = pairs.reshape(n_codes, 256)[:, :n_codes]
     return pairs.sum(axis=0) + pairs.sum(axis=1)
@@ -398,6 +399,7 @@ def _buckets(values: Map) -> NDArray[np.int32]:
 
 
 def _bits(values: Map) -> NDArray[np.int32]:
+    """Return the bits of values as a float32, which rise with non-negative values."""
     return values.astype(np.float32, copy=False).view(np.int32)
 
 
@@ -411,6 +413,7 @@ def _to_unit_range(values: Map, low: np.floating, high: np.floating) -> Map:
 
 
 def _fixated(fixations: FixationMap) -> NDArray[np.bool_]:
+    """Return which pixels are fixated."""
     return fixations.astype(bool, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""How to score. Imports nothing heavy, so that a command's help can show the defaults at once."""
+"""Options of scoring. Imports nothing heavy, so that a command's help appears at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 AUC_STREAM, OTHERS_STREAM, SPLITS_STREAM = range(3)
-"""What the random streams of a seed are for: the frames that get AUCs, the videos or images that
+"""The random streams of a seed, by purpose: the frames that get AUCs, the videos or images that
 give the shuffled AUC's negatives, and its draws from them."""
 
 
@@ -22,15 +22,15 @@ class ScoringOptions:
     """How to score.
 
     Args:
-        metrics: which metrics, in the order of the columns: keys of
+        metrics: the metrics in the order of the columns: keys of
             `unisal.evaluate.metric_table.METRICS`.
-        auc_portion: share of a video's frames, at random, that the AUCs are computed on.
-        n_aucs_maps: number of other videos or images, one frame of each, whose fixations are the
-            shuffled AUC's negatives.
-        random_seed: of everything that is drawn.
+        auc_portion: share of a video's frames, chosen at random, that the AUCs are computed on.
+        n_aucs_maps: number of other videos or images, with one frame of each, whose fixations are
+            the shuffled AUC's negatives.
+        random_seed: seed of all random draws.
 
     Raises:
-        UserError: a value that is not allowed.
+        UserError: a value is not allowed.
     """
 
     metrics: Sequence[str] = ("kld", "nss", "cc", "sim", "aucj", "aucs")
@@ -50,7 +50,7 @@ class ScoringOptions:
         check_count(self.random_seed, "random_seed", smallest=0)
 
     def rng(self, *stream: int) -> np.random.Generator:
-        """Return a random stream of the seed: one of the constants above, then what it is for."""
+        """Return a random stream of the seed, by one of the constants above and further indices."""
         import numpy as np
 
         return np.random.default_rng([self.random_seed, *stream])

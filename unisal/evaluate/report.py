@@ -1,4 +1,4 @@
-"""One page about a scored run: `report.html` in its folder, to open from disk.
+"""A page about a scored run: `report.html` in its folder, to open from disk.
 
 The page needs no other file and fetches nothing.
 """
@@ -30,7 +30,12 @@ from unisal.files import write_atomically
 from unisal.progress import SILENT, Bar, Progress
 from unisal.types import RGB, LogDensity, Size
 from unisal.version import __version__
-from unisal.visualize.difference import TOO_LITTLE, TOO_MUCH, draw_difference, draw_fixations
+from unisal.visualize.difference import (
+    TOO_LITTLE_COLOUR,
+    TOO_MUCH_COLOUR,
+    draw_difference,
+    draw_fixations,
+)
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
 from unisal.visualize.panels import resize, shrink
 
@@ -39,23 +44,23 @@ REPORT = "report.html"
 TEMPLATE = "report_template.html"
 N_SHOWN = 4
 """How many of the best and of the worst images or videos are shown."""
-RANKED_BY = "cc"
+RANKING_METRIC = "cc"
 """The metric that says which are best; where it was not computed, the first one."""
-ROOM, QUALITY, PIXELS = (360, 480), 84, 6e6
-"""Of the pictures: (height, width) at most, quality as JPEG, and at most how many pixels on the
-page, beyond which they are smaller, so that it stays light."""
+MAX_PANEL_SIZE, JPEG_QUALITY, MAX_PAGE_PIXELS = (360, 480), 84, 6e6
+"""Of the pictures: the largest (height, width), the JPEG quality, and the largest number of pixels
+on the page, beyond which they get smaller to keep it light."""
 N_PANELS = 4
 
 Predict = Callable[[Result, int, int], LogDensity]
-"""Takes a result, a video or image (from 0) and a frame (from 1); returns the log-density `[h, w]`
-that was scored."""
+"""Returns the log-density `[h, w]` that was scored, given a result, the index of a video or image
+(from 0) and the number of a frame (from 1)."""
 
 BASELINES = {
     CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
 }
-"""What the reference baselines are."""
+"""Explanations of the reference baselines."""
 
 
 class Cell(NamedTuple):
@@ -74,7 +79,7 @@ class Line(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """How a metric is spread over the images or videos."""
+    """The distribution of a metric over the images or videos."""
 
     metric: Metric
     cell: Cell
@@ -92,7 +97,7 @@ class ReportPanel(NamedTuple):
 
 
 class ShownExample(NamedTuple):
-    """An image, or a frame of a video, with its panels, and the scores of the whole."""
+    """An image, or a frame of a video, with its panels and the scores of the whole video."""
 
     title: str
     frame: str
@@ -131,21 +136,26 @@ def write_report(
         path: the file, replaced if there is one.
         run: name of the run.
         results: the scores of each source.
-        predict: predicts again the few frames that are shown.
-        options: how it was scored.
+        predict: predicts the few frames that are shown again.
+        options: how the run was scored.
         progress: counts the pictures.
-        now: the time it names; by default the present.
+        now: the time that the page states; by default the present.
     """
     chosen = [extremes(result.scores) for result in results]
     n_panels = N_PANELS * sum(len(best) + len(worst) for best, worst in chosen)
-    scale = min(1.0, math.sqrt(PIXELS / (max(1, n_panels) * ROOM[0] * ROOM[1])))
-    room = int(ROOM[0] * scale), int(ROOM[1] * scale)
+    scale = min(
+        1.0, math.sqrt(MAX_PAGE_PIXELS / (max(1, n_panels) * MAX_PANEL_SIZE[0] * MAX_PANEL_SIZE[1]))
+    )
+    max_size = int(MAX_PANEL_SIZE[0] * scale), int(MAX_PANEL_SIZE[1] * scale)
     sections: list[Section] = []
     for result, shown in zip(results, chosen, strict=True):
         n_shown = sum(map(len, shown))
         with progress.bar(f"report {result.scores.name}", "picture", n_shown) as bar:
             best, worst = (
-                [_example(result, index, partial(predict, result), room, bar) for index in indices]
+                [
+                    _example(result, index, partial(predict, result), max_size, bar)
+                    for index in indices
+                ]
                 for indices in shown
             )
         anchor = f"source-{len(sections) + 1}"
@@ -161,8 +171,8 @@ def write_report(
         has_videos=any(result.dataset.is_video for result in results),
         n_resamples=N_RESAMPLES,
         layout=layout,
-        too_much=TOO_MUCH,
-        too_little=TOO_LITTLE,
+        too_much=TOO_MUCH_COLOUR,
+        too_little=TOO_LITTLE_COLOUR,
     )
     html = html.strip() + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
@@ -172,7 +182,7 @@ def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
     """Find the best and the worst images or videos by the ranking metric.
 
     Args:
-        scores: of a source.
+        scores: those of a source.
         n: how many of each to find, at most.
 
     Returns:
@@ -190,7 +200,7 @@ def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
 
 def ranking_metric(scores: Scores) -> str:
     """Return the name of the metric that says which are best."""
-    return RANKED_BY if RANKED_BY in scores.metrics else scores.metrics[0]
+    return RANKING_METRIC if RANKING_METRIC in scores.metrics else scores.metrics[0]
 
 
 def draw_panels(
@@ -198,24 +208,24 @@ def draw_panels(
     index: int,
     number: int,
     log_density: LogDensity,
-    room: Size,
+    max_size: Size,
 ) -> list[tuple[str, RGB]]:
     """Draw one frame.
 
     Args:
         dataset: the scored part.
-        index: of the video or image, from 0.
-        number: of the frame, from 1.
+        index: index of the video or image, from 0.
+        number: number of the frame, from 1.
         log_density: the prediction `[h, w]`.
-        room: (height, width) that the pictures have at most.
+        max_size: the largest (height, width) of the pictures.
 
     Returns:
-        Labels with their pictures of one size: the frame; the ground truth and the fixations over
-        it; the prediction over it; the difference of the two.
+        Labels with pictures of one size: the frame; the ground truth and the fixations over it; the
+        prediction over it; the difference of the two.
     """
     image = dataset.files(index, number).image
     assert image is not None
-    rgb = shrink(read_rgb(image), room)
+    rgb = shrink(read_rgb(image), max_size)
     size = rgb.shape[0], rgb.shape[1]
     truth = resize(dataset.read_density(index, number), size)
     prediction = resize(np.exp(log_density), size)
@@ -229,9 +239,9 @@ def draw_panels(
 
 
 def as_uri(rgb: RGB) -> str:
-    """Return a picture as a JPEG inside an address, so that the page needs no file for it."""
+    """Return a picture as a JPEG in a data URI, so that the page needs no file for it."""
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "JPEG", quality=QUALITY, optimize=True)
+    Image.fromarray(rgb).save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
@@ -242,6 +252,7 @@ def _section(
     options: ScoringOptions,
     anchor: str,
 ) -> Section:
+    """Lay out the section of a source."""
     scores = result.scores
     return Section(
         anchor=anchor,
@@ -262,12 +273,13 @@ def _section(
 
 
 def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
+    """Return what a reader has to know about a source's scores: labels and values."""
     dataset, scores = result.dataset, result.scores
     n = len(scores.rows)
     facts = [("Part", dataset.phase), ("Videos" if dataset.is_video else "Images", f"{n:,}")]
     if dataset.is_video:
         facts.append(("Frames", f"{int(scores.n_frames.sum()):,}"))
-    facts.append(("Network's modules for", result.domain))
+    facts.append(("Network domain", result.domain))
     on_share = [METRICS[m].name for m in scores.metrics if not METRICS[m].on_all_frames]
     if dataset.is_video and on_share:
         facts.append(
@@ -278,8 +290,10 @@ def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
 
 
 def _table(result: Result, seed: int) -> list[Line]:
-    """Return the lines with the means of the network and of the baselines, and with how many values
-    were left out of the network's."""
+    """Return the lines of the score table: the means of the network and of the baselines.
+
+    The last line counts the values that were left out of the network's means, if there are any.
+    """
     scores, is_video = result.scores, result.dataset.is_video
     lines = [
         Line("This run, mean over videos" if is_video else "This run", _cells(scores, seed), True)
@@ -294,6 +308,7 @@ def _table(result: Result, seed: int) -> list[Line]:
 
 
 def _cells(scores: Scores, seed: int, weighted: bool = False) -> list[Cell]:
+    """Return a cell for the mean of each metric."""
     means = scores.weighted_means if weighted else scores.means
     ends = scores.intervals(seed, weighted).T
     return [
@@ -303,6 +318,7 @@ def _cells(scores: Scores, seed: int, weighted: bool = False) -> list[Cell]:
 
 
 def _distributions(result: Result, seed: int) -> list[Distribution]:
+    """Return the distribution of each metric."""
     scores = result.scores
     ends = scores.intervals(seed).T.tolist()
     found = []
@@ -319,13 +335,14 @@ def _example(
     result: Result,
     index: int,
     predict: Callable[[int, int], LogDensity],
-    room: Size,
+    max_size: Size,
     bar: Bar,
 ) -> ShownExample:
+    """Predict and draw one frame of a video, or an image."""
     scores, n_frames = result.scores, int(result.scores.n_frames[index])
     number = (n_frames + 1) // 2
     title = scores.titles[index]
-    drawn = draw_panels(result.dataset, index, number, predict(index, number), room)
+    drawn = draw_panels(result.dataset, index, number, predict(index, number), max_size)
     panels = [
         ReportPanel(label, f"{label} of {title}", as_uri(rgb), rgb.shape[1], rgb.shape[0])
         for label, rgb in drawn
@@ -339,10 +356,12 @@ def _example(
 
 
 def _number(value: float) -> str:
+    """Format a score."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _template() -> jinja2.Template:
+    """Load the template of the page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The scores of one source: rows, means, intervals, how they are shown and saved."""
+"""The scores of one source: rows, means and intervals, and how they are shown and saved."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from unisal.data import SaliencyDataset
 
 Rows = NDArray[np.float64]
 N_RESAMPLES = 2000
-"""Of the bootstrap."""
+"""Number of resamples of the bootstrap."""
 INTERVAL = (2.5, 97.5)
-"""Percentiles of the resampled means."""
+"""The percentiles of the resampled means that an interval spans."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Scores:
     """Scores of one source: a row per video or image, a column per metric.
 
     Attributes:
-        name: what the files are called after.
+        name: the first part of the files' names.
         metrics: names of the columns.
         titles: names of the videos or images, one per row.
         rows: `[n, metrics]`, for a video the mean over its frames where the metric is defined.
         n_defined: `[n, metrics]`, over how many frames that is.
-        n_wanted: `[n, metrics]`, over how many frames it was to be computed.
-        n_frames: `[n]`, of each video; 1 for an image.
+        n_wanted: `[n, metrics]`, on how many frames it was to be computed.
+        n_frames: `[n]`, the number of frames of each video; 1 for an image.
     """
 
     name: str
@@ -54,10 +54,12 @@ class Scores:
         """Average the frames of each video.
 
         Args:
-            name, metrics, titles: see the attributes; titles default to numbers from 1.
-            frames: for each video `[n_frames, metrics]`; NaN where a metric is undefined.
-            wanted: for each video `[n_frames, metrics]`, whether the metric was to be computed;
-                default all.
+            name: the first part of the files' names.
+            metrics: names of the columns.
+            frames: for each video the values `[n_frames, metrics] float64`; NaN where undefined.
+            wanted: for each video `[n_frames, metrics] bool`, whether the value was to be computed;
+                None if all were.
+            titles: names of the videos or images; None for numbers from 1.
         """
         n_defined = np.array([(~np.isnan(f)).sum(axis=0) for f in frames])
         sums = np.array([np.nansum(f, axis=0) for f in frames])
@@ -82,7 +84,7 @@ class Scores:
 
     @property
     def n_undefined(self) -> NDArray[np.int_]:
-        """How many frames' values per metric were left out of the means for being undefined."""
+        """Number of values per metric that were left out of the means as undefined."""
         return (self.n_wanted - self.n_defined).sum(axis=0)
 
     def intervals(self, seed: int = 0, weighted: bool = False) -> Rows:
@@ -91,8 +93,8 @@ class Scores:
         Whole videos are drawn with replacement, since the frames of one resemble each other.
 
         Args:
-            seed: of the draws.
-            weighted: of `weighted_means` instead of `means`.
+            seed: seed of the draws.
+            weighted: whether the intervals are for `weighted_means` instead of `means`.
 
         Returns:
             `[2, metrics]`: lower and upper ends; NaN where a mean is undefined.
@@ -123,7 +125,7 @@ class Scores:
         """Write the three JSON files of docs/behaviour.md, "Commands and files".
 
         Args:
-            folder: where they go; made if it does not exist.
+            folder: where they go; created if it does not exist.
         """
         folder.mkdir(parents=True, exist_ok=True)
         save_json(folder / f"{self.name}_eval_scores.json", [as_json(row) for row in self.rows])
@@ -139,7 +141,7 @@ class Result:
 
     dataset: SaliencyDataset
     domain: str
-    """Whose modules of the network predicted it."""
+    """The network domain that predicted it."""
     scores: Scores
     baselines: dict[str, Scores] = field(default_factory=dict)
 
@@ -150,10 +152,10 @@ def format_table(
     """Format means, intervals and baselines for a terminal, a column per metric.
 
     Args:
-        title: what the first row is called.
-        scores: of the network.
+        title: the name of the first row.
+        scores: those of the network.
         baselines: scores to compare with, by name.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         The lines, joined.
@@ -182,6 +184,7 @@ def as_json(row: Rows) -> list[float | None]:
 
 
 def _cells(values: Rows) -> list[str]:
+    """Format a row of the table."""
     return [f"{'-':>9}" if np.isnan(v) else f"{v:9.4f}" for v in values]
 
 

@@ -35,14 +35,18 @@ log = logging.getLogger(__name__)
 
 
 def dataset_to_score(
-    source: str, folder: Path | None = None, phase: str | None = None
+    source: str,
+    folder: Path | None = None,
+    phase: str | None = None,
+    progress: Progress = SILENT,
 ) -> SaliencyDataset:
-    """Return the part of a source that it is scored on, read as a run reads it.
+    """Return the part of a source that is scored, with the options of a run.
 
     Args:
         source: name of the source.
-        folder: of the run; None for the default options.
-        phase: another part.
+        folder: the run's folder; None for the default options.
+        phase: another part to score; None for the source's own.
+        progress: shows how far a first look at many files has come.
 
     Raises:
         UserError: there is no such source, its gaze is not public, or its data is missing.
@@ -55,15 +59,15 @@ def dataset_to_score(
         )
     phase = phase or dataset.scored_phase
     if folder is None:
-        return dataset.from_options({}, phase=phase)
-    return dataset.as_in_run(folder, phase=phase)
+        return dataset.from_options({}, progress=progress, phase=phase)
+    return dataset.as_in_run(folder, progress=progress, phase=phase)
 
 
 def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> CentreBias:
     """Make the centre bias of the training part that belongs to a scored part.
 
     The part is read with the same options, so of MIT1003 it is all folds but the scored one.
-    (With `x_val_step=None` every part of MIT1003 is all images: then the centre bias knows the
+    (With `x_val_step=None` every part of MIT1003 is all images: the centre bias then includes the
     images that are scored.)
 
     Args:
@@ -77,13 +81,13 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
     if "train" not in dataset.phases:
         raise UserError(f"{dataset.source} has no training part")
     options = {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS}
-    return CentreBias(dataset.from_options(options, phase="train"), progress)
+    return CentreBias(dataset.from_options(options, progress=progress, phase="train"), progress)
 
 
 def make_needed_centre_bias(
     dataset: SaliencyDataset, options: ScoringOptions, progress: Progress = SILENT
 ) -> CentreBias | None:
-    """Make the centre bias where one of the metrics needs it.
+    """Make the centre bias if one of the metrics needs it.
 
     Args:
         dataset: the scored part.
@@ -106,14 +110,14 @@ def make_needed_centre_bias(
 
 
 class FrameMaker:
-    """Makes what the frames of a data set are scored with.
+    """Gathers what the frames of a data set are scored with.
 
-    What the metrics need besides predictions and ground truth is prepared once.
+    Whatever the metrics need besides predictions and ground truth is prepared once.
 
     Args:
         dataset: the scored part.
         options: how to score.
-        centre_bias: of the training part; None to make it where a metric needs it.
+        centre_bias: that of the training part; None to make it if a metric needs it.
 
     Raises:
         UserError: a metric needs the centre bias, and it cannot be made.
@@ -142,8 +146,11 @@ class FrameMaker:
         """Put together one frame of a video, or an image.
 
         Args:
-            index: of the video or image.
-            log_density, target, fixations, rng: see `FrameToScore`.
+            index: index of the video or image, from 0.
+            log_density: the prediction `[h, w]`.
+            target: the ground truth's saliency map as a density `[h, w]`.
+            fixations: the fixation map `[h, w]`.
+            rng: the random stream of the shuffled AUC's draws.
         """
         size = fixations.shape[0], fixations.shape[1]
         frame = FrameToScore(log_density, to_density(log_density), target, fixations, rng)
@@ -168,11 +175,13 @@ def score_dataset(
     Reading, prediction and metrics overlap; memory does not grow with the number of frames.
 
     Args:
-        engine: with the network.
-        dataset: its scored part.
-        domain: whose modules of the network to use.
-        name: of the scores; by default the one that the data set gives them.
-        options, centre_bias, progress: see `score_predictions`.
+        engine: runs the network.
+        dataset: the part to score.
+        domain: the network domain to use.
+        name: name of the scores; by default the one that the data set gives them.
+        options: see `score_predictions`.
+        centre_bias: see `score_predictions`.
+        progress: see `score_predictions`.
 
     Raises:
         UserError: data is missing or faulty, a prediction is not finite, or a metric needs the
@@ -196,10 +205,10 @@ def score_predictions(
     Args:
         dataset: the ground truth.
         predictions: for every frame, in order, at the size of the ground truth.
-        name: of the scores.
+        name: name of the scores.
         options: how to score; by default with the six published metrics.
-        centre_bias: of the source's training part, for the metrics that need it; by default it
-            is made where one does.
+        centre_bias: that of the source's training part, for the metrics that need it; by default
+            it is made if one does.
         progress: counts the frames.
 
     Raises:
@@ -238,13 +247,15 @@ def score_baselines(
     """Score reference baselines.
 
     Args:
-        dataset, options, progress: see `score_predictions`.
-        centre_bias: of the source's training part; by default it is made, or left out with a
-            warning where that is impossible.
+        dataset: see `score_predictions`.
+        options: see `score_predictions`.
+        centre_bias: that of the source's training part; by default it is made, or left out with a
+            warning if that is impossible.
+        progress: see `score_predictions`.
 
     Returns:
-        By name the scores of chance, of the centre bias, and of one half of the observers against
-        the other where the data tells them apart.
+        The scores by the name of the baseline: chance, the centre bias and, where the data tells
+        the observers apart, one half of them against the other.
 
     Raises:
         UserError: see `score_predictions`.
@@ -276,11 +287,13 @@ def score_observers(
     """Score each half of an image's observers against the other, see `ObserverHalves`.
 
     Args:
-        dataset: whose data tells observers apart.
-        options, centre_bias, progress: see `score_predictions`.
+        dataset: a data set that distinguishes observers.
+        options: see `score_predictions`.
+        centre_bias: see `score_predictions`.
+        progress: see `score_predictions`.
 
     Returns:
-        Of each image the mean of both directions; NaN where fewer than two people looked at it.
+        For each image the mean of both directions; NaN where fewer than two people looked at it.
 
     Raises:
         UserError: see `score_predictions`.
@@ -310,12 +323,14 @@ def score_observers(
 def predict_frame(
     engine: Engine, dataset: SaliencyDataset, domain: str, index: int, number: int
 ) -> LogDensity:
-    """Predict one frame again as it is predicted for scores: a video from its start.
+    """Predict one frame again exactly as it was predicted for its score: a video from its start.
 
     Args:
-        engine, dataset, domain: see `score_dataset`.
-        index: of the video or image, from 0.
-        number: of the frame, from 1.
+        engine: see `score_dataset`.
+        dataset: see `score_dataset`.
+        domain: see `score_dataset`.
+        index: index of the video or image, from 0.
+        number: number of the frame, from 1.
 
     Returns:
         The log-density `[h, w]`.
@@ -333,6 +348,7 @@ def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredic
 
 
 def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
+    """Read the density and the fixation map of a frame, and check their sizes."""
     target = dataset.read_density(*key)
     fixations = dataset.read_fixation_map(*key)
     if fixations.shape != target.shape:

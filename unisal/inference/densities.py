@@ -1,8 +1,8 @@
-"""From the network's logits to log-densities, densities and saliency maps of any size.
+"""Log-densities, densities and saliency maps of any size from the network's logits.
 
 `log_density` computes what `UNISAL.log_density` does in a third of the time (measured on a CPU):
-OpenCV's bilinear resize and exponential instead of PyTorch's, in place. A map that is only looked
-at needs no softmax: `saliency_map`.
+OpenCV's bilinear resize and exponential replace PyTorch's, in place. A map that is only to be
+looked at needs no softmax, see `saliency_map`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unisal.errors import UserError
 from unisal.types import Density, LogDensity, SaliencyMap, Size
 
 Logits = NDArray[np.float32]
-"""The network's map before resize and softmax `[H, W]`."""
+"""The network's map `[H, W]` before resize and softmax."""
 
 
 def log_density(logits: Logits, size: Size) -> LogDensity:
@@ -28,7 +28,7 @@ def log_density(logits: Logits, size: Size) -> LogDensity:
         size: (height, width) of the result.
 
     Returns:
-        Log-probabilities `[h, w] float32`; exp sums to 1.
+        Log-density `[h, w] float32`, whose exp sums to 1.
     """
     y = _resized(logits, size)
     y -= y.max()
@@ -63,15 +63,15 @@ def to_density(log_density: LogDensity) -> Density:
 
 
 def to_saliency_map(density: Density) -> SaliencyMap:
-    """Divide a density `[H, W]` by its highest value: from 0 to 1."""
+    """Divide a density `[H, W]` by its highest value; the result lies between 0 and 1."""
     return density / density.max()
 
 
 def check_finite(values: NDArray[np.float32], what: str) -> None:
-    """Check that a prediction holds nothing but numbers.
+    """Check that all values of a prediction are finite.
 
     Args:
-        values: logits or log-probabilities of any shape.
+        values: logits or log-densities of any shape.
         what: the prediction in words, for the message.
 
     Raises:

@@ -21,16 +21,19 @@ from unisal.model.unisal import Features
 from unisal.types import Size
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
-"""Domains whose modules have seen single images only: a video's frames are images to them."""
+"""Domains whose modules were trained on images only: they treat a video's frames as images."""
 CHUNK = 6
-"""Frames of one sequence per call of the network (docs/behaviour.md, "Scoring and prediction")."""
+"""Number of frames of one sequence per call of the network.
+
+See docs/behaviour.md, "Scoring and prediction".
+"""
 MAX_FRAMES = 12
-"""Frames of all sequences together per call of the network."""
+"""Number of frames of all sequences together per call of the network."""
 MAX_WORKERS = 8
-"""Threads that feed a GPU."""
+"""Number of threads that feed a GPU."""
 
 K = TypeVar("K")
-"""Whatever the caller knows a frame by. It travels with the frame and comes back with its map."""
+"""A frame's key, chosen by the caller. It travels with the frame and comes back with its map."""
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +41,14 @@ log = logging.getLogger(__name__)
 class Engine:
     """A network in evaluation mode on a device.
 
-    Everything that predicts goes through here: pictures and videos in memory, folders, and data
-    sets that are scored.
+    All predictions are made here: of pictures and videos in memory, of folders, and of data sets
+    that are scored.
 
     Args:
         model: the network; it is moved to the device.
         device: see `unisal.device.pick_device`.
-        max_frames: frames of a video per call of the network. More frames need more memory and
-            are hardly faster; no number depends on it.
+        max_frames: number of frames of a video per call of the network. More frames need more
+            memory and are hardly faster; the results do not depend on it.
         precision: see `unisal.inference.runtime.pick_runtime`.
         runtime: see `unisal.inference.runtime.pick_runtime`.
 
@@ -73,15 +76,16 @@ class Engine:
 
     @property
     def workers(self) -> int:
-        """Number of threads to read, predict and write unrelated pictures in."""
+        """Number of threads that read, predict and write unrelated pictures."""
         on_cpu = self.device.type == "cpu"
         return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def video_workers(self) -> int:
-        """Number of threads to read a video's frames in while the network runs, and number of
-        threads to write maps in. On the CPU the network needs most of the time, and every thread
-        needs memory."""
+        """Number of threads that read a video's frames while the network runs, and that write maps.
+
+        On the CPU the network takes most of the time, and every thread needs memory.
+        """
         on_cpu = self.device.type == "cpu"
         return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
 
@@ -102,14 +106,14 @@ class Engine:
         Args:
             frames: `[n, 3, H, W] float32`, ImageNet-normalised, H and W multiples of 32.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
             concurrent: whether `workers` threads call this at the same time.
 
         Returns:
-            Log-densities `[n, h, w] float32` on the CPU; exp sums to 1 per image.
+            Log-densities `[n, h, w] float32` on the CPU; the exp of each sums to 1.
         """
         maps = self.image_logits(frames, domain, concurrent)
-        # Not with PyTorch: its threads would spin for a while beside those of other calls.
+        # Not with PyTorch, whose threads would spin for a while beside those of other calls.
         stacked = np.stack([self._log_density(y, target_size).numpy() for y in maps])
         return torch.from_numpy(stacked)
 
@@ -140,23 +144,23 @@ class Engine:
     ) -> Iterator[tuple[K, Tensor]]:
         """Predict a video of any length in constant memory.
 
-        The frames are `frame_step` interleaved sequences (0, frame_step, 2 frame_step, ...; 1,
-        frame_step + 1, ...). The network sees a chunk of all of them at a time and carries the
-        state of each one on to the next chunk.
+        The frames form `frame_step` interleaved sequences (0, frame_step, 2 frame_step, ...; 1,
+        frame_step + 1, ...). The network sees a chunk of every sequence at a time and carries their
+        states over to the next chunks.
 
         Args:
-            frames: a key and the frame `[3, H, W] float32`, as in `images`, in the order of the
-                video. At most a chunk of each sequence is taken ahead of what has been yielded.
+            frames: keys with frames `[3, H, W] float32`, as in `images`, in the order of the video.
+                At most a chunk of each sequence is drawn ahead of what has been yielded.
             target_size: (h, w) of the predictions.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
             frame_step: number of sequences.
-            chunk: frames of a sequence per call of the network; fewer where `max_frames` says so.
-                No number depends on it, but for rounding.
+            chunk: number of frames of a sequence per call of the network; fewer if `max_frames`
+                requires it. Except for rounding, the results do not depend on it.
 
         Yields:
             Each key with its log-density `[h, w] float32` on the CPU, in the order of the frames.
         """
-        # Maps are held at the network's size and resized one by one, when it is their turn.
+        # Maps wait at the network's size and are resized one by one when they are asked for.
         for key, y in self.video_logits(frames, domain, frame_step, chunk):
             yield key, self._log_density(y, target_size)
 
@@ -187,7 +191,7 @@ class Engine:
             maps = self._advance([x for _, x in taken], states, domain)
             for (key, _), y in zip(taken, maps, strict=True):
                 yield key, y
-            states.rotate(-len(taken))  # the first one is that of the next frame
+            states.rotate(-len(taken))  # the first state is that of the next frame
 
     def step(
         self, frame: Tensor, states: list[Tensor | None], target_size: Size, domain: str
@@ -196,9 +200,9 @@ class Engine:
 
         Args:
             frame: `[3, H, W] float32`, as in `images`.
-            states: one entry, the state of the sequence, None at its start; updated in place.
+            states: a single entry, the state of the sequence, None at its start; updated in place.
             target_size: (h, w) of the prediction.
-            domain: whose modules to use, one of the network's domains.
+            domain: one of the network's domains.
 
         Returns:
             Log-density `[h, w] float32` on the CPU.
@@ -254,8 +258,10 @@ class Engine:
         return maps
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
-        """Yield which sequences go through the network together: those with equally many of the
-        `n_frames` frames, at most `max_frames` of them."""
+        """Yield which sequences go through the network together.
+
+        They have the same number of the `n_frames` frames, and at most `max_frames` in all.
+        """
         whole, n_longer = divmod(n_frames, step)
         for rows, length in ((range(n_longer), whole + 1), (range(n_longer, step), whole)):
             if length:
@@ -264,6 +270,7 @@ class Engine:
 
     @torch.inference_mode()
     def _log_density(self, logits: Tensor, target_size: Size) -> Tensor:
+        """Resize logits `[H, W]` on the device and return the log-density on the CPU."""
         if logits.device.type == "cpu":
             return torch.from_numpy(log_density(logits.numpy(), target_size))
         y = self.model.log_density(logits[None, None, None], target_size)

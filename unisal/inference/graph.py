@@ -1,11 +1,10 @@
 """The network as an ONNX graph, for inference runtimes.
 
-The graph is recorded: the network runs once on a small frame of noise, and each function of PyTorch
-that is called with something that depends on the frame becomes a node. All else, the
-BatchNorms folded into the convolutions among it, is a constant of the graph. So the graph is what
-the network itself computes for one domain, and there is no second description of the network to
-keep up to date. It takes one frame of any size at a time; time and its folding into the batch
-do not occur in it.
+The graph is recorded: the network runs once on a small frame of noise, and each call of a PyTorch
+function whose arguments depend on the frame becomes a node. Everything else, including BatchNorms
+folded into convolutions, becomes a constant of the graph. So the graph is what the network itself
+computes for one domain, and there is no second description of the network to keep up to date. It
+takes one frame of any size at a time; time and its folding into the batch do not occur in it.
 """
 
 from __future__ import annotations
@@ -28,12 +27,11 @@ from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
 
 OPSET, IR_VERSION = 17, 8
-"""Old enough for every runtime that is accepted."""
+"""The versions of ONNX that are written: old enough for every runtime that is accepted."""
 FRAME, PRIORS, STATE = "frame", "priors", "state"
 MAP, NEXT_STATE = "map", "next_state"
 """Names of the inputs `[1, 3, H, W]`, `[1, n, H/32, W/32]`, `[1, C, H/32, W/32]` and of the outputs
-`[1, 1, H, W]` and `[1, C, H/32, W/32]`. There are no priors and no states where the network has
-none."""
+`[1, 1, H, W]` and `[1, C, H/32, W/32]`. Priors and states are missing if the network has none."""
 EXAMPLE_SIDES = 1, 2
 """Height and width of the example frame, in units of `STRIDE`; the graph does not depend on it."""
 
@@ -43,14 +41,14 @@ def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
 
     Args:
         model: the network in evaluation mode, on the CPU, in float32.
-        domain: whose modules to use.
-        static: whether frames are unrelated images.
+        domain: one of the network's domains.
+        static: whether the frames are unrelated images.
 
     Raises:
-        GraphError: the network computes something that has no translation here.
+        GraphError: the network does something that cannot be translated here.
     """
     height, width = EXAMPLE_SIDES
-    noise = torch.Generator().manual_seed(0)  # the caller's own generator is not touched
+    noise = torch.Generator().manual_seed(0)  # leaves the caller's generator alone
     frame = torch.randn(1, 1, 3, height * STRIDE, width * STRIDE, generator=noise)
     inputs = {FRAME: frame}
     priors = model.prior_maps((height, width), domain)
@@ -66,7 +64,7 @@ def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
         outputs = {MAP: y} | ({} if hidden is None else {NEXT_STATE: hidden[0]})
         return recorder.graph(outputs).SerializeToString()
     except (NotImplementedError, AssertionError, TypeError, KeyError) as error:
-        # A function without a translation, or a known one that is called in an unknown way.
+        # A function without a translation, or one that is called in an unexpected way.
         raise GraphError(
             f"no ONNX graph can be made of this network ({error or type(error).__name__}); "
             "runtime='torch' runs it as it is"
@@ -80,7 +78,7 @@ def uses_state(model: UNISAL, static: bool) -> bool:
 
 @dataclass
 class Node:
-    """One operation of the graph, its operands by name."""
+    """An operation of the graph, with its operands by name."""
 
     op: str
     inputs: list[str]
@@ -89,7 +87,7 @@ class Node:
 
 
 class Recorder(TorchFunctionMode):
-    """Records, while it is active, what is computed from the `inputs`, tensors by name."""
+    """Records, while it is active, what is computed from the named tensors `inputs`."""
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -97,7 +95,7 @@ class Recorder(TorchFunctionMode):
         self.nodes: list[Node] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self._names = {id(tensor): name for name, tensor in inputs.items()}
-        self._alive: list[Tensor] = list(inputs.values())  # so that no other tensor gets their id
+        self._alive: list[Tensor] = list(inputs.values())  # so that no tensor reuses their ids
 
     def __torch_function__(
         self,
@@ -121,7 +119,7 @@ class Recorder(TorchFunctionMode):
     def add(self, op: str, *operands: Any, **attributes: Any) -> str:
         """Add a node and return the name of its output.
 
-        Operands are names, tensors, numbers, or None for one that is left out.
+        Operands are names, tensors, numbers, or None for one that is omitted.
         """
         names = [self._name(operand) for operand in operands]
         output = f"{op}_{len(self.nodes)}"
@@ -129,9 +127,9 @@ class Recorder(TorchFunctionMode):
         return output
 
     def graph(self, outputs: Mapping[str, Tensor]) -> onnx.ModelProto:
-        """Return the model that computes `outputs`, tensors by name, and nothing else.
+        """Return the model that computes the named tensors `outputs` and nothing else.
 
-        The recorder's constants are released on the way, so that they are never in memory twice.
+        The recorder's constants are released on the way, so that memory never holds them twice.
         """
         results = {name: self._names[id(tensor)] for name, tensor in outputs.items()}
         nodes = needed(self.nodes, results.values())
@@ -161,6 +159,7 @@ class Recorder(TorchFunctionMode):
         self._alive.append(tensor)
 
     def _name(self, operand: Any) -> str:
+        """Return the name of an operand; one that is not recorded becomes a constant."""
         if operand is None or isinstance(operand, str):
             return operand or ""
         if id(operand) not in self._names:
@@ -173,7 +172,7 @@ class Recorder(TorchFunctionMode):
 
 
 def needed(nodes: Sequence[Node], results: Any) -> list[Node]:
-    """Return the nodes on which the results depend, in their order."""
+    """Return the nodes that the results depend on, in their order."""
     wanted, kept = set(results), []
     for node in reversed(nodes):
         if node.output in wanted:
@@ -185,10 +184,9 @@ def needed(nodes: Sequence[Node], results: Any) -> list[Node]:
 def merge_convolutions(
     nodes: list[Node], constants: dict[str, NDArray[Any]], keep: set[str]
 ) -> None:
-    """Merge two successive convolutions into one where that takes fewer multiplications, in place.
+    """Merge two successive convolutions into one, in place, if that saves multiplications.
 
-    The end of the network is such a pair: 384 channels to 64, and those to one, with nothing in
-    between.
+    The network ends with such a pair: 384 channels to 64, and those to one, with nothing between.
     """
     makers = {node.output: node for node in nodes}
     uses = [name for node in nodes for name in node.inputs]
@@ -224,6 +222,7 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> str:
+    """Translate `F.conv2d`."""
     operands = [x, weight] if bias is None else [x, weight, bias]
     return to.add(
         "Conv",
@@ -236,11 +235,12 @@ def _conv(
 
 
 def _clip(to: Recorder, x: Tensor, min_val: float, max_val: float, **_: Any) -> str:
+    """Translate `F.hardtanh`, which is what ReLU6 calls."""
     return to.add("Clip", x, float(min_val), float(max_val))
 
 
 def _pick(to: Recorder, x: Tensor, index: Any) -> str:
-    """Translate `x[:, 0]`, the one time step there is, or `x[..., ::s, ::s]`."""
+    """Translate `x[:, 0]`, which is the only time step, or `x[..., ::s, ::s]`."""
     if index == (slice(None), 0):
         return to.add("Identity", x)
     assert index[0] is Ellipsis and all(i.start is None and i.stop is None for i in index[1:])
@@ -253,6 +253,7 @@ def _pick(to: Recorder, x: Tensor, index: Any) -> str:
 def _resize(
     to: Recorder, x: Tensor, size: None, scale_factor: float, mode: str, **options: Any
 ) -> str:
+    """Translate `F.interpolate` with mode "bilinear"."""
     assert size is None and mode == "bilinear" and not options.get("align_corners")
     scales = [1.0, 1.0, scale_factor, scale_factor]
     how = "half_pixel"  # what is not align_corners
@@ -260,22 +261,27 @@ def _resize(
 
 
 def _pad(to: Recorder, x: Tensor, pad: Sequence[int], mode: str, **_: Any) -> str:
+    """Translate `F.pad` with mode "replicate"."""
     assert mode == "replicate"
     left, right, top, bottom = pad
     return to.add("Pad", x, [0, 0, top, left, 0, 0, bottom, right], mode="edge")
 
 
 def _cat(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    """Translate `torch.cat`."""
     return to.add("Concat", *tensors, axis=dim)
 
 
 def _stack(to: Recorder, tensors: Sequence[Tensor], dim: int = 0) -> str:
+    """Translate `torch.stack` of a single time step."""
     (of_one_step,) = tensors
     assert dim == 1
     return to.add("Identity", of_one_step)
 
 
 def _elementwise(op: str, swapped: bool = False) -> Callable[..., str]:
+    """Return the translation of an operation of one or two operands."""
+
     def translate(to: Recorder, *operands: Any) -> str:
         values = [float(x) if isinstance(x, int) else x for x in operands]
         return to.add(op, *(values[::-1] if swapped else values))
@@ -284,6 +290,7 @@ def _elementwise(op: str, swapped: bool = False) -> Callable[..., str]:
 
 
 def _shuffle(to: Recorder, x: Tensor, factor: int) -> str:
+    """Translate `F.pixel_shuffle`."""
     return to.add("DepthToSpace", x, blocksize=factor, mode="CRD")
 
 
@@ -302,21 +309,24 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., str]] = {
     Tensor.mul: _elementwise("Mul"),
     Tensor.__rsub__: _elementwise("Sub", swapped=True),
 }
-"""How the functions that the network calls are said in ONNX."""
+"""Translations to ONNX of the functions that the network calls."""
 SAME_VALUE = {F.dropout2d, Tensor.flatten, Tensor.unflatten, Tensor.expand}
-"""Functions that do nothing here: no dropout in evaluation, and one frame is a batch of one."""
+"""Functions that do nothing here: evaluation has no dropout, and one frame is a batch of one."""
 
 
 def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Return the tensors among arguments, also those in lists."""
     values = [*args, *kwargs.values()]
     values += [item for value in values if isinstance(value, list | tuple) for item in value]
     return [value for value in values if isinstance(value, Tensor)]
 
 
 def _pair(value: Any) -> list[int]:
+    """Return the two values that an option for height and width stands for."""
     return [value, value] if isinstance(value, int) else list(value)
 
 
 def _describe(name: str, x: Tensor) -> onnx.ValueInfoProto:
+    """Return an input's or output's description, with symbolic sizes."""
     shape: list[str | int | None] = [1, x.shape[-3], f"{name}_height", f"{name}_width"]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -1,14 +1,14 @@
-"""What runs the network: PyTorch, or on the CPU ONNX Runtime in less than 60 % of the time.
+"""What runs the network: PyTorch or, on the CPU, ONNX Runtime in less than 60 % of the time.
 
-Both give the same numbers but for rounding. ONNX Runtime gets the graph of
+Except for rounding, both give the same numbers. ONNX Runtime gets the graph of
 `unisal.inference.graph`, which is made when a domain is first used (in well under a second) and
-made anew when the weights have changed.
+rebuilt when the weights have changed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RUNTIMES = ("auto", "torch", "onnx")
 PRECISIONS = ("fp32", "bf16")
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Of processors that compute in bfloat16, as `/proc/cpuinfo` names them (x86 and Arm)."""
+"""Flags in `/proc/cpuinfo` of processors that compute in bfloat16 (x86 and Arm)."""
 
 Sequences = Sequence[Sequence[Tensor]]
 
@@ -41,7 +41,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """Which one it is: "torch" or "onnx"."""
+        """The name of the runtime: "torch" or "onnx"."""
         ...
 
     @property
@@ -60,16 +60,17 @@ class Runtime(Protocol):
         """Compute `UNISAL.logits` for evaluation.
 
         Args:
-            sequences: equally many frames `[3, H, W] float32` on the CPU for each sequence.
-            state: `[sequences, C, H/32, W/32]`, what the last call returned; None at the start.
-            domain: whose modules to use.
+            sequences: the frames `[3, H, W] float32` of each sequence, on the CPU; the same number
+                for each.
+            state: `[sequences, C, H/32, W/32]`, as the last call returned it; None at the start.
+            domain: one of the network's domains.
             static: whether the frames are unrelated images.
             concurrent: whether other threads call this at the same time, enough of them to keep
                 all cores busy.
 
         Returns:
-            The maps `[sequences, time, H, W] float32`, and the state after the last frame or None
-            where the GRU is left out.
+            The maps `[sequences, time, H, W] float32`; and the state after the last frame, None if
+            the GRU is bypassed.
         """
         ...
 
@@ -77,18 +78,18 @@ class Runtime(Protocol):
 def pick_runtime(
     name: str, model: UNISAL, device: torch.device, precision: str = "fp32"
 ) -> Runtime:
-    """Return the runtime of that name.
+    """Return the runtime with that name.
 
     Args:
-        name: "torch"; "onnx"; or "auto", the fastest one that gives the same numbers.
+        name: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         model: the network in evaluation mode.
-        device: where to run.
-        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 where its autocast
-            considers that safe. Faster where the processor has instructions for it.
+        device: where to run it.
+        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
+            considers that safe. It is faster on processors with instructions for it.
 
     Raises:
-        UserError: an unknown name, a runtime that is not installed or cannot do what is asked, or
-            bfloat16 where the processor has no instructions for it.
+        UserError: the name is unknown, the runtime is not installed or cannot do what is asked, or
+            the processor has no instructions for bfloat16.
     """
     for value, known, what in ((name, RUNTIMES, "runtime"), (precision, PRECISIONS, "precision")):
         if value not in known:
@@ -112,7 +113,9 @@ def pick_runtime(
             ) from None
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
         return TorchRuntime(model, device)
-    return runtime if name == "onnx" else FallbackRuntime(runtime, TorchRuntime(model, device))
+    return (
+        runtime if name == "onnx" else FallbackRuntime(runtime, lambda: TorchRuntime(model, device))
+    )
 
 
 class TorchRuntime:
@@ -120,8 +123,9 @@ class TorchRuntime:
 
     Args:
         model: the network; moved to the device.
-        device: where to run.
-        autocast: the type to compute in where PyTorch's autocast thinks it safe.
+        device: where to run it.
+        autocast: the dtype to compute in wherever PyTorch's autocast considers that safe; None for
+            that of the weights.
     """
 
     name = "torch"
@@ -130,11 +134,11 @@ class TorchRuntime:
     def __init__(
         self, model: UNISAL, device: torch.device, autocast: torch.dtype | None = None
     ) -> None:
-        # Forward only, convolutions are faster with the channels last (measured on CPU and GPU).
+        # Without a backward pass, channels last are faster (measured on CPU and GPU).
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.autocast = autocast
-        self._running = Lock()  # PyTorch has threads of its own for one call
+        self._running = Lock()  # PyTorch uses several threads for a single call
 
     @torch.inference_mode()
     def logits(
@@ -153,23 +157,26 @@ class TorchRuntime:
 
 
 class FallbackRuntime:
-    """ONNX Runtime, or PyTorch from the moment on when no graph can be made of the network.
+    """ONNX Runtime, until it turns out that no graph can be made of the network; then PyTorch.
 
-    That happens to a network that was changed to do something `unisal.inference.graph` has no
-    translation for. A warning says so once.
+    That happens to a network that was changed to do something that `unisal.inference.graph` cannot
+    translate. A warning says so once.
 
     Args:
         fast: ONNX Runtime.
-        plain: PyTorch, with the same network.
+        make_plain: makes the PyTorch runtime with the same network. It is called only when needed,
+            since that runtime changes the memory layout of the weights and with it the rounding of
+            other computations.
     """
 
-    def __init__(self, fast: OnnxRuntime, plain: TorchRuntime) -> None:
+    def __init__(self, fast: OnnxRuntime, make_plain: Callable[[], TorchRuntime]) -> None:
         self._runtime: Runtime = fast
-        self._plain = plain
+        self._make_plain = make_plain
+        self._replacing = Lock()
 
     @property
     def name(self) -> str:
-        """Which one runs the network now: "torch" or "onnx"."""
+        """The name of the runtime in use: "torch" or "onnx"."""
         return self._runtime.name
 
     @property
@@ -190,21 +197,24 @@ class FallbackRuntime:
         try:
             return runtime.logits(sequences, state, domain, static, concurrent)
         except GraphError as error:
-            if self._runtime is runtime:  # several threads may come here
-                self._runtime = self._plain
-                log.warning("PyTorch runs the network, more slowly than ONNX Runtime: %s", error)
-        return self._plain.logits(sequences, state, domain, static, concurrent)
+            with self._replacing:  # several threads may get here
+                if self._runtime is runtime:
+                    self._runtime = self._make_plain()
+                    log.warning(
+                        "PyTorch runs the network, more slowly than ONNX Runtime: %s", error
+                    )
+        return self._runtime.logits(sequences, state, domain, static, concurrent)
 
 
 class OnnxRuntime:
     """ONNX Runtime on the CPU, with as many threads as PyTorch has when a domain is first used.
 
     The graph takes one frame: several at a time are not faster (measured) and need more memory.
-    May be called from several threads.
+    It is safe to call from several threads.
 
     Args:
-        model: the network, in float32. It is inspected again in every call: where its weights
-            were changed in place, the graph is made anew.
+        model: the network, in float32. Every call checks whether its weights were changed in place;
+            the graph is then rebuilt.
 
     Raises:
         ImportError: a package is missing.
@@ -214,7 +224,7 @@ class OnnxRuntime:
     gains_by_batches = False
 
     def __init__(self, model: UNISAL) -> None:
-        import onnx  # noqa: F401 - so that a missing package is known now
+        import onnx  # noqa: F401 - so that a missing package is noticed now
         import onnxruntime
 
         self.model = model
@@ -262,14 +272,14 @@ class OnnxRuntime:
     def _session(
         self, domain: str, static: bool, size: tuple[int, int], concurrent: bool
     ) -> tuple[onnxruntime.InferenceSession, NDArray[np.float32] | None]:
-        """Return what to run and the prior maps of `size`; both are kept while the weights stay."""
+        """Return the session and the prior maps of `size`, cached until the weights change."""
         with self._making:
             weights = weights_version(self._tables)
             if weights != self._weights:
                 self._sessions.clear()
                 self._priors.clear()
                 self._weights = weights
-            # Calls side by side need 5 % less time if none divides its work (measured).
+            # Concurrent calls take 5 % less time if none of them splits its work (measured).
             kind = domain, static, 1 if concurrent else torch.get_num_threads()
             if kind not in self._sessions:
                 self._sessions[kind] = self._make_session(*kind)
@@ -282,14 +292,15 @@ class OnnxRuntime:
     def _make_session(
         self, domain: str, static: bool, threads: int
     ) -> onnxruntime.InferenceSession:
+        """Make the graph of a domain and a session that runs it."""
         from unisal.inference.graph import export_graph
 
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that wait sleep: pictures are read and written at the same time.
+        # Waiting threads sleep, since pictures are read and written at the same time.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # takes more memory and no less time (measured)
+        options.enable_mem_pattern = False  # it takes more memory and no less time (measured)
         options.log_severity_level = 3  # errors
         graph = export_graph(self.model, domain, static)
         session = self._runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -301,7 +312,7 @@ class OnnxRuntime:
 def weights_version(tables: Sequence[Mapping[str, Tensor | None]]) -> list[tuple[int, int]]:
     """Return a value that changes when weights are changed in place or replaced.
 
-    It takes little time compared with the network.
+    That takes little time compared with the network.
     """
     weights = [x for table in tables for x in table.values() if x is not None]
     try:
@@ -328,7 +339,7 @@ def check_bf16(device: torch.device) -> None:
 
 
 def _cpu_flags() -> set[str]:
-    """Return the processor's flags as Linux names them; none where it cannot be asked."""
+    """Return the processor's flags as Linux lists them; none on other systems."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -1,4 +1,4 @@
-"""Checks of what the network is called with, and messages that say what it accepts."""
+"""Checks of the network's arguments, with messages that say what it accepts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ STRIDE = 32
 
 
 def check_domains(sources: Sequence[str]) -> tuple[str, ...]:
-    """Check the domains of a network, its option `sources`.
+    """Check the domains of a network, which are its option `sources`.
 
     Returns:
-        The domains as a tuple: at least one, none twice.
+        The domains as a tuple: at least one, and none twice.
 
     Raises:
-        ValueError: there is none, one stands there twice, or it is a bare string.
+        ValueError: there is none, one is listed twice, or it is a bare string.
     """
     if isinstance(sources, str) or not sources:
         raise ValueError(f"sources is {sources!r}; it has to be a list of one source or more")
     if len({s.lower() for s in sources}) != len(sources):
-        raise ValueError(f"sources is {sources!r}; no source may stand there twice")
+        raise ValueError(f"sources is {sources!r}; no source may be listed twice")
     return tuple(sources)
 
 
@@ -45,8 +45,8 @@ def check_input(x: Tensor, reference: Tensor) -> None:
         reference: one of the network's weights, whose dtype `x` has to have.
 
     Raises:
-        TypeError: it is no tensor, or of another dtype.
-        ValueError: it has another shape.
+        TypeError: `x` is not a tensor, or has another dtype.
+        ValueError: `x` has another shape.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__}; it has to be a torch.Tensor")
@@ -77,7 +77,7 @@ def check_target_size(target_size: Sequence[int] | None, x: Tensor) -> tuple[int
         The size (h, w).
 
     Raises:
-        ValueError: it is not two whole numbers above 0.
+        ValueError: it is not a pair of positive integers.
     """
     if target_size is None:
         return x.shape[3], x.shape[4]
@@ -99,11 +99,11 @@ def check_state(
 
     Args:
         h0: what an earlier call returned; None for a new sequence.
-        shape: that the state has to have.
+        shape: the shape that the state has to have.
         reference: one of the network's weights, whose dtype the state has to have.
 
     Returns:
-        A list of one entry, which may be changed: the state, or None for a new sequence.
+        A new list with one entry: the state, or None for a new sequence.
 
     Raises:
         ValueError: it is something else.

@@ -22,7 +22,7 @@ from unisal.model.layers import (
 )
 
 INPUT, RECURRENT = range(2)
-"""Places of dropout in `dropout` and `drop_prob`; the third one, of the output, has no effect."""
+"""Indices of the dropouts in `dropout` and `drop_prob`; the third, of the output, has no effect."""
 N_GATES = 3
 
 
@@ -30,12 +30,12 @@ class RNNConfig(NamedTuple):
     """The option `rnn_cfg` of the network.
 
     Attributes:
-        kernel_size: of the candidate's convolution of the input, in cells of the feature map.
-        gate_ksize: of all other convolutions.
-        dropout: whether channels are dropped of the input, of the recurrent state, of the output;
+        kernel_size: that of the candidate's convolution of the input, in cells of the feature map.
+        gate_ksize: kernel size of all other convolutions.
+        dropout: whether to drop channels of the input, of the recurrent state and of the output;
             the last one has no effect.
-        drop_prob: the shares that are dropped, 0 to 1.
-        mobile: use separable 3x3 convolutions, whatever the kernel sizes.
+        drop_prob: the shares of channels that are dropped, 0 to 1.
+        mobile: whether to use separable 3x3 convolutions, whatever the kernel sizes.
     """
 
     kernel_size: tuple[int, int] = (3, 3)
@@ -61,8 +61,10 @@ class SeparableConv2d(nn.Module):
 
 
 class PlainConv2d(nn.Conv2d):
-    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start; called with the
-    norm that follows."""
+    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start.
+
+    It is called with the norm that follows it.
+    """
 
     def __init__(self, inp: int, out: int, kernel_size: tuple[int, int]) -> None:
         padding = (kernel_size[0] // 2, kernel_size[1] // 2)
@@ -128,7 +130,7 @@ class ConvGRUCell(ContextLayer):
             self._draw_masks()
             batch = x.shape[0] // context.steps
             h = x.new_zeros(batch, self.hidden_channels, *x.shape[2:])
-        # The input's side does not depend on the state: all time steps at once.
+        # What the input contributes does not depend on the state: all time steps at once.
         w_r = self.w_r(self._dropped(x, INPUT, 0), self.norm_r_x, context)
         w_z = self.w_z(self._dropped(x, INPUT, 1), self.norm_z_x, context)
         w_h = self.w(self._dropped(x, INPUT, 2), self.norm_out_x, context)
@@ -142,6 +144,7 @@ class ConvGRUCell(ContextLayer):
         return fold(torch.stack(states, dim=1)), h
 
     def _step(self, x_r: Tensor, x_z: Tensor, x_h: Tensor, h: Tensor, context: Context) -> Tensor:
+        """Return the next state from the input's parts of the gates and the state `h`."""
         u_r = self.u_r(self._dropped(h, RECURRENT, 0), self.norm_r_h, context)
         u_z = self.u_z(self._dropped(h, RECURRENT, 1), self.norm_z_h, context)
         u_h = self.u(self._dropped(h, RECURRENT, 2), self.norm_out_h, context)
@@ -151,6 +154,7 @@ class ConvGRUCell(ContextLayer):
         return (1 - z) * h + z * candidate
 
     def _dropped(self, x: Tensor, place: int, gate: int) -> Tensor:
+        """Return `x` with the channels of a gate's dropout mask set to 0."""
         if not (self.training and self.cfg.dropout[place]):
             return x
         return x * self.get_buffer(f"drop_mask_{place}")[gate, :, None, None]
@@ -162,14 +166,14 @@ class ConvGRUCell(ContextLayer):
             if self.cfg.dropout[place]:
                 keep = 1.0 - self.cfg.drop_prob[place]
                 mask = self.get_buffer(f"drop_mask_{place}")
-                # A new tensor, not a change in place: a clip whose backward pass is yet to come
-                # keeps the masks it was computed with.
+                # A new tensor, not a change in place: a clip whose backward pass is still to come
+                # keeps the masks that it was computed with.
                 drawn = torch.bernoulli(torch.full_like(mask, keep)) / keep
                 setattr(self, f"drop_mask_{place}", drawn)
 
 
 class ConvGRU(ContextLayer):
-    """The GRU as the network holds it: a list of cells, of which the published network has one."""
+    """The network's GRU: a list of cells, of which the published network has one."""
 
     def __init__(self, inp: int, hidden: int, cfg: RNNConfig, norm: Norm) -> None:
         super().__init__()

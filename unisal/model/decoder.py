@@ -21,8 +21,10 @@ DECODER_EXPANSION = 2
 
 
 class PostCNN(ContextLayer):
-    """Reduces encoder features and priors to the features that enter the GRU. Its BatchNorms are
-    shared by all domains."""
+    """Reduces encoder features and priors to the features that enter the GRU.
+
+    Its BatchNorms are shared by all domains.
+    """
 
     def __init__(self, inp: int, out: int, drop_prob: float, bn_momentum: float) -> None:
         super().__init__()
@@ -66,6 +68,7 @@ class JoinedConv2d(nn.Conv2d):
     def _conv_forward(  # type: ignore[override]
         self, joined: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor | None
     ) -> Tensor:
+        """Convolve small features and the skip connection apart, and add the results."""
         small, skip = joined
         for_small, for_skip = weight.split([small.shape[1], skip.shape[1]], dim=1)
         return F.conv2d(skip, for_skip, bias) + upsample_bilinear(F.conv2d(small, for_small))
@@ -75,8 +78,10 @@ class DecoderBlock(ContextLayer):
     """An inverted residual over features, enlarged to twice their size, and a skip connection.
 
     Args:
-        inp, skip, out: channels of the features, of the skip connection and of the output.
-        norm: maker of the normalisation layers.
+        inp: channels of the features.
+        skip: channels of the skip connection.
+        out: channels of the output.
+        norm: makes the normalisation layers.
     """
 
     def __init__(self, inp: int, skip: int, out: int, norm: Norm) -> None:

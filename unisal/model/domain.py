@@ -1,4 +1,4 @@
-"""What exists once per domain: its BatchNorm (paper, section 3.1), and the names of its modules."""
+"""Domain-specific BatchNorm (paper, section 3.1), and the names of domain-specific modules."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 from unisal.model.layers import Context, Norm, NormLayer, StepBatchNorm2d
 
 STATIC_DOMAIN = "SALICON"
-"""The image domain: its BatchNorms have a momentum of their own."""
+"""The image domain, whose BatchNorms have a momentum of their own."""
 
 
 class DomainBatchNorm2d(NormLayer):
     """One BatchNorm2d per domain, named `bn_<domain>`; the context selects the one to use.
 
     Args:
-        channels: of the input.
+        channels: number of channels of the input.
         momenta: the momentum of each domain.
     """
 
@@ -38,10 +38,10 @@ def norm_maker(
     """Return the function that makes the decoder's and the GRU's normalisation layers.
 
     Args:
-        domains: of the network.
-        domain_specific: one BatchNorm per domain, not one for all.
-        momentum: of the BatchNorms.
-        static_momentum: of the image domain's, where there is one per domain.
+        domains: those of the network.
+        domain_specific: whether each domain has a BatchNorm of its own.
+        momentum: that of the BatchNorms.
+        static_momentum: that of the image domain's BatchNorms, if they are domain-specific.
     """
     if not domain_specific:
         return lambda channels: StepBatchNorm2d(channels, momentum=momentum)

@@ -1,9 +1,9 @@
-"""Building blocks that know how many time steps are folded into their batch, and for which domain.
+"""Building blocks that know their domain and how many time steps are folded into their batch.
 
 The network treats a clip `[batch, time, C, H, W]` as one batch `[batch * time, C, H, W]` wherever
-it can. Two kinds of layer need to know more than the folded tensor: BatchNorm, whose training
-statistics are those of one time step (docs/behaviour.md, "BatchNorm"), and the layers that exist
-once per domain. Both get a `Context` along with their input, so that no module has to remember the
+it can. Two kinds of layers need to know more than the folded tensor: BatchNorm, whose training
+statistics are those of one time step (docs/behaviour.md, "BatchNorm"), and layers that exist once
+per domain. Both get a `Context` along with their input, so that no module has to remember the
 domain of the last call.
 """
 
@@ -24,8 +24,8 @@ class Context:
     """What a layer has to know besides its input `[batch * steps, C, H, W]` (batch-major).
 
     Attributes:
-        domain: whose layers to use.
-        steps: the time steps of the clip.
+        domain: the domain whose layers to use.
+        steps: number of time steps of the clip.
     """
 
     domain: str
@@ -42,7 +42,7 @@ class ContextLayer(nn.Module):
 
 
 class Stack(nn.ModuleList):
-    """A `nn.Sequential`, with the same key names, that passes on the context."""
+    """An `nn.Sequential`, with the same key names, that passes on the context."""
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         return run_layers(list(self), x, context)
@@ -78,8 +78,8 @@ def conv_norm(
 ) -> Tensor:
     """Compute `norm(conv(x))`.
 
-    A BatchNorm that does not use the statistics of its input is a factor and a summand per
-    channel: they go into the convolution, which saves a pass over the feature maps, forward and
+    A BatchNorm that does not use the statistics of its input is a factor and a summand per channel.
+    They are merged into the convolution, which saves a pass over the feature maps, forward and
     backward. A strided convolution then computes only what is kept.
 
     Args:
@@ -87,8 +87,8 @@ def conv_norm(
         norm: the normalisation that follows it.
         x: what the convolution takes.
         context: selects the BatchNorm.
-        stride: 2 to keep every second row and column. The BatchNorm must not use the statistics
-            of its input then, which are those of the full size.
+        stride: 2 to keep every second row and column. The BatchNorm must then not use the
+            statistics of its input, which are those of the full size.
 
     Returns:
         `[n, C, H, W]`, with `stride=2` `[n, C, H / 2, W / 2]`.
@@ -136,10 +136,11 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
         return factor, self.bias - self.running_mean * factor
 
     def _forward_steps(self, x: Tensor, steps: int) -> Tensor:
+        """Normalise each time step by its own statistics and update the running estimates."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         channels = x.shape[1]
-        # [B*T, C, H, W] -> [B, T*C, H, W]: each step of each channel is a channel of its own.
+        # From [B*T, C, H, W] to [B, T*C, H, W]: each step of each channel becomes a channel.
         per_step = x.reshape(-1, steps * channels, *x.shape[2:])
         means = self.running_mean.new_zeros(steps * channels)
         variances = self.running_var.new_ones(steps * channels)
@@ -163,11 +164,11 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
 
 
 Norm = Callable[[int], NormLayer]
-"""A function that makes the normalisation layer for a number of channels."""
+"""Makes a normalisation layer for a number of channels."""
 
 
 class ReLU6(nn.Module):
-    """ReLU6, in place where no gradient is needed. With one, PyTorch would copy the input first."""
+    """ReLU6, in place if no gradient is needed; otherwise PyTorch would copy the input first."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.hardtanh(x, 0.0, 6.0, inplace=not x.requires_grad)
@@ -176,15 +177,16 @@ class ReLU6(nn.Module):
 class InvertedResidual(ContextLayer):
     """MobileNetV2's block: (expand,) depthwise 3x3, project, without activation after projecting.
 
-    Key names follow the published encoder: `conv.0` is the first convolution, BatchNorms and
-    ReLU6 count too.
+    Key names follow the published encoder: `conv.0` is the first convolution, and BatchNorms and
+    ReLU6 are counted too.
 
     Args:
-        inp, out: channels.
-        expansion: factor of the hidden width; 1 leaves the expanding convolution out.
-        residual: add the input to the output.
-        norm: maker of the normalisation layers.
-        expanding: the kind of the expanding convolution.
+        inp: channels of the input.
+        out: channels of the output.
+        expansion: the hidden width over the input's; 1 leaves out the expanding convolution.
+        residual: whether to add the input to the output.
+        norm: makes the normalisation layers.
+        expanding: the class of the expanding convolution.
     """
 
     def __init__(
@@ -220,9 +222,9 @@ class InvertedResidual(ContextLayer):
         """Compute the block.
 
         Args:
-            x: what the first convolution takes, as a rule `[n, C, H, W]`.
+            x: what the first convolution takes, usually `[n, C, H, W]`.
             context: the domain, and the number of time steps.
-            stride: 2 for every second row and column of what 1 gives; not for a residual block.
+            stride: 2 for every second row and column of the result; not for a residual block.
 
         Returns:
             `[n, out, H, W]`, with `stride=2` `[n, out, H / 2, W / 2]`.
@@ -231,7 +233,7 @@ class InvertedResidual(ContextLayer):
         layers = list(self.conv)
         depthwise, norm = layers[self._depthwise : self._depthwise + 2]
         assert isinstance(depthwise, nn.Conv2d) and isinstance(norm, NormLayer)
-        if stride > 1 and norm.training:  # all statistics are those of full-size feature maps
+        if stride > 1 and norm.training:  # the statistics are those of full-size feature maps
             return run_layers(layers, x, context)[..., ::stride, ::stride]
         y = run_layers(layers[: self._depthwise], x, context)
         y = conv_norm(depthwise, norm, y, context, stride)

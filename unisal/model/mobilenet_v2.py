@@ -42,7 +42,7 @@ class EncoderFeatures(NamedTuple):
 
 
 class MobileNetV2(ContextLayer):
-    """MobileNetV2 without its classifier, returning two intermediate outputs as well.
+    """MobileNetV2 without its classifier; it also returns two intermediate outputs.
 
     Args:
         widen_factor: multiplies every width (the last one only if above 1).
@@ -89,5 +89,6 @@ class MobileNetV2(ContextLayer):
 
 
 def _conv_norm_relu(inp: int, out: int, kernel_size: int, stride: int = 1) -> Stack:
+    """Return a convolution without bias, its BatchNorm and ReLU6."""
     conv = nn.Conv2d(inp, out, kernel_size, stride, padding=kernel_size // 2, bias=False)
     return Stack([conv, StepBatchNorm2d(out), ReLU6()])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 PRIOR_SCALE = 6.0
-"""Height of a prior map's peak: the range of ReLU6, as of the features it is joined with."""
+"""Height of a prior map's peak: the range of ReLU6, which the features beside it have too."""
 
 
 def gaussian_maps(parameters: Tensor, size: tuple[int, int]) -> Tensor:
@@ -31,8 +31,8 @@ def initial_gaussians(init: str, n: int) -> Tensor:
     """Return the priors that training starts from.
 
     Args:
-        init: "manual" for 16 blobs and bands, "random" for draws around the centre.
-        n: how many to draw; "manual" always makes 16.
+        init: "manual" for 16 blobs and bands, "random" for random ones around the centre.
+        n: how many random ones; "manual" always makes 16.
 
     Returns:
         `[n, 2, 2]`, see `gaussian_maps`.
@@ -49,6 +49,7 @@ def initial_gaussians(init: str, n: int) -> Tensor:
 
 
 def _manual_gaussians() -> Tensor:
+    """Return a grid of blobs, bands in both directions, and a broad centre."""
     thirds = (0.25, 0.5, 0.75)
     rows = [((y, -1.5), (x, -1.5)) for y in thirds for x in thirds]  # a grid of blobs
     rows += [((0.5, 0.0), (x, -1.5)) for x in thirds]  # vertical bands

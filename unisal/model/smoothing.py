@@ -1,11 +1,11 @@
-"""The learned smoothing of the map, without ever making the large picture it is defined on.
+"""The learned smoothing of the map, without ever making the large map that it is defined on.
 
 By definition (docs/behaviour.md, "Decoder") the map at 1/8 is enlarged by nearest neighbour to the
 input's size, replicate-padded and convolved with one `k x k` kernel. All 64 pixels that share a
-cell of the small map see the same few small cells, only weighted differently. So the same numbers
-come from a small convolution (7x7 for k = 41) to 64 channels, one per position inside the cell,
-followed by a pixel shuffle. Training differentiates through the change of kernel to the `k x k`
-weights.
+cell of the small map see the same few small cells, only weighted differently. So a small
+convolution (7x7 for k = 41) to 64 channels, one per position inside the cell, followed by a pixel
+shuffle, gives the same numbers. Training differentiates through the change of kernel to the
+`k x k` weights.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from unisal.model.priors import gaussian_maps
 
-FACTOR = 8
-"""How many times as large as the map before smoothing the network's input is, per side."""
+ENLARGEMENT = 8
+"""How many times larger the network's input is than the map before smoothing, per side."""
 INITIAL_LOG_STD = -2.0
 
 
@@ -43,11 +43,11 @@ class PhaseSmoothing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         reach = (self.phases.shape[1] - 1) // 2
-        # [8, r, k] x [k, k] x [8, r, k] -> [8, 8, r, r]: the kernel seen from each phase
+        # [8, r, k] x [k, k] x [8, r, k] gives [8, 8, r, r]: the kernel seen from each phase.
         kernel = torch.einsum("pik,kl,qjl->pqij", self.phases, self.weight[0, 0], self.phases)
         x = F.pad(x, (reach,) * 4, mode="replicate")
         x = F.conv2d(x, kernel.flatten(0, 1)[:, None])  # [n, 64, h, w]
-        return F.pixel_shuffle(x, FACTOR)
+        return F.pixel_shuffle(x, ENLARGEMENT)
 
 
 def _phase_matrix(ksize: int) -> Tensor:
@@ -58,7 +58,9 @@ def _phase_matrix(ksize: int) -> Tensor:
         own cell.
     """
     pad = ksize // 2
-    reach = (pad + FACTOR - 1) // FACTOR
+    reach = (pad + ENLARGEMENT - 1) // ENLARGEMENT
     tap = torch.arange(ksize) - pad
-    cell = (torch.arange(FACTOR)[:, None] + tap).div(FACTOR, rounding_mode="floor")  # [8, ksize]
+    cell = (torch.arange(ENLARGEMENT)[:, None] + tap).div(
+        ENLARGEMENT, rounding_mode="floor"
+    )  # [8, ksize]
     return (cell[:, None, :] == torch.arange(-reach, reach + 1)[:, None]).float()

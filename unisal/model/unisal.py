@@ -1,8 +1,8 @@
 """The network UNISAL (Droste, Jiao, Noble, ECCV 2020, figure 2): wiring and forward pass.
 
-A *domain* is one of the sets of modules that exist several times, once per kind of data that the
-network was trained on. The published name of the argument that selects one is `source`, which
-`UNISAL.forward` keeps, and that of the option that lists them is `sources`.
+A *domain* is one of the sets of modules that exist once per kind of data that the network was
+trained on. The argument that selects one is published as `source`, which `UNISAL.forward` keeps,
+and the option that lists them as `sources`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
 class Features(NamedTuple):
     """What the network computes on its way to the map, `[batch, time, C, h, w]` each.
 
-    The channels are those of the default network; H x W is the size of its input.
+    The numbers of channels are those of the default network; H x W is the size of its input.
     """
 
     encoder_8: Tensor
@@ -59,15 +59,17 @@ class Features(NamedTuple):
     before_gru: Tensor
     """256 channels at H/32 x W/32: what enters the GRU."""
     after_gru: Tensor
-    """256 channels at H/32 x W/32: what the decoder gets, with the GRU's output added (or in
-    place of its input, as `res_rnn` says). Where the GRU is left out, the same as `before_gru`."""
+    """256 channels at H/32 x W/32: what the decoder gets, the GRU's output added to its input (or
+    in its place, see `res_rnn`). The same as `before_gru` if the GRU is bypassed."""
     before_upsampling: Tensor
-    """64 channels at H/8 x W/8: the decoder's output, of which the map is a weighted sum before
-    it is enlarged."""
+    """64 channels at H/8 x W/8: the decoder's output, whose weighted sum is the map before it is
+    enlarged."""
 
 
 class UNISAL(nn.Module):
-    """Saliency of images and videos with one network.
+    """Predicts the saliency of images and videos with one network.
+
+    See the paper, section 3, and docs/behaviour.md, "Network".
 
     Args:
         rnn_input_channels: width between encoder and decoder.
@@ -76,22 +78,23 @@ class UNISAL(nn.Module):
             `pretrained` (default True) starts it from ImageNet weights, see
             `unisal.model.weights.load_encoder`.
         rnn_cfg: see `unisal.model.conv_gru.RNNConfig`.
-        res_rnn: add the GRU's output to its input instead of replacing it.
-        bypass_rnn: skip the GRU for static input.
-        drop_probs: Dropout2d in `post_cnn`, `skip_2x`, `skip_4x`.
-        gaussian_init: what the priors start from, "manual" or "random".
+        res_rnn: whether to add the GRU's output to its input instead of replacing it.
+        bypass_rnn: whether to bypass the GRU for static input.
+        drop_probs: probabilities of Dropout2d in `post_cnn`, `skip_2x`, `skip_4x`.
+        gaussian_init: how the priors are initialised, "manual" or "random".
         n_gaussians: number of prior maps; 0 turns them off, "manual" always makes 16.
         smoothing_ksize: side of the smoothing kernel in input pixels, odd.
-        bn_momentum, static_bn_momentum: BatchNorm momentum of everything after the encoder,
-            and of its SALICON part.
+        bn_momentum: BatchNorm momentum of everything after the encoder.
+        static_bn_momentum: the same of its SALICON part.
         sources: the domains, each with modules of its own.
-        ds_bn, ds_adaptation, ds_smoothing, ds_gaussians: which modules are domain-specific.
+        ds_bn: whether the decoder's and the GRU's BatchNorms are domain-specific.
+        ds_adaptation: whether the adaptation is.
+        ds_smoothing: whether the smoothing is.
+        ds_gaussians: whether the Gaussian priors are.
         verbose: accepted for old configurations; has no effect.
 
     Raises:
         ValueError: a value or a key is not allowed; names it.
-
-    See the paper, section 3, and docs/behaviour.md, "Network".
     """
 
     config: dict[str, Any]
@@ -176,22 +179,23 @@ class UNISAL(nn.Module):
         Args:
             x: `[batch, time, 3, H, W]` RGB, ImageNet-normalised, of the parameters' dtype;
                 H and W multiples of 32.
-            target_size: (h, w) of the output, default (H, W).
+            target_size: (h, w) of the output; by default (H, W).
             h0: the hidden state that an earlier call returned, to continue its sequence.
-            return_hidden: also return the state after the last step.
-            source: the domain, one of `self.sources`, whose modules to use.
-            static: treat the frames as unrelated images, so that `bypass_rnn` skips the GRU.
-                None: if there is only one time step, or SALICON is the network's only domain.
+            return_hidden: whether to return the state after the last step too.
+            source: the domain to use, one of `self.sources`.
+            static: whether to treat the frames as unrelated images, so that `bypass_rnn` bypasses
+                the GRU. None: if there is only one time step, or SALICON is the only domain.
 
         Returns:
-            Log-probabilities `[batch, time, 1, h, w]`: exp sums to 1 over each frame. With
+            Log-densities `[batch, time, 1, h, w]`: the exp of each frame sums to 1. With
             `return_hidden` a list of them and the state: a list of one `[batch, C, H/32, W/32]`
-            tensor, or None where the GRU was skipped.
+            tensor, or None if the GRU was bypassed.
 
         Raises:
-            ValueError, TypeError: the network cannot take an input; says which, and what it takes.
+            ValueError, TypeError: the network cannot take an argument; the message says which one,
+                and what is accepted.
         """
-        if target_size is not None:  # a mistake is found before the work
+        if target_size is not None:  # so that a mistake is found before the work
             target_size = check_target_size(target_size, x)
         logits, hidden = self.logits(x, h0, domain=source, static=static)
         log_density = self.log_density(logits, target_size)
@@ -205,11 +209,13 @@ class UNISAL(nn.Module):
         static: bool | None = None,
         priors: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """Compute the first part of `forward`, all but the final resize and the softmax.
+        """Compute the first part of `forward`: everything but the final resize and the softmax.
 
         Args:
-            x, h0, static: see `forward`.
-            domain: see `source` of `forward`.
+            x: the frames `[batch, time, 3, H, W]`, see `forward`.
+            h0: see `forward`.
+            domain: what `forward` calls `source`.
+            static: see `forward`.
             priors: what `prior_maps` returns for the size of the encoder's output, if it is known.
 
         Returns:
@@ -229,10 +235,14 @@ class UNISAL(nn.Module):
         static: bool | None = None,
         priors: Tensor | None = None,
     ) -> tuple[Features, list[Tensor] | None]:
-        """Compute the features that `logits` is made from.
+        """Compute the features that `logits` are made from.
 
         Args:
-            x, h0, domain, static, priors: see `logits`.
+            x: the frames `[batch, time, 3, H, W]`, see `forward`.
+            h0: see `forward`.
+            domain: see `logits`.
+            static: see `forward`.
+            priors: see `logits`.
 
         Returns:
             The features by name, and the state as `forward` returns it.
@@ -271,7 +281,7 @@ class UNISAL(nn.Module):
 
         Args:
             decoded: the features `before_upsampling`, `[batch, time, C, H/8, W/8]`.
-            domain: whose modules to use.
+            domain: one of the network's domains.
 
         Returns:
             `[batch, time, 1, H, W]`.
@@ -285,10 +295,10 @@ class UNISAL(nn.Module):
 
         Args:
             logits: `[batch, time, 1, H, W]`.
-            target_size: (h, w) of the output, default (H, W).
+            target_size: (h, w) of the output; by default (H, W).
 
         Returns:
-            Log-probabilities `[batch, time, 1, h, w]`.
+            Log-densities `[batch, time, 1, h, w]`.
         """
         size = target_size or (logits.shape[-2], logits.shape[-1])
         log_density = spatial_log_softmax(upsample_bilinear(fold(logits), size))
@@ -299,7 +309,7 @@ class UNISAL(nn.Module):
         """Overwrite the modules of the domain `target` with those of the domain `source`.
 
         Raises:
-            ValueError: one of them is no domain of the network.
+            ValueError: one of them is not a domain of the network.
         """
         check_domain(source, self.sources)
         check_domain(target, self.sources)
@@ -317,7 +327,7 @@ class UNISAL(nn.Module):
 
         Args:
             size: (h, w) of the encoder's output.
-            domain: whose priors to use.
+            domain: the domain whose priors to use.
 
         Returns:
             `[n, h, w]`, or None for a network without priors.
@@ -332,15 +342,18 @@ class UNISAL(nn.Module):
         return self.post_upsampling_2(x, self.skip_4x(tap_4x, context), context)  # 1/8
 
     def _domain_name(self, part: str, domain: str) -> str:
-        """Return the attribute that holds `part` for a domain: the same for all if it is shared."""
+        """Return the name of the attribute that holds `part` for a domain."""
         return part + domain_suffix(domain, self._specific[part])
 
     def _domain_member(self, part: str, domain: str) -> Any:
+        """Return the module or parameter that `part` is for a domain."""
         return getattr(self, self._domain_name(part, domain))
 
     def _state_shape(self, batch: int, features: Tensor) -> tuple[int, ...]:
+        """Return the shape of the GRU's state for features `[..., C, H, W]`."""
         return (batch, self.rnn.cell_list[0].hidden_channels, *features.shape[2:])
 
 
 def _with_priors(x: Tensor, maps: Tensor | None) -> Tensor:
+    """Join features with prior maps along the channels."""
     return x if maps is None else torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)

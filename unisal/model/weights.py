@@ -1,4 +1,4 @@
-"""Finding, reading and checking weights. Reading a weights file never runs code in it."""
+"""Finding, reading and checking weights. Reading never runs code from a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unisal.errors import UserError
 
 BEST = "weights_best.pth"
 FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
-"""Files of weights fine-tuned on MIT1003: our name, and the official one."""
+"""Names of the files of weights fine-tuned on MIT1003: ours, and the official one."""
 ENCODER_VARIABLE = "UNISAL_ENCODER_WEIGHTS"
 MAX_NAMED_KEYS = 5
 
@@ -26,8 +26,8 @@ def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
 
     Args:
         train_id: the run, see `unisal.config.run_dir`.
-        fine_tuned: prefer the weights fine-tuned on MIT1003, where the run has them, to the best
-            ones of its training.
+        fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them, to the
+            best ones of its training.
 
     Raises:
         UserError: the run does not exist or has no weights.
@@ -42,7 +42,7 @@ def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a plain state dict, a checkpoint with `model_state_dict`, or `.safetensors`.
+    """Read a plain state dict, a checkpoint with `model_state_dict`, or a `.safetensors` file.
 
     Returns:
         The tensors, on the CPU, by their keys.
@@ -58,7 +58,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} holds no weights; expected a state dict of tensors")
     odd = [str(k) for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
     if odd:
-        raise UserError(f"{path} is no state dict: {_some(odd)} are not named tensors")
+        raise UserError(f"{path} is no state dict: {_first_names(odd)} are not named tensors")
     return dict(state)
 
 
@@ -75,7 +75,7 @@ def load_tensors(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with warnings.catch_warnings():  # what matters about an odd file is in the error
+        with warnings.catch_warnings():  # the error says what matters about an odd file
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both readers raise many types on a damaged file
@@ -88,7 +88,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
     Args:
         module: the module.
         state: the tensors by their keys.
-        origin: where they come from, for the message.
+        origin: where they come from in words, for the message.
 
     Raises:
         UserError: keys are missing, unexpected or of another shape; names them.
@@ -105,7 +105,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
         "wrongly shaped": shapes,
     }
     if any(faults.values()):
-        said = "; ".join(f"{len(v)} {k}: {_some(v)}" for k, v in faults.items() if v)
+        said = "; ".join(f"{len(v)} {k}: {_first_names(v)}" for k, v in faults.items() if v)
         raise UserError(f"{origin} does not fit this network: {said}")
     module.load_state_dict(state)
 
@@ -113,7 +113,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> N
 def load_encoder(encoder: nn.Module) -> None:
     """Load ImageNet weights into the encoder.
 
-    They come from the file that `UNISAL_ENCODER_WEIGHTS` names (a state dict with the encoder's
+    They are read from the file that `UNISAL_ENCODER_WEIGHTS` names (a state dict with the encoder's
     own keys or torchvision's), else from torchvision's MobileNetV2, which is downloaded once.
 
     Raises:
@@ -132,8 +132,8 @@ def load_encoder(encoder: nn.Module) -> None:
 def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Translate the key names of torchvision's MobileNetV2 to ours, without its classifier.
 
-    torchvision nests each convolution with its BatchNorm (`conv.0.0`, `conv.0.1`), ours stand in
-    one row in which the activation counts too (`conv.0`, `conv.1`, `conv.3`, ...).
+    torchvision nests each convolution with its BatchNorm (`conv.0.0`, `conv.0.1`); ours are in one
+    sequence that also counts activations (`conv.0`, `conv.1`, `conv.3`, ...).
     """
     translated = {}
     for key, value in state.items():
@@ -154,6 +154,7 @@ def from_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _torchvision_state() -> dict[str, Tensor]:
+    """Return the weights of torchvision's MobileNetV2, downloaded if necessary."""
     from torchvision.models import MobileNet_V2_Weights
 
     try:
@@ -176,6 +177,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {said}".splitlines()[0].rstrip(": ")
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
+    """List the first of some names, and count the rest."""
     more = f" and {len(names) - MAX_NAMED_KEYS} more" if len(names) > MAX_NAMED_KEYS else ""
     return ", ".join(names[:MAX_NAMED_KEYS]) + more

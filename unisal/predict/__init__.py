@@ -1,4 +1,4 @@
-"""From pictures to saliency maps."""
+"""Prediction of pictures, videos, streams and data sets."""
 
 from unisal.predict.loading import load
 from unisal.predict.predictor import Predictor

@@ -1,4 +1,4 @@
-"""Predictions of whole data sets, frame by frame: what is scored and what is handed in."""
+"""Predictions of whole data sets, frame by frame, to be scored or submitted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from unisal.threads import in_threads
 from unisal.types import LogDensity, Size
 
 FRAMES_AHEAD = 12
-"""Frames of a video that are read before the network asks for them."""
+"""Number of frames of a video that are read before the network asks for them."""
 
 
 class FrameKey(NamedTuple):
-    """Which frame of a data set; an image is a video of one frame."""
+    """Identifies a frame of a data set; an image is a video of one frame."""
 
     video: int
     """Number of the video or image, from 0."""
@@ -45,16 +45,16 @@ def predict_dataset(
     Args:
         engine: runs the network.
         dataset: what to predict.
-        domain: whose modules of the network to use.
-        size: whether the predictions get the size of the frames or of the ground truth.
-        chosen: predict only these videos or images, numbers from 0; None for all of them.
-        on_error: called with the number of a video or image that cannot be read or predicted;
-            the others still follow. None: the error is raised.
+        domain: the network domain to use.
+        size: whether the predictions get the size of the frames or that of the ground truth.
+        chosen: the videos or images to predict, by number from 0; None for all of them.
+        on_error: called with the number of a video or image that cannot be read or predicted; the
+            work continues with the next one. None: the error is raised.
         smooth_window: number of frames of the running median over a video, odd; 1 for none.
 
     Yields:
-        The key of each frame with its log-density `[h, w] float32`. A video that fails has yielded
-        its frames up to the failure.
+        The key of each frame with its log-density `[h, w] float32`. The frames of a video that
+        fails are yielded up to the failure.
 
     Raises:
         UserError: a frame cannot be read, or a prediction is not finite; names it.

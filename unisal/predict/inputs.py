@@ -1,4 +1,4 @@
-"""Pictures of any kind, brought into the form that the network takes."""
+"""Conversion of pictures of any kind to what the network takes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PictureLike = NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
 
 
 def as_rgb(picture: Any) -> RGB:
-    """Return the pixels of whatever may stand for a picture.
+    """Return the pixels of a picture in any accepted form.
 
     Args:
         picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
@@ -62,7 +62,7 @@ def prepare(rgb: RGB | Image.Image, input_size: Size) -> Tensor:
 
 
 def is_picture(pictures: Any) -> TypeGuard[PictureLike]:
-    """Tell one picture from an iterable of frames; an array `[n, H, W, 3]` is frames."""
+    """Return whether this is one picture, not several frames as in an array `[n, H, W, 3]`."""
     if isinstance(pictures, np.ndarray):
         return pictures.ndim == 3
     return isinstance(pictures, Image.Image | str | os.PathLike)
@@ -78,11 +78,11 @@ def prepare_frames(
         preset: decides the size of the network's input.
 
     Returns:
-        The frames' (height, width), (1, 1) where there are none; and an iterator of their numbers
-        from 1 with what the network takes, `[3, H, W] float32`.
+        The frames' (height, width), (1, 1) if there are none; and an iterator of their numbers from
+        1 with what the network takes, `[3, H, W] float32`.
 
     Raises:
-        UserError: a frame cannot be read or has another size than the first one; names it.
+        UserError: a frame cannot be read or differs in size from the first one; names it.
     """
     pictures = _of_one_size(frames)
     first = next(pictures, None)
@@ -95,6 +95,7 @@ def prepare_frames(
 
 
 def _of_one_size(frames: Iterable[PictureLike]) -> Iterator[RGB]:
+    """Yield the pixels of the frames; raise if one differs in size."""
     size = None
     for number, frame in enumerate(frames, 1):
         name = f"{frame}" if isinstance(frame, str | os.PathLike) else f"frame {number}"

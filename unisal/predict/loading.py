@@ -1,4 +1,4 @@
-"""From the folder of a run to its network, ready to predict."""
+"""Loading of a run's network, ready to predict."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def load(
 
     Args:
         train_id: name of the run's folder in `training_runs/` or `$TRAIN_DIR`.
-        device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", ...
-        fine_tuned: prefer the weights fine-tuned on MIT1003, where the run has them.
+        device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them.
         precision: see `Predictor`.
         runtime: see `Predictor`.
 
@@ -28,8 +28,8 @@ def load(
         A predictor with the run's network.
 
     Raises:
-        UserError: no such run (the message lists the existing ones), missing or broken weights, no
-            such device or runtime, or a precision that the device cannot compute in.
+        UserError: there is no such run (the message lists the existing ones), device or runtime,
+            the weights are missing or broken, or the device cannot compute in that precision.
     """
     return Predictor(load_model(train_id, fine_tuned), device, precision, runtime)
 
@@ -42,7 +42,7 @@ def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> U
         fine_tuned: see `load`.
 
     Raises:
-        UserError: no such run, or missing or broken weights.
+        UserError: there is no such run, or its weights are missing or broken.
     """
     weights = find_weights(train_id, fine_tuned)
     config = load_json(run_dir(train_id) / "UNISAL.json")

@@ -1,4 +1,4 @@
-"""Saliency of pictures and videos in memory: `unisal.load().image(rgb)`, `.video(frames)`."""
+"""Prediction of pictures and videos in memory: `unisal.load().image(rgb)`, `.video(frames)`."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ K = TypeVar("K")
 
 @dataclass(frozen=True)
 class Prediction(Generic[K]):
-    """What the network says of one frame of a video."""
+    """What the network predicts for one frame of a video."""
 
     key: K
-    """What the caller knows the frame by."""
+    """The frame's key, as the caller gave it."""
     log_density: LogDensity
     """`[H, W]`."""
     features: FeatureArrays = field(default_factory=dict)
-    """By name; empty where they were not asked for."""
+    """The features by name; empty if they were not asked for."""
 
 
 class Predictor:
@@ -52,9 +52,13 @@ class Predictor:
     Args:
         model: a network with its weights, see `unisal.load`.
         device: where to run it.
-        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 where its autocast
-            considers that safe. Faster on processors with instructions for it; others refuse it.
-        runtime: "auto", the fastest one that gives the same numbers; "torch" or "onnx".
+        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
+            considers that safe. It is faster, and allowed only on processors with instructions for
+            it.
+        runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
+
+    Raises:
+        UserError: an option is wrong, or is not possible on this machine.
     """
 
     def __init__(
@@ -68,7 +72,7 @@ class Predictor:
         Args:
             picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
             log: whether to return the natural logarithm of the density.
-            domain: whose modules of the network to use; by default SALICON's.
+            domain: the network domain to use; by default SALICON's.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -95,28 +99,28 @@ class Predictor:
         smooth_method: str | None = None,
         log: bool = False,
     ) -> Iterator[Density]:
-        """Predict the saliency of a video, frame by frame, as the results are asked for.
+        """Predict the saliency of a video lazily, frame by frame.
 
-        Memory does not grow with the length of the video. Frames are read a little ahead of
-        the predictions, see `Engine.video`.
+        Memory does not grow with the length of the video. Frames are read a little ahead of the
+        predictions, see `Engine.video`.
 
         Args:
             frames: the pictures in order, each as in `image`, all of one size.
-            source: the preset, named after the data set whose videos are most similar: decides the
-                defaults of `domain` and `frame_step`, and the size at which the network sees the
-                frames. With a preset for images each frame is predicted by itself.
-            domain: whose modules of the network to use.
-            frame_step: how far apart the frames are that the network sees as neighbours; by
+            source: the preset, named after the data set whose videos are most similar. It decides
+                the defaults of `domain` and `frame_step`, and the size at which the network sees
+                the frames. With a preset for images each frame is predicted by itself.
+            domain: the network domain to use.
+            frame_step: the distance between frames that the network sees as neighbours; by
                 default 5 for DHF1K and 4 for the others.
-            smooth_method: "medK": the median over K neighbouring frames, K odd.
+            smooth_method: "medK" for the median over K neighbouring frames, K odd.
             log: whether to yield the natural logarithm of the density.
 
         Yields:
             For each frame `[H, W] float32`, as `image` returns it.
 
         Raises:
-            UserError: an option is wrong (when called); a frame cannot be read or has another
-                size than the first one (when its turn has come; says which frame).
+            UserError: an option is wrong (raised by the call), or a frame cannot be read or differs
+                in size from the first one (raised when its turn has come; names the frame).
         """
         if isinstance(frames, str | os.PathLike):
             raise UserError(f"frames is {str(frames)!r}; it has to be the pictures of a video")
@@ -142,7 +146,7 @@ class Predictor:
         frame_step: int | None = None,
         reset_at_cuts: bool = False,
     ) -> Stream:
-        """Start to predict a video that is still being recorded.
+        """Start predicting a video that is still being recorded.
 
         Args:
             fps: see `unisal.predict.stream.Stream`.
@@ -157,7 +161,7 @@ class Predictor:
         return Stream(self.engine, fps, source, domain, frame_step, reset_at_cuts)
 
     @overload
-    def features(  # type: ignore[overload-overlap]  # a picture could be iterated over as well
+    def features(  # type: ignore[overload-overlap]  # a picture could be iterated over, too
         self, pictures: PictureLike, source: str | None = ..., domain: str | None = ...
     ) -> FeatureArrays: ...
 
@@ -180,8 +184,8 @@ class Predictor:
         """Compute the network's features of a picture, or of each frame of a video.
 
         Args:
-            pictures: one picture as in `image`, or frames as in `video` (an array `[n, H, W, 3]`
-                as well).
+            pictures: one picture as in `image`, or frames as in `video`, which may also be an array
+                `[n, H, W, 3]`.
             source: the name of the preset: by default SALICON for a picture, DHF1K for a video.
             domain: as in `video`.
             frame_step: as in `video`.
@@ -189,11 +193,11 @@ class Predictor:
         Returns:
             For a picture the features by name, `[C, h, w] float32` each: `encoder_8`,
             `encoder_16`, `encoder_32`, `before_gru`, `after_gru` and `before_upsampling`, see
-            `unisal.model.unisal.Features`. For a video an iterator of them, one per frame in
-            order, in memory that does not grow with its length.
+            `unisal.model.unisal.Features`. For a video an iterator of such dictionaries, one per
+            frame in order; memory does not grow with its length.
 
         Raises:
-            UserError: as `image` and `video`.
+            UserError: see `image` and `video`.
         """
         if is_picture(pictures):
             rgb = as_rgb(pictures)
@@ -220,20 +224,20 @@ class Predictor:
         frame_step: int,
         with_features: bool = False,
     ) -> Iterator[Prediction[K]]:
-        """Predict the frames of a video that are prepared for the network.
+        """Predict the frames of a video that have been prepared for the network.
 
         Args:
             inputs: each frame's key with what `unisal.predict.inputs.prepare` makes of it.
             size: (height, width) of the predictions.
             domain: as in `Engine.video`.
             frame_step: as in `Engine.video`.
-            with_features: whether to return each frame's features as well.
+            with_features: whether to compute each frame's features as well.
 
         Yields:
             The predictions in the order of the frames.
 
         Raises:
-            UserError: a prediction is not finite; says of which frame.
+            UserError: a prediction is not finite; names the frame.
         """
         predictions: Iterator[Prediction[K]]
         if with_features:
@@ -249,6 +253,7 @@ class Predictor:
     def _frame_features(
         self, inputs: Iterable[tuple[K, Tensor]], size: Size | None, domain: str, frame_step: int
     ) -> Iterator[tuple[K, Features, Tensor | None]]:
+        """Yield each key with its frame's features and log-density."""
         states: list[list[Tensor | None]] = [[None] for _ in range(frame_step)]
         for position, (key, x) in enumerate(inputs):
             state = states[position % frame_step]
@@ -256,9 +261,11 @@ class Predictor:
 
 
 def _arrays(found: Features) -> FeatureArrays:
+    """Return features as arrays."""
     return {name: y.numpy() for name, y in found._asdict().items()}
 
 
 def _numpy(log_density: Tensor | None) -> LogDensity:
+    """Return a log-density as an array."""
     assert log_density is not None
     return log_density.numpy()

@@ -1,7 +1,7 @@
-"""Presets: how somebody's own pictures and videos are predicted.
+"""Presets: how a user's own pictures and videos are predicted.
 
-A preset is named after the source that the pictures or videos resemble most, and all that it says
-is read from the class of that data set (docs/behaviour.md, "Commands and files").
+A preset is named after the source that the pictures or videos resemble most, and takes all its
+values from the class of that data set (docs/behaviour.md, "Commands and files").
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unisal.errors import UserError
 from unisal.types import Size
 
 IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
-"""Used for images and for videos where no preset is named."""
+"""The presets for images and for videos if none is named."""
 STREAM_RATE = 30
 """Frames per second of a stream whose rate is not known."""
 
@@ -25,23 +25,23 @@ class Preset(NamedTuple):
     """How pictures or videos like those of a source are predicted."""
 
     domain: str
-    """Whose modules of the network to use."""
+    """The network domain to use."""
     is_video: bool
     """Whether the source holds videos; otherwise the frames of a video are predicted one by one."""
     frame_step: int
-    """How far apart the frames are that the GRU sees one after the other."""
+    """The distance between frames that the GRU sees one after the other."""
     frame_rate: int
     """Frames per second that `frame_step` is meant for: with it the GRU sees six a second."""
     input_size: Size | None
-    """Of the network for its videos; None: the optimal one for the frames."""
+    """The size of the network's input; None: the optimal one for the frames."""
     native_frame_size: Size | None
-    """The one size of frames that `input_size` is meant for; None: any."""
+    """The only size of frames that `input_size` is meant for; None: any."""
     fine_tuned: bool
-    """Whether to use the fine-tuned weights, where the run has them."""
+    """Whether to use the fine-tuned weights, if the run has them."""
 
     @classmethod
     def of(cls, dataset: type[SaliencyDataset]) -> Preset:
-        """Return the preset that a data set gives: pictures keep their own aspect ratio."""
+        """Return the preset that a data set defines; pictures keep their own aspect ratio."""
         return cls(
             domain=dataset.domain,
             is_video=dataset.is_video,
@@ -59,24 +59,24 @@ class Preset(NamedTuple):
         return optimal_input_size(frame_size)
 
     def frame_step_for(self, rate: Fraction | float) -> int:
-        """Return the step that is nearest to `frame_step` in time.
+        """Return the frame step that is nearest in time to `frame_step`.
 
         Args:
-            rate: frames per second of the video: for DHF1K 30 gives 5, 25 gives 4, 60 gives 10.
+            rate: frames per second of the video. For DHF1K 30 gives 5, 25 gives 4, 60 gives 10.
         """
         return max(1, floor(self.frame_step * rate / self.frame_rate + 0.5))
 
 
 def find_preset(name: str, for_images: bool = False) -> Preset:
-    """Return the preset of that name.
+    """Return the preset with that name.
 
     Args:
-        name: of the source that the pictures or videos resemble most.
+        name: that of the source that the pictures or videos resemble most.
         for_images: whether it has to be a preset for images. Videos take either kind: with one
             for images the frames are predicted one by one.
 
     Raises:
-        UserError: there is no such preset, or it is not for images; lists those allowed.
+        UserError: there is no such preset, or it is not for images; lists the allowed ones.
     """
     allowed = [n for n, dataset in DATASETS.items() if not (for_images and dataset.is_video)]
     if name not in allowed:
@@ -86,5 +86,5 @@ def find_preset(name: str, for_images: bool = False) -> Preset:
 
 
 def is_video_preset(name: str) -> bool:
-    """Return whether there is a preset of that name, and it is for videos."""
+    """Return whether there is a preset with that name that is for videos."""
     return name in DATASETS and DATASETS[name].is_video

@@ -19,7 +19,7 @@ def smoothing_window(smooth_method: str | None) -> int:
     """Read the name of a smoothing method.
 
     Args:
-        smooth_method: "medK", the median over K frames, K odd; None for no smoothing.
+        smooth_method: "medK" for the median over K frames, K odd; None for no smoothing.
 
     Returns:
         K, or 1 for no smoothing.
@@ -45,7 +45,8 @@ def median_over_time(
     """Replace each frame by the median of its neighbours, rescaled to a density.
 
     Args:
-        log_densities: the frames in order, each with its key; at most `window` are held at a time.
+        log_densities: keys with log-densities `[H, W] float32`, in the order of the frames. At most
+            `window` of them are held at a time.
         window: odd number of frames, the frame itself in the middle. At both ends of the video
             the window holds only the frames that exist.
 
@@ -77,7 +78,7 @@ def median_density(log_densities: Sequence[LogDensity]) -> LogDensity:
     ordered = sort_pixelwise(log_densities)
     middle = len(ordered) // 2
     median = ordered[middle]
-    if len(ordered) % 2 == 0:  # the median is one of the probabilities, not of their logarithms
+    if len(ordered) % 2 == 0:  # the median of the probabilities, not of their logarithms
         median = np.logaddexp(ordered[middle - 1], median) - np.float32(np.log(2))
     total = np.exp(median, dtype=np.float64).sum()
     return median - np.float32(np.log(total))

@@ -1,4 +1,4 @@
-"""Saliency while a video is going on, frame by frame (`predictor.stream()`)."""
+"""Prediction of a video that is still being recorded, frame by frame (`predictor.stream()`)."""
 
 from __future__ import annotations
 
@@ -18,30 +18,29 @@ from unisal.predict.inputs import PictureLike, as_rgb, prepare
 from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
 from unisal.types import RGB, Density, Size
 
-BINS = 8
-"""Bins per colour channel of the histograms that tell shots apart."""
+BINS_PER_CHANNEL = 8
+"""Number of bins per colour channel of the histograms that distinguish shots."""
 HISTOGRAM_SIDE_PIXELS = 32
-"""Height and width of the small pictures that the histograms are made of."""
-CUT_BELOW = 0.7
+"""Height and width of the small pictures that the histograms are computed from."""
+CUT_BELOW_OVERLAP = 0.7
 """A shot begins where the histograms of two frames share less than this fraction."""
 
 
 class Stream:
     """Predicts one frame at a time, from it and the frames before it, in constant time and memory.
 
-    The frames are `frame_step` interleaved sequences with a state of the GRU each, as in
-    `Predictor.video` (docs/behaviour.md, "Scoring and prediction"): going step by step gives the
-    same numbers.
+    The frames form `frame_step` interleaved sequences with a state of the GRU each, as in
+    `Predictor.video` (docs/behaviour.md, "Scoring and prediction"), and the results are the same.
 
     Args:
         engine: runs the network.
         fps: frames per second of the stream.
         source: the name of the preset, as in `Predictor.video`.
         domain: as in `Predictor.video`.
-        frame_step: how far apart the frames are that the network sees as neighbours. By default
-            whatever is nearest in time to the preset's own step: of DHF1K every 5th frame at 30
-            frames per second, every 10th at 60, every 4th at 25.
-        reset_at_cuts: whether to start anew where a new shot begins, see `ShotCuts`.
+        frame_step: the distance between frames that the network sees as neighbours. By default the
+            one nearest in time to the preset's: for DHF1K every 5th frame at 30 frames per second,
+            every 10th at 60, every 4th at 25.
+        reset_at_cuts: whether to start afresh where a new shot begins, see `ShotCuts`.
 
     Raises:
         UserError: an option is wrong.
@@ -87,8 +86,8 @@ class Stream:
             `[H, W] float32`: a density that sums to 1, or its logarithm.
 
         Raises:
-            UserError: the picture cannot be read or has another size than those before it, or
-                `skipped` is not a whole number from 0. The stream is as it was before.
+            UserError: the picture cannot be read or differs in size from those before it, or
+                `skipped` is not a whole number of at least 0. The stream stays as it was.
         """
         skipped = check_count(skipped, "skipped", smallest=0)
         rgb = as_rgb(picture)
@@ -115,10 +114,10 @@ class Stream:
 
 
 class ShotCuts:
-    """Tells where a new shot begins: where a frame's colours differ from those of the frame before.
+    """Detects new shots: a frame's colours differ from those of the frame before.
 
-    Compares colour histograms, which hardly change when the camera or its subject moves.
-    Measured on photographs of OSIE: 99 % of the changes from one photograph to another are found,
+    It compares colour histograms, which hardly change when the camera or its subject moves.
+    Measured on photographs of OSIE, 99 % of the changes from one photograph to another are found,
     and none of 120 pans by a fifth of the width within one frame is mistaken for a cut. Slow
     transitions are not found, and a flash may be mistaken for a cut.
     """
@@ -133,23 +132,23 @@ class ShotCuts:
     def starts_shot(self, rgb: RGB) -> bool:
         """Return whether a frame `[H, W, 3]` looks unlike the one before; False for the first."""
         last, self._last = self._last, colour_histogram(rgb)
-        return last is not None and float(np.minimum(last, self._last).sum()) < CUT_BELOW
+        return last is not None and float(np.minimum(last, self._last).sum()) < CUT_BELOW_OVERLAP
 
 
 def colour_histogram(rgb: RGB) -> NDArray[np.float64]:
-    """Return the colour histogram of a picture, `[BINS ** 3]` with sum 1.
+    """Return the colour histogram of a picture, `[BINS_PER_CHANNEL ** 3]` with sum 1.
 
-    A colour between bins counts in part for each of them, so that a slight change of the light
-    never moves a whole wall to another bin.
+    A colour between bins counts partly towards each of them, so that a slight change of light never
+    moves a whole wall to another bin.
     """
     sides = HISTOGRAM_SIDE_PIXELS, HISTOGRAM_SIDE_PIXELS
     small = cv2.resize(rgb, sides, interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    place = small * ((BINS - 1) / 255)
-    lower = np.minimum(place.astype(int), BINS - 2)
+    place = small * ((BINS_PER_CHANNEL - 1) / 255)
+    lower = np.minimum(place.astype(int), BINS_PER_CHANNEL - 2)
     above = place - lower
-    histogram = np.zeros(BINS**3)
+    histogram = np.zeros(BINS_PER_CHANNEL**3)
     for corner in product((0, 1), repeat=3):
         share = np.where(corner, above, 1 - above).prod(axis=1)
-        bins = (lower + corner) @ (BINS**2, BINS, 1)
-        histogram += np.bincount(bins, share, BINS**3)
+        bins = (lower + corner) @ (BINS_PER_CHANNEL**2, BINS_PER_CHANNEL, 1)
+        histogram += np.bincount(bins, share, BINS_PER_CHANNEL**3)
     return histogram / len(small)

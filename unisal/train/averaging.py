@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 EARLY_STEPS = 10
-"""Steps, about, in which the average forgets faster: after n steps it keeps at most
+"""About how many steps the average forgets faster for: after n steps it keeps at most
 (1 + n) / (EARLY_STEPS + n) of itself."""
 
 
 class WeightAverage:
     """Exponential moving average of a model's parameters and BatchNorm statistics.
 
-    `model` is a network of its own that holds the average.
+    Its `model` is a separate network that holds the average.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the average."""
         self.steps += 1
         keep = min(self.decay, (1 + self.steps) / (EARLY_STEPS + self.steps))
         averaged, current = [], []

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: the best weights and checkpoints, never half-written."""
+"""Files that a run leaves on disk: the best weights and checkpoints, never half-written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.model.weights import BEST, load_tensors
 
-LATEST = "chkpnt_latest.pth"
-"""Written after every epoch and when a run is interrupted."""
+LATEST_CHECKPOINT = "chkpnt_latest.pth"
+"""The checkpoint that is written after every epoch and when a run is interrupted."""
 REQUIRED = ("model_state_dict", "optimizer_state_dict", "epoch")
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def save_best(folder: Path, model: torch.nn.Module, epoch: int, val_loss: float)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write one checkpoint."""
+    """Write a checkpoint."""
     write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
@@ -45,17 +45,17 @@ def epoch_file(folder: Path, epoch: int) -> Path:
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint of a run.
 
-    Those of the published code, which hold no random states, can be read as well. Damaged ones
-    are skipped with a warning.
+    Checkpoints of the published code, which hold no random states, can be read as well. Damaged
+    ones are skipped with a warning.
 
     Returns:
-        Its content; None if there is no checkpoint at all.
+        The content of the checkpoint; None if there is none at all.
 
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
     numbered = sorted(folder.glob("chkpnt_epoch*.pth"), reverse=True)
-    found = [f for f in (folder / LATEST, *numbered) if f.is_file()]
+    found = [f for f in (folder / LATEST_CHECKPOINT, *numbered) if f.is_file()]
     for path in found:
         try:
             content = load_tensors(path)

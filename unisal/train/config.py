@@ -1,5 +1,7 @@
-"""The options of a training run (docs/behaviour.md, "Training"). Imports no PyTorch, so that
-`--help` is quick."""
+"""The options of a training run (docs/behaviour.md, "Training").
+
+Imports no PyTorch, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ CHOICES = {
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
 }
-COUNTS = {
+SMALLEST_COUNTS = {
     "num_epochs": 1,
     "train_cnn_after": 0,
     "chkpnt_epochs": 1,
     "num_workers": 0,
     "seed": 0,
 }
-"""Options that are whole numbers, with the smallest allowed."""
-AMOUNTS = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
+"""Options that are whole numbers, with the smallest allowed value."""
+NON_NEGATIVE = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
 """Options that are numbers of at least 0."""
 PER_SOURCE = ("batch_sizes", "valid_batch_sizes", "dataset_options", "loss_factors")
 """Options that are mappings from a source to its value."""
@@ -45,7 +47,7 @@ PUBLISHED_KEYS = {
     "ucfsports_cfg": ("dataset_options", "UCFSports"),
     "mit1003_cfg": ("dataset_options", "MIT1003"),
 }
-"""Options for one source, with the mapping and the source that they are an entry of."""
+"""Options for a single source, with the mapping and the source whose entry they are."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class TrainerConfig:
 
     Options:
         num_epochs: epochs to train (16).
-        optim_algo: SGD, Adam or RMSprop (SGD); momentum: of SGD and RMSprop (0.9).
+        optim_algo: SGD, Adam or RMSprop (SGD); momentum: for SGD and RMSprop (0.9).
         lr: learning rate (0.04); cnn_lr_factor: the encoder's share of it (0.1).
         lr_scheduler: ExponentialLR: times lr_gamma (0.8) per epoch; or cosine: to zero over the
             run, by the step. warmup_steps: steps of a linear rise from zero (0).
-        weight_decay: of all but the encoder (1e-4); cnn_weight_decay: the encoder's (1e-5).
+        weight_decay: for all but the encoder (1e-4); cnn_weight_decay: the encoder's (1e-5).
         grad_clip: largest norm of the gradient, None for no limit (2.0).
         loss_metrics, loss_weights: the loss is their weighted sum (kld,nss,cc; 1,-0.1,-0.1).
         data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON).
@@ -90,7 +92,7 @@ class TrainerConfig:
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
         chkpnt_epochs: epochs between checkpoints (2).
         tboard: write TensorBoard logs (True).
-        seed: of all random choices (0).
+        seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
         debug: four short epochs on small subsets (False).
         new_instance: make the run's folder and save its configuration (True).
@@ -136,11 +138,13 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> TrainerConfig:
-        """Make a checked configuration of options as a user types them or as `Trainer.json` holds
-        them.
+        """Make a checked configuration.
+
+        Args:
+            given: options as a user types them, or as `Trainer.json` holds them.
 
         Raises:
-            UserError: an unknown option or a value that is not allowed, named.
+            UserError: an option is unknown, or its value is not allowed; names it.
         """
         known = [f.name for f in fields(cls)]
         values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
@@ -176,12 +180,12 @@ class TrainerConfig:
         if len(self.loss_metrics) != len(self.loss_weights):
             raise UserError(
                 f"loss_metrics {self.loss_metrics} and loss_weights {self.loss_weights} "
-                "have to be equally many"
+                "have to be of the same length"
             )
         check_number(self.lr, "lr", above=True)
-        for name in AMOUNTS:
+        for name in NON_NEGATIVE:
             check_number(getattr(self, name), name)
-        for name, smallest in COUNTS.items():
+        for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
@@ -192,8 +196,10 @@ class TrainerConfig:
 
 
 def check_switches(config: Any) -> None:
-    """Check that the switches of a class of options are True or False: the text "false" would count
-    as true.
+    """Check that switches are True or False, since the text "false" would count as true.
+
+    Args:
+        config: an instance of a class of options.
 
     Raises:
         UserError: one is not; names it.
@@ -205,7 +211,7 @@ def check_switches(config: Any) -> None:
 
 
 def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Make entries of the mappings per source of the options for one source, and check them all."""
+    """Turn the options for one source into entries of the mappings per source; check them all."""
     values = {k: v for k, v in given.items() if k not in (*PUBLISHED_KEYS, *PER_SOURCE)}
     for option in PER_SOURCE:
         of_source = {} if given.get(option) is None else given[option]

@@ -1,4 +1,4 @@
-"""One step, and one pass over the data, as free functions (docs/behaviour.md, "An epoch")."""
+"""A training step and a pass over the data as free functions (docs/behaviour.md, "An epoch")."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from unisal.progress import Bar
 from unisal.train.losses import BatchLoss, batch_loss
 
 Losses = dict[str, float]
-"""`loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
+"""The `loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
 
 
 def set_training_mode(model: UNISAL, cnn_eval: bool, cnn_trains: bool) -> None:
-    """Set the network to training mode.
+    """Put the network into training mode.
 
     Args:
         model: the network.
@@ -52,6 +52,7 @@ def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> B
 
 
 def _not_finite(what: str, batch: Batch) -> UserError:
+    """Return the error for a batch whose loss or gradient is not finite."""
     return UserError(
         f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; "
         "a lower learning rate may help"
@@ -66,18 +67,18 @@ def train_step(
     grad_clip: float | None,
     factor: float = 1.0,
 ) -> BatchLoss:
-    """Update the parameters that the batch's source uses.
+    """Update the parameters that the batch's domain uses.
 
-    Those it does not use (modules of other domains, the GRU on images) take no part in the
-    computation, so their gradients stay None, and neither decay nor momentum touches them.
+    Parameters that it does not use (modules of other domains, the GRU on images) take no part in
+    the computation, so their gradients stay None, and neither decay nor momentum changes them.
 
     Args:
         model: the network, in training mode.
         batch: the examples.
-        weights: of the loss's summands, by name.
+        weights: those of the loss's summands, by name.
         optimizer: makes the update.
-        grad_clip: the largest norm of the gradient; None: no limit.
-        factor: of the loss.
+        grad_clip: the largest norm of the gradient; None for no limit.
+        factor: what the loss is multiplied by.
 
     Returns:
         The loss before the update, without the factor.
@@ -110,12 +111,15 @@ def train_epoch(
     """Train on every batch once.
 
     Args:
-        model, weights, optimizer, grad_clip: see `train_step`.
-        batches: of the epoch.
-        factor: gives the factor of a source's loss.
-        before_step: sets the learning rate.
-        after_step: sees the new weights; may end the epoch by raising.
-        means: takes in the losses.
+        model: see `train_step`.
+        batches: those of the epoch, on the device of the network.
+        weights: see `train_step`.
+        optimizer: see `train_step`.
+        grad_clip: see `train_step`.
+        factor: returns the factor of a source's loss.
+        before_step: called before each step, to set the learning rate.
+        after_step: called after each step; may end the epoch by raising.
+        means: collects the losses.
     """
     for batch in batches:
         before_step()
@@ -135,9 +139,12 @@ def validate_epoch(
 
     Args:
         model: the network.
-        batches: to validate on.
-        weights: of the loss's summands, by name.
-        after_batch: sees the means so far; may end the validation by raising.
+        batches: the batches to validate on.
+        weights: those of the loss's summands, by name.
+        after_batch: called with the means so far; may end the validation by raising.
+
+    Returns:
+        The mean losses by source.
     """
     model.eval()
     means = LossMeans()
@@ -173,7 +180,7 @@ class LossMeans:
         self.rows: dict[str, list[list[float]]] = defaultdict(list, rows or {})
 
     def add(self, source: str, loss: BatchLoss, times: int = 1) -> None:
-        """Take in the loss of a batch; `times` is its weight."""
+        """Add the loss of a batch, with the weight `times`."""
         values = [loss.total.detach(), *(part.detach() for part in loss.parts.values())]
         self.rows[source].extend([torch.stack(values).tolist()] * times)
 
@@ -188,6 +195,7 @@ class LossMeans:
 
     @staticmethod
     def _named(rows: list[list[float]]) -> Losses:
+        """Return the means of the rows' columns by name."""
         columns = list(zip(*rows, strict=True))
         names = ["loss", *(f"loss_{i}" for i in range(len(columns) - 1))]
         return {n: sum(c) / len(c) for n, c in zip(names, columns, strict=True)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unisal.config import load_json, run_dir, save_json, writable_run_dir
-from unisal.data.mit1003 import FINE_TUNING
+from unisal.data.mit1003 import FINE_TUNING_RECORD
 from unisal.errors import UserError
 from unisal.files import write_atomically
 from unisal.model.weights import FINE_TUNED, find_weights, load_state, read_state
@@ -24,27 +24,27 @@ from unisal.train.setup import kept_options
 
 WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
-START = -1
+START_EPOCH = -1
 """The "epoch" of the weights that fine-tuning starts from."""
 OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
-"""Options that change no number. The run to start from is known by its folder."""
+"""Options that do not affect the weights. The run to start from is known by its folder."""
 
 
 class FineTuner(EpochLoop):
     """Fine-tunes the best weights of a run on MIT1003: `FineTuner(**options).fit()`.
 
-    The weights of the lowest validation loss, those at the start included, are written as
-    `ft_mit1003.pth` into the run's folder, and beside them `ft_mit1003.json`, which says how they
-    were made. Copies of both lie with the logs, so that another fine-tuning loses nothing.
+    The weights with the lowest validation loss, including those at the start, are written to
+    `ft_mit1003.pth` in the run's folder, and `ft_mit1003.json` beside them says how they were made.
+    Copies of both are kept with the logs, so that fine-tuning again loses nothing.
 
     Args:
-        progress: is told how far a first look at the data has come.
+        progress: shows the progress of indexing the data.
         options: see `unisal.train.finetune_config.FineTuneConfig`.
 
     Attributes:
         run: the run's folder.
-        folder: of the logs, in the run's folder; for others see `EpochLoop`.
-        start_loss: validation loss before the first epoch, known once `fit` has measured it.
+        folder: the folder of the logs, in the run's folder; for other attributes see `EpochLoop`.
+        start_loss: validation loss before the first epoch, once `fit` has measured it.
 
     Raises:
         UserError: an option is wrong, the run or data is missing, or weights would be lost.
@@ -68,13 +68,13 @@ class FineTuner(EpochLoop):
         return self.options.train_id
 
     def fit(self, progress: Progress = SILENT) -> None:
-        """Train all epochs; leaves the best weights, a record of them, and scalars.
+        """Train all epochs; write the best weights, a record of them, and scalars.
 
-        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt; the best weights
-        of the epochs before are kept.
+        Ctrl-C stops after the current step and raises KeyboardInterrupt; the best weights of
+        earlier epochs are kept.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
 
         Raises:
             UserError: a folder cannot be written, or a loss is not finite.
@@ -83,7 +83,7 @@ class FineTuner(EpochLoop):
             super().fit(progress)
         except UserError as error:
             raise UserError(f"{error}; {self._kept()}" if self._has_saved else error) from None
-        if self.best_epoch == START:
+        if self.best_epoch == START_EPOCH:
             load_state(self.model, read_state(self.start), str(self.start))
             self._save()
         self.progress.say(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
@@ -106,9 +106,9 @@ class FineTuner(EpochLoop):
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
         valid = self._run_valid(interrupt, "start valid")
-        self._track("valid", valid, START)
+        self._track("valid", valid, START_EPOCH)
         self.start_loss = valid[SOURCE]["loss"]
-        self.best_epoch, self.best_val_score = START, -self.start_loss
+        self.best_epoch, self.best_val_score = START_EPOCH, -self.start_loss
         self.progress.say(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
@@ -130,25 +130,25 @@ class FineTuner(EpochLoop):
             "options": self.options.as_dict(),
         }
         save_weights(self.folder / WEIGHTS, self.model)
-        save_json(self.folder / FINE_TUNING, record)
-        for name in (WEIGHTS, FINE_TUNING):
+        save_json(self.folder / FINE_TUNING_RECORD, record)
+        for name in (WEIGHTS, FINE_TUNING_RECORD):
             write_atomically(self.run / name, partial(shutil.copyfile, self.folder / name))
         dataset = self.datasets["train"][SOURCE]  # so that scoring takes the same fold
         save_json(self.run / f"{type(dataset).__name__}.json", kept_options(dataset))
         self._has_saved = True
 
     def _refuse_to_lose_weights(self, folder: Path) -> None:
-        """Refuse to replace weights, except those of the same options: they would be the same."""
-        path, record = self.run / WEIGHTS, self.run / FINE_TUNING
+        """Refuse to replace weights, unless they were made with the same options."""
+        path, record = self.run / WEIGHTS, self.run / FINE_TUNING_RECORD
         made_in = load_json(record).get("folder", "") if record.is_file() else ""
         if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):
             raise UserError(
                 f"{path} would be lost: no fine-tuning of this run keeps a copy of it; move it "
                 "away, or replace it with --overwrite=True"
             )
-        if not (folder / FINE_TUNING).is_file():
+        if not (folder / FINE_TUNING_RECORD).is_file():
             return
-        made_with = load_json(folder / FINE_TUNING).get("options") or {}
+        made_with = load_json(folder / FINE_TUNING_RECORD).get("options") or {}
         ours = json.loads(json.dumps(self.options.as_dict()))
         changed = [
             name
@@ -163,10 +163,12 @@ class FineTuner(EpochLoop):
 
     # ---- messages -----------------------------------------------------------------------
     def _fold(self) -> str:
+        """Name the data that is trained on."""
         step = self.options.x_val_step
         return f"{SOURCE}, all images" if step is None else f"{SOURCE} fold {step}"
 
     def _change(self) -> str:
+        """Give the validation loss before and after."""
         return f"{self.start_loss:.4f} before, {-self.best_val_score:.4f} after"
 
     def _kept(self) -> str:
@@ -174,7 +176,7 @@ class FineTuner(EpochLoop):
         path = self.run / WEIGHTS
         if not self._has_saved:
             return f"no epoch was better than the start so far, and {path} is not touched"
-        if self.best_epoch == START:
+        if self.best_epoch == START_EPOCH:
             return (
                 f"no epoch was better than the start, whose weights are in {path}; a lower "
                 "learning rate may help"

@@ -47,7 +47,7 @@ class FineTuneConfig:
         train_cnn_after: epochs before the encoder trains (0).
         mit1003_batch_size, mit1003_valid_batch_size: images in a batch, all of one input
             size (32, 8).
-        momentum: of SGD (0.9); weight_decay: of all but the encoder (1e-4).
+        momentum: for SGD (0.9); weight_decay: for all but the encoder (1e-4).
         cnn_lr_factor: the encoder's share of the learning rate (0.1); cnn_weight_decay: its own
             weight decay (1e-5).
         cnn_eval: the encoder's BatchNorms keep their statistics (True).
@@ -57,7 +57,7 @@ class FineTuneConfig:
         overwrite: replace fine-tuned weights that would be lost (False).
         num_workers: processes that read data, at most one per core (6).
         tboard: write TensorBoard logs (True).
-        seed: of all random choices (0).
+        seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
     """
 
@@ -84,11 +84,13 @@ class FineTuneConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> FineTuneConfig:
-        """Make a checked configuration of options as a user types them or as `FineTuner.json` holds
-        them.
+        """Make a checked configuration.
+
+        Args:
+            given: options as a user types them, or as `FineTuner.json` holds them.
 
         Raises:
-            UserError: an unknown option or a value that is not allowed, named.
+            UserError: an option is unknown, or its value is not allowed; names it.
         """
         values = accept(given, [f.name for f in fields(cls)], "fine-tuning")
         if values.get("mit1003_cfg") is None:
@@ -116,7 +118,7 @@ class FineTuneConfig:
         return asdict(self)
 
     def trainer_config(self, network: Mapping[str, Any]) -> TrainerConfig:
-        """Return the same as options of a training run; `network` holds those of the network."""
+        """Return these options as those of a training run; `network` holds those of the network."""
         options = {name: getattr(self, name) for name in SHARED}
         return TrainerConfig.from_dict(
             {

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, not in the middle of one."""
+"""Ctrl-C that takes effect between two steps, not in the middle of one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from unisal.errors import EXIT_INTERRUPTED
 
 
 class DeferredInterrupt:
-    """Inside this context the first Ctrl-C only sets a mark, and `check()` raises it.
+    """Inside this context the first Ctrl-C only sets a flag, and `check()` raises the interrupt.
 
     So an update of the weights is either complete or not begun, and a checkpoint can be written.
-    A second Ctrl-C ends the program at once. Outside the main thread nothing is changed.
+    A second Ctrl-C ends the program at once. Outside the main thread this has no effect.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,6 @@ class DeferredInterrupt:
             raise KeyboardInterrupt
 
     def _mark(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._marked:  # pressed twice; weights may be half updated, so nothing is saved
+        if self._marked:  # a second time: weights may be half updated, so nothing is saved
             raise SystemExit(EXIT_INTERRUPTED)
         self._marked = True

@@ -1,4 +1,4 @@
-"""What training and fine-tuning share: epoch after epoch, each with its validation."""
+"""The loop that training and fine-tuning share: epochs, each with its validation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ from unisal.train.tracking import Scalars
 
 
 class EpochLoop:
-    """Epochs of a network on its data. A subclass says what is kept of them, and where.
+    """Trains a network epoch by epoch. A subclass decides what is kept, and where.
 
-    Neither making one nor `fit` changes what the caller draws from PyTorch's random generators.
+    Neither the constructor nor `fit` changes what the caller draws from PyTorch's random
+    generators.
 
     Attributes:
         cfg: the options.
         folder: where scalars and TensorBoard's files go.
         model: the network as it trains.
         best_model: the network to validate and keep: `model`, or the average of its weights.
-        epoch, step: where the run stands; both from 0, steps within the epoch.
-        best_epoch, best_val_score: of what was kept so far; the score is minus a loss.
+        epoch: the current epoch, from 0.
+        step: the current step of the epoch, from 0.
+        best_epoch: the epoch whose weights are the best so far.
+        best_val_score: the score of those weights, which is minus a loss.
         random: the random numbers that the run draws from PyTorch.
     """
 
@@ -47,9 +50,9 @@ class EpochLoop:
         Args:
             cfg: the options.
             folder: where scalars and TensorBoard's files go.
-            progress: is told how far a first look at the data has come.
-            goes_on: whether the state of a checkpoint will be loaded, so that no other weights
-                are read.
+            progress: shows the progress of indexing the data.
+            goes_on: whether the state of a checkpoint will be loaded, so that no other weights need
+                to be read.
         """
         self.cfg, self.folder = cfg, folder
         self.progress: Progress = SILENT
@@ -77,10 +80,10 @@ class EpochLoop:
     def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs that are left.
 
-        Ctrl-C ends after the step that is under way and raises KeyboardInterrupt.
+        Ctrl-C stops after the current step and raises KeyboardInterrupt.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
         """
         self.progress = progress
         self._prepare_folder()
@@ -103,17 +106,17 @@ class EpochLoop:
         raise NotImplementedError
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Do what comes before the first epoch."""
+        """Prepare the first epoch."""
 
     def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
         """Keep the weights of this epoch if they are the best so far."""
         raise NotImplementedError
 
     def _after_epoch(self) -> None:
-        """Do what comes after an epoch and its validation."""
+        """Finish an epoch after its validation."""
 
     def _interrupted(self) -> None:
-        """Do what comes after Ctrl-C."""
+        """Handle Ctrl-C."""
 
     # ---- one epoch ----------------------------------------------------------------------
     def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
@@ -133,7 +136,7 @@ class EpochLoop:
         self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
 
     def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
-        """Train the steps of the epoch that are left."""
+        """Train the remaining steps of the epoch."""
         loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
         order = self._order(loaders)
         for source, n_done in Counter(order[: self.step]).items():
@@ -166,6 +169,7 @@ class EpochLoop:
             )
 
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
+        """Validate the best model and return the mean losses by source."""
         loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
         order = self._order(loaders)
         batches = passes.interleaved(loaders, order, self.device)
@@ -179,9 +183,11 @@ class EpochLoop:
 
     @property
     def _loss_weights(self) -> dict[str, float]:
+        """Return the weights of the loss's summands by name."""
         return dict(zip(self.cfg.loss_metrics, self.cfg.loss_weights, strict=True))
 
     def _order(self, loaders: dict[str, DataLoader[Batch]]) -> list[str]:
+        """Return the source of each batch of the epoch."""
         n_batches = {source: len(loader) for source, loader in loaders.items()}
         return interleave(n_batches, self.cfg.shuffle_datasets, [self.cfg.seed, self.epoch])
 
@@ -201,4 +207,5 @@ class EpochLoop:
             self.scalars.add("lr", lr, epoch)
 
     def _title(self, phase: str) -> str:
+        """Return the title of a phase's progress bar."""
         return f"epoch {self.epoch + 1}/{self.cfg.num_epochs} {phase}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 NSS_WITHOUT_FIXATIONS = 1.0
 SMALLEST_NORM = 1e-30
-"""Below that of any target that is not constant; keeps a constant one from a division by zero."""
+"""Smaller than the norm of any target that is not constant; avoids a division by zero."""
 PIXELS = (-3, -2, -1)
 
 
@@ -62,10 +62,10 @@ def batch_loss(
     """Compute the weighted sum of the losses named in `weights`.
 
     Args:
-        log_density: of the network, `[B, T, 1, h, w]`.
-        target: density of the ground truth.
-        fixations: `bool`.
-        weights: of the losses, by name.
+        log_density: the network's prediction, `[B, T, 1, h, w]`.
+        target: the density of the ground truth, of the same shape.
+        fixations: the fixation map, of the same shape, `bool`.
+        weights: the weights of the losses, by name.
     """
     density = log_density.exp()
     parts = {n: LOSSES[n](log_density, density, target, fixations).mean() for n in weights}

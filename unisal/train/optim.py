@@ -40,7 +40,7 @@ def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> 
 
 
 def lr_factor(cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Return the factor of the learning rate in a step of an epoch, both counted from 0."""
+    """Return the factor of the learning rate in a step of an epoch; both count from 0."""
     done = epoch * steps_per_epoch + step
     rise = min(1.0, (done + 1) / cfg.warmup_steps) if cfg.warmup_steps else 1.0
     if cfg.lr_scheduler == "ExponentialLR":
@@ -61,7 +61,7 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     lack.
 
     Raises:
-        UserError: the state is of other parameters.
+        UserError: the state belongs to other parameters.
     """
     own = [{k: group[k] for k in ("name", "base_lr")} for group in optimizer.param_groups]
     try:

@@ -1,4 +1,4 @@
-"""PyTorch's random numbers as a run draws them, apart from those of the program around it."""
+"""The random numbers that a run draws from PyTorch, separate from those of its caller."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import torch
 
 
 class RandomStream:
-    """The numbers that a run draws from PyTorch's global generators: for the initial weights and
-    for dropout. What else is random follows from seed, epoch and the index of the example.
+    """The numbers that a run draws from PyTorch's global generators.
+
+    They are for the initial weights and for dropout. Everything else that is random follows from
+    the seed, the epoch and the index of the example.
 
     Dropout can only draw from the global generators, so they are set to the run's state while the
     run works, and back to the caller's afterwards. What a caller draws is the same with and without
     a training in between, and does not change the training.
 
     Args:
-        seed: of the stream.
+        seed: seed of the stream.
 
     Attributes:
-        states: where the stream goes on, see `random_states`; None: at its start.
+        states: where the stream continues, see `random_states`; None: at its start.
     """
 
     def __init__(self, seed: int) -> None:
@@ -30,7 +32,7 @@ class RandomStream:
 
     @contextmanager
     def drawn_from(self) -> Iterator[None]:
-        """Have PyTorch draw from this stream inside a `with` statement."""
+        """Make PyTorch draw from this stream inside a `with` statement."""
         of_caller = random_states()
         torch.manual_seed(self.seed)  # for generators whose states are not known
         if self.states is not None:
@@ -55,7 +57,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Set PyTorch's global generators; those of the GPUs only if their number is the same."""
+    """Set PyTorch's global generators; those of the GPUs only if there are as many."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and torch.cuda.device_count() == len(states["cuda"]):
         torch.cuda.set_rng_state_all(states["cuda"])

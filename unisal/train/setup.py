@@ -1,4 +1,4 @@
-"""What a run is made of: data sets, network and loaders, from its options."""
+"""The parts of a run, made from its options: data sets, network and loaders."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from unisal.train.sources import batch_size, check_sources, dataset_options
 def make_datasets(
     cfg: TrainerConfig, phase: str, progress: Progress = SILENT
 ) -> dict[str, SaliencyDataset]:
-    """Make the data sets of a phase; each draws from a random stream of its own.
+    """Make the data sets of a phase, each with a random stream of its own.
 
     Args:
         cfg: the options of the run.
         phase: "train" or "valid".
-        progress: is told how far a first look at many files has come.
+        progress: shows the progress of indexing many files.
 
     Returns:
         The data sets by source.
 
     Raises:
-        UserError: an unknown source, or data that is missing or faulty.
+        UserError: a source is unknown, or data is missing or faulty.
     """
     check_sources(cfg)
     return {
@@ -49,8 +49,9 @@ def make_datasets(
 
 
 def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
-    """Make the network as the run starts: with ImageNet's encoder, or with the weights of the run
-    that `init_from` names.
+    """Make the network that the run starts from.
+
+    It has ImageNet's encoder, or the weights of the run that `init_from` names.
 
     Args:
         cfg: the options of the run.
@@ -58,7 +59,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
             are read.
 
     Raises:
-        UserError: an option or weights that do not fit; names them.
+        UserError: an option is wrong, or weights do not fit; names them.
     """
     options = {"sources": domains(cfg), **cfg.model_cfg}
     if goes_on or cfg.init_from:
@@ -75,7 +76,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
 
 
 def place_model(model: UNISAL, device: torch.device) -> UNISAL:
-    """Return the network on the device where it will train, in the layout that is fastest there."""
+    """Move the network to the device where it will train, in the layout that is fastest there."""
     if device.type == "cpu":  # a quarter less time for a step on images (measured)
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)

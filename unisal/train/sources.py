@@ -1,4 +1,4 @@
-"""What differs per source in a run: what its options say, else what the source's class says."""
+"""Settings that differ per source: from a run's options, else from the source's class."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unisal.train.config import PER_SOURCE, PUBLISHED_KEYS, TrainerConfig
 
 
 def check_sources(cfg: TrainerConfig) -> None:
-    """Check that the sources of a run's options exist and that those to train on can be.
+    """Check that the sources in a run's options exist and can be trained on.
 
     Raises:
-        UserError: one does not or cannot; names the known ones.
+        UserError: one does not exist or cannot be trained on; lists the known ones.
     """
     known = [source for source, dataset in DATASETS.items() if dataset.public_ground_truth]
     options = {option: getattr(cfg, option) for option in ("data_sources", *PER_SOURCE)}
@@ -34,7 +34,7 @@ def dataset_options(cfg: TrainerConfig, source: str) -> dict[str, Any]:
 
 
 def batch_size(cfg: TrainerConfig, source: str, phase: str = "train") -> int:
-    """Return the number of examples in a batch of a source."""
+    """Return the number of examples in a source's batches."""
     dataset = find_dataset(source)
     if phase == "valid":
         of_valid = cfg.valid_batch_sizes.get(source, dataset.valid_batch_size)
@@ -53,9 +53,9 @@ def loss_factor(cfg: TrainerConfig, source: str) -> float:
 def saved_options(cfg: TrainerConfig) -> dict[str, Any]:
     """Return all options as `Trainer.json` holds them.
 
-    What has a published key stands there with its value, whether or not it was given, so that
+    Options with a published key are always included, whether or not they were given, so that
     published programs can read the file and a source's class may change. The rest stays in the
-    mappings per source, which are left out where they are empty.
+    mappings per source, which are left out if they are empty.
     """
     options = cfg.as_dict()
     in_mappings: dict[str, dict[str, Any]] = {option: options.pop(option) for option in PER_SOURCE}

@@ -1,4 +1,4 @@
-"""Scalars of a run: to `all_scalars.json` and to TensorBoard."""
+"""Scalars of a run, written to `all_scalars.json` and to TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scalars:
             self._writer = SummaryWriter(str(folder))
 
     def add(self, tag: str, value: float, epoch: int) -> None:
-        """Take in the value of a tag in an epoch."""
+        """Record the value of a tag in an epoch."""
         self.values.setdefault(tag, {})[str(epoch)] = value
         if self._writer is not None:
             self._writer.add_scalar(tag, value, epoch)

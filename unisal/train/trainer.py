@@ -1,4 +1,4 @@
-"""A training run from its options to its folder."""
+"""Training runs, from their options to their folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import (
-    LATEST,
+    LATEST_CHECKPOINT,
     epoch_file,
     newest_checkpoint,
     save_best,
@@ -26,27 +26,29 @@ from unisal.train.setup import kept_options
 from unisal.train.sources import saved_options
 
 MAIN_SOURCE = "DHF1K"
-"""The source whose validation loss picks the best weights, where it is trained."""
+"""The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
-CHANGEABLE = ("num_workers", "device", "tboard")
-"""Options that may differ when a run goes on: they change no number."""
+CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
+"""Options that may change when a run is continued: they do not affect the weights."""
 
 log = logging.getLogger(__name__)
 
 
 class Trainer(EpochLoop):
-    """Trains UNISAL on one or more sources: `Trainer(**options).fit()`, or
-    `Trainer.resume(train_id).fit()` to go on with a run that was stopped.
+    """Trains UNISAL on one or more sources: `Trainer(**options).fit()`.
+
+    `Trainer.resume(train_id).fit()` continues a run that was stopped.
 
     Args:
-        progress: is told how far a first look at the data has come.
+        progress: shows the progress of indexing the data.
         options: see `unisal.train.config.TrainerConfig`.
 
     Attributes:
-        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for others see `EpochLoop`.
+        folder: the run's folder, `$TRAIN_DIR/<prefix>_<suffix>`; for other attributes see
+            `EpochLoop`.
 
     Raises:
-        UserError: an option is wrong, data is missing, or the folder holds a run already.
+        UserError: an option is wrong, data is missing, or the folder already holds a run.
     """
 
     def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
@@ -55,8 +57,8 @@ class Trainer(EpochLoop):
         folder = train_dir() / f"{prefix}_{cfg.suffix}"
         if cfg.new_instance and (folder / CONFIG).exists():
             raise UserError(
-                f"{folder} holds a run already; choose another prefix or suffix, "
-                f"or go on with it by --resume={folder.name}"
+                f"{folder} already holds a run; choose another prefix or suffix, "
+                f"or continue it with --resume={folder.name}"
             )
         self._set_up(cfg, folder, progress)
 
@@ -64,22 +66,22 @@ class Trainer(EpochLoop):
     def resume(cls, train_id: str, *, progress: Progress = SILENT, **changes: Any) -> Trainer:
         """Make the trainer of a run that was stopped, at its newest readable checkpoint.
 
-        On a CPU the run ends with the very weights it would have had without the stop. A run
-        without any checkpoint starts again.
+        On a CPU the run ends with exactly the weights that it would have had without the stop. A
+        run without any checkpoint starts again.
 
         Args:
             train_id: name of the run's folder.
-            progress: is told how far a first look at the data has come.
-            changes: `num_workers`, `device` or `tboard`; all else is as it was.
+            progress: shows the progress of indexing the data.
+            changes: `num_workers`, `device` or `tboard`; everything else stays as it was.
 
         Raises:
-            UserError: no such run, another option, or no checkpoint that can be read.
+            UserError: there is no such run, another option is given, or no checkpoint can be read.
         """
-        fixed = [name for name in changes if name not in CHANGEABLE]
+        fixed = [name for name in changes if name not in CHANGEABLE_OPTIONS]
         if fixed:
             raise UserError(
-                f"{', '.join(fixed)} cannot be changed when a run goes on; "
-                f"only {', '.join(CHANGEABLE)} can"
+                f"{', '.join(fixed)} cannot be changed when a run is continued; "
+                f"only {', '.join(CHANGEABLE_OPTIONS)} can"
             )
         folder = run_dir(train_id)
         options = {**load_json(folder / CONFIG), **changes, "new_instance": False}
@@ -98,13 +100,14 @@ class Trainer(EpochLoop):
         return self.folder.name
 
     def fit(self, progress: Progress = SILENT) -> None:
-        """Train all epochs that are left; leaves the best weights, checkpoints and scalars in the
-        folder.
+        """Train all epochs that are left.
 
-        Ctrl-C saves a checkpoint after the step that is under way and raises KeyboardInterrupt.
+        The best weights, checkpoints and scalars are written to the folder.
+
+        Ctrl-C saves a checkpoint after the current step and raises KeyboardInterrupt.
 
         Args:
-            progress: is told the batches of each epoch and its losses.
+            progress: shows the batches of each epoch and its losses.
 
         Raises:
             UserError: an example cannot be read, or a loss is not finite.
@@ -127,19 +130,20 @@ class Trainer(EpochLoop):
         checkpoint = self._checkpoint(finished=True)
         if self._checkpoint_due():
             save_checkpoint(epoch_file(self.folder, self.epoch), checkpoint)
-        save_checkpoint(self.folder / LATEST, checkpoint)
+        save_checkpoint(self.folder / LATEST_CHECKPOINT, checkpoint)
 
     def _interrupted(self) -> None:
-        save_checkpoint(self.folder / LATEST, self._checkpoint(finished=False))
-        self.progress.say(f"interrupted; go on with --resume={self.train_id}")
+        save_checkpoint(self.folder / LATEST_CHECKPOINT, self._checkpoint(finished=False))
+        self.progress.say(f"interrupted; continue with --resume={self.train_id}")
 
     def _checkpoint_due(self) -> bool:
+        """Return whether the epoch ends with a checkpoint of its own."""
         since = self.epoch - self.cfg.chkpnt_warmup
         regular = since >= 0 and since % self.cfg.chkpnt_epochs == 0
         return regular or self.epoch == self.cfg.num_epochs - 1
 
     def _checkpoint(self, finished: bool) -> dict[str, Any]:
-        """Return all that the run needs to go on: after the epoch, or in the middle of it."""
+        """Return everything that the run needs to continue, after an epoch or in the middle."""
         assert self.scalars is not None
         content = {
             "model_state_dict": self.model.state_dict(),
@@ -176,7 +180,7 @@ class Trainer(EpochLoop):
         if "random_states" in content:
             self.random.states = content["random_states"]
         else:
-            log.warning("%s holds no random states: dropout goes on with others", origin)
+            log.warning("%s holds no random states: dropout continues with others", origin)
 
     def _prepare_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Results to look at."""
+"""Drawing of results: overlays, differences, panels and windows."""

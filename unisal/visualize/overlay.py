@@ -1,4 +1,4 @@
-"""A saliency map over its picture."""
+"""Saliency maps as heat maps over their pictures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ALPHA = 0.75
 
 
 def draw_overlay(rgb: RGB, saliency_map: SaliencyMap, alpha: float = ALPHA) -> RGB:
-    """Lay a heat map over a picture; the picture shows through where little is salient.
+    """Lay a heat map over a picture, which shows through where little is salient.
 
     Args:
         rgb: `[H, W, 3] uint8`.
         saliency_map: `[H, W] float32` from 0 to 1. Maps of any other scale, densities for instance,
-            have to be divided by their highest value first, see `scale_to_peak`.
+            have to be scaled first, see `scale_to_peak`.
         alpha: opacity where the map is 1, from 0 to 1.
 
     Returns:

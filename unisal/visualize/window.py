@@ -1,4 +1,4 @@
-"""A window that shows pictures as they come."""
+"""A window that shows pictures as they arrive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLOSING_KEYS = ("<Escape>", "q")
 
 
 class Window:
-    """Shows pictures in a window, with Python's own Tk. Escape, q and its button close it.
+    """Shows pictures in a Tk window. Escape, q and its button close it.
 
     Raises:
         UserError: Tk is not installed, or there is no screen.
@@ -37,13 +37,13 @@ class Window:
             self._root.bind(key, lambda _: self.close())
 
     def is_open(self) -> bool:
-        """Handle what the user did, and return whether the window is still open."""
+        """Handle user input, and return whether the window is still open."""
         if self._open:
             self._root.update()
         return self._open
 
     def show(self, rgb: RGB, title: str) -> None:
-        """Show a picture `[H, W, 3] uint8`, and a text after the window's name."""
+        """Show a picture `[H, W, 3] uint8`, and a text in the window's title."""
         from PIL import ImageTk
 
         if not self._open:
@@ -55,7 +55,7 @@ class Window:
         self._root.update()
 
     def close(self) -> None:
-        """Close the window; does nothing if it is closed."""
+        """Close the window, if it is open."""
         if self._open:
             self._open = False
             self._root.destroy()

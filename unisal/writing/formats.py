@@ -1,4 +1,4 @@
-"""The formats that maps are written in: the one table that every command uses."""
+"""The formats of maps, in the one table that every command uses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from unisal.writing.maps import (
 from unisal.writing.rows import OpenRows, rows_h5, rows_npz
 
 DENSITIES, TIMES, NAMES = "densities", "times", "names"
-"""Names of the arrays in a file that holds the densities of a whole video: the densities, and the
-times of its frames in seconds or the names of their files."""
+"""Names of the arrays in a file with the densities of a whole video: the densities, and the times
+of its frames in seconds or the names of their files."""
 
 
 class MapFormat(NamedTuple):
@@ -36,7 +36,7 @@ class MapFormat(NamedTuple):
     suffix: str
     """Suffix of the file of one picture."""
     video_ending: str
-    """What follows the name of a video in the name of its folder of pictures, or of its file."""
+    """What follows a video's name in the name of its folder of pictures or of its file."""
     open_rows: OpenRows | None = None
     """Opens the file for the densities of a video."""
 
@@ -52,14 +52,14 @@ MAP_FORMATS = {
     "npz": MapFormat(write_density_npz, ".npz", "_densities.npz", rows_npz),
     "h5": MapFormat(write_density_h5, ".h5", "_densities.h5", rows_h5),
 }
-"""By the names that the option `maps` takes."""
+"""The formats by the names that the option `maps` takes."""
 
 
 def find_map_format(name: Any) -> MapFormat:
-    """Return the format of that name.
+    """Return the format with that name.
 
     Raises:
-        UserError: there is no such format; lists those that there are.
+        UserError: there is no such format; lists the known ones.
     """
     if not isinstance(name, str) or name not in MAP_FORMATS:
         raise UserError(f"maps is {name!r}; it has to be one of {', '.join(MAP_FORMATS)}")
@@ -67,11 +67,11 @@ def find_map_format(name: Any) -> MapFormat:
 
 
 def distinct_names(pictures: Sequence[Path], taken: Sequence[str] = ()) -> dict[Path, str]:
-    """Choose what the files that are made from pictures are called, without their suffix.
+    """Choose names, without suffix, for the files that are made from pictures.
 
     Args:
         pictures: files of one folder.
-        taken: names that are used for something else.
+        taken: names that are in use for something else.
 
     Returns:
         For each picture its stem, or its whole name where several share the stem.

@@ -32,7 +32,7 @@ def to_grey_levels(saliency_map: SaliencyMap) -> NDArray[np.uint8]:
 
 
 def to_16_bit_grey_levels(saliency_map: SaliencyMap) -> NDArray[np.uint16]:
-    """Do the same as `to_grey_levels` in 16 bits: `uint16(p / max(p) * 65535)`."""
+    """Turn a saliency map into 16-bit grey levels: `uint16(p / max(p) * 65535)`."""
     return (saliency_map * MAX_16_BIT).astype(np.uint16)
 
 
@@ -52,12 +52,12 @@ def write_16_bit_map(path: Path, saliency_map: SaliencyMap) -> None:
 
 
 def write_density(path: Path, density: Density) -> None:
-    """Write a density `[H, W] float32` unchanged, as a `.npy` file."""
+    """Write a density `[H, W] float32` unchanged, as an `.npy` file."""
     write_atomically(path, lambda temporary: np.save(temporary, density))
 
 
 def write_density_npz(path: Path, density: Density) -> None:
-    """Write a density `[H, W] float32` unchanged, as the array `density` of a `.npz` file."""
+    """Write a density `[H, W] float32` unchanged, as the array `density` of an `.npz` file."""
     write_atomically(path, lambda temporary: np.savez(temporary, density=density))
 
 
@@ -79,7 +79,7 @@ def write_overlay(path: Path, rgb: RGB) -> None:
 def _write_picture(path: Path, pixels: NDArray[np.uint8 | np.uint16], quality: int) -> None:
     if path.suffix.lower() == ".png":
         ordered = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        # A quarter of the time that Pillow needs, for files that are a third larger (measured).
+        # It takes a quarter of Pillow's time, and files are a third larger (measured).
         _, encoded = cv2.imencode(".png", ordered)
         write_atomically(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
     else:

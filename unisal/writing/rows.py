@@ -1,7 +1,7 @@
-"""Arrays of one shape, one after the other, into a single `.npz` or HDF5 file.
+"""Writing of arrays of one shape, one after the other, to a single `.npz` or HDF5 file.
 
-What is appended goes to disk at once, so memory does not grow with the number of arrays. Each has
-a label: the time of a video's frame, or the name of a picture's file.
+Each array goes to disk at once, so memory does not grow with their number. Each has a label: the
+time of a video's frame, or the name of a picture's file.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from unisal.files import whole_file
 
 COPY_BYTES = 1 << 20
-"""How much is copied at a time when a `.npz` file is put together."""
+"""How much is copied at a time when an `.npz` file is put together."""
 
 Append = Callable[[NDArray[np.float32], float | str], None]
 """Adds an array with its label."""
 OpenRows = Callable[[Path, str, str], AbstractContextManager[Append]]
-"""Opens a file for the rows of two arrays, whose names are given: the values and the labels."""
+"""Opens a file for rows, given its path and the names of two arrays: values and labels."""
 
 
 @contextmanager
 def rows_npz(path: Path, values: str, labels: str) -> Iterator[Append]:
-    """Write rows to a `.npz` file, which exists once the block has ended without an error.
+    """Write rows to an `.npz` file, which exists once the block has ended without an error.
 
     Args:
         path: the file.
@@ -51,7 +51,7 @@ def rows_npz(path: Path, values: str, labels: str) -> Iterator[Append]:
             found.append(label)
 
         yield append
-        # The number of rows precedes them in the file and is known only now.
+        # In the file, the number of rows precedes them, and it is known only now.
         stored.seek(0)
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(found), *shape)}
         with zipfile.ZipFile(temporary, "w") as archive:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from unisal.data.video_file import MAX_GAP_SECONDS, Jump, open_media
 
-COPIED = frozenset({"aac", "mp3", "opus", "flac"})
+COPIED_CODECS = frozenset({"aac", "mp3", "opus", "flac"})
 """Codecs that browsers play in an MP4 file, by FFmpeg's names; all others are re-encoded."""
 ENCODER: Final = "aac"
-USUAL_RATE = 48_000
+FALLBACK_SAMPLE_RATE = 48_000
 """Samples per second, for sound that is re-encoded and whose own rate AAC does not support."""
 MAX_CHANNELS = 8
 """Of AAC; more are mixed down to two."""
@@ -80,7 +80,7 @@ def _can_be_copied(source: InputContainer, index: int) -> bool:
         n_frames = len(sound.codec_context.decode(None)) if reason is None else 0
     if not n_frames:
         raise ValueError(_reason(reason) if reason else "it is empty")
-    if sound.codec_context.codec.canonical_name not in COPIED:
+    if sound.codec_context.codec.canonical_name not in COPIED_CODECS:
         return False
     try:
         with av.open(io.BytesIO(), "w", format="mp4") as trial:
@@ -232,7 +232,7 @@ class _Copy:
 
     def __init__(self, out: av.AudioStream, sound: av.AudioStream) -> None:
         self._out = out
-        self._unit = Fraction(1, sound.codec_context.sample_rate or USUAL_RATE)
+        self._unit = Fraction(1, sound.codec_context.sample_rate or FALLBACK_SAMPLE_RATE)
         self._last: int | None = None
         self._next = 0
 
@@ -262,7 +262,7 @@ class _Encoding:
         self._layout = f"{channels}c" if 1 <= channels <= MAX_CHANNELS else "stereo"
         self._rate = sound.codec_context.sample_rate
         if self._rate not in (av.Codec(ENCODER, "w").audio_rates or [self._rate]):
-            self._rate = USUAL_RATE
+            self._rate = FALLBACK_SAMPLE_RATE
         self._out = target.add_stream(ENCODER, rate=self._rate, layout=self._layout)
         self._kind: tuple[str, str, int] | None = None
         self._resampler: av.AudioResampler | None = None
@@ -318,8 +318,7 @@ class _Encoding:
 
 
 def _with_usual_layout(frame: av.AudioFrame) -> av.AudioFrame:
-    """Name the channels of a frame that does not, and mix those together that have no usual
-    names."""
+    """Give unnamed channels their usual names, or mix them to one if there are too many."""
     channels = frame.layout.nb_channels
     is_named = not frame.layout.name.endswith("channels")
     if is_named and channels <= MAX_CHANNELS:

@@ -1,7 +1,7 @@
-"""What `predict_video` writes of a video, frame by frame: overlay, maps, densities, features.
+"""What `predict_video` writes for a video, frame by frame: overlay, maps, densities, features.
 
-Each output is a context manager that gives a function to call with every `PredictedFrame` in turn.
-Its file or folder gets its name only once the block has ended without an error.
+Each output is a context manager that yields a function to call with every `PredictedFrame` in turn.
+Its file or folder gets its name only when the block has ended without an error.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from unisal.writing.sound import Soundtrack, choose_sound
 from unisal.writing.video_writer import VideoWriter
 
 FINEST_UNIT = Fraction(1, 1_000_000)
-COARSE_UNIT = Fraction(1, 90_000)
-"""Seconds: times in a finer unit than the first one are rounded to multiples of the second one."""
+COARSE_TIME_BASE = Fraction(1, 90_000)
+"""In seconds: times in a finer unit than the first one are rounded to multiples of the second."""
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,11 @@ class PredictedFrame:
     density: Density
     """`[H, W] float32`, sums to 1."""
     features: FeatureArrays
-    """By name; empty where they were not asked for."""
+    """The features by name; empty if they were not asked for."""
 
     @cached_property
     def saliency_map(self) -> SaliencyMap:
-        """The density over its highest value: computed once for all outputs that show it."""
+        """The density divided by its highest value, computed once for all outputs."""
         return to_saliency_map(self.density)
 
 
@@ -56,14 +56,14 @@ Output = Callable[[Path, VideoFile], AbstractContextManager[Write]]
 
 @contextmanager
 def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
-    """Write the frames with their maps over them as an H.264 video, with their times and sound."""
-    unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_UNIT
+    """Write the frames with their maps overlaid as an H.264 video, with their times and sound."""
+    unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_TIME_BASE
     choice, reason = choose_sound(video.path)
     if reason:
         log.warning("%s: its sound cannot be kept (%s); the overlay is silent", video.path, reason)
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,
-        # The sound needs a container of its own: it is read up to the time of the frame that is
+        # The sound needs a container of its own: it is read up to the time of the frame being
         # written, while `video` is already some frames ahead, and a container has one position.
         open_media(video.path) as source,
     ):
@@ -95,8 +95,8 @@ def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
 def map_output(map_format: MapFormat) -> Output:
     """Return the output that writes a video's maps in a format.
 
-    Grey pictures are `000001.png`, ... in a folder. Densities are one file with `densities`
-    `[n, H, W] float32` and `times` `[n] float64` in seconds.
+    Grey pictures go to `000001.png`, ... in a folder. Densities go to one file with the arrays
+    `densities`, `[n, H, W] float32`, and `times`, `[n] float64` in seconds.
     """
     if map_format.holds_densities:
         return partial(_density_rows, map_format=map_format)
@@ -105,6 +105,7 @@ def map_output(map_format: MapFormat) -> Output:
 
 @contextmanager
 def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
+    """Write a picture per frame into a folder."""
     with whole_folder(path) as folder:
         n_frames = 0
 
@@ -115,12 +116,13 @@ def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Itera
             map_format.write(folder / name, predicted.saliency_map)
 
         yield write
-        if path.exists():  # it is to be overwritten
+        if path.exists():  # with --overwrite
             shutil.rmtree(path)
 
 
 @contextmanager
 def _density_rows(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
+    """Write the densities of all frames into one file."""
     assert map_format.open_rows is not None
     with map_format.open_rows(path, DENSITIES, TIMES) as append:
         yield lambda predicted: append(predicted.density, float(predicted.frame.time))
@@ -128,6 +130,6 @@ def _density_rows(path: Path, _video: VideoFile, map_format: MapFormat) -> Itera
 
 @contextmanager
 def features_h5(path: Path, _video: VideoFile, name: str) -> Iterator[Write]:
-    """Write the features of that name, `[n, C, h, w] float32`, and `times` as an HDF5 file."""
+    """Write the features `name`, `[n, C, h, w] float32`, and `times` to an HDF5 file."""
     with rows_h5(path, name, TIMES) as append:
         yield lambda predicted: append(predicted.features[name], float(predicted.frame.time))

@@ -1,4 +1,4 @@
-"""Writing frames to a video file that browsers play: H.264 in MP4."""
+"""Writing of frames to a video file that browsers play: H.264 in MP4."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ of lower quality."""
 BT709 = 1
 """The number of ITU-R BT.709 in the tables of ITU-T H.273."""
 MAX_DENOMINATOR = 1001
-"""Limits the denominator of a frame rate that is given as a float: 29.97... is 30000/1001."""
+"""The largest denominator of a frame rate that is given as a float: 29.97... is 30000/1001."""
 
 
 class VideoWriter:
     """Writes a video frame by frame; used in a `with` statement.
 
-    The file gets its name when the block has ended without an error; otherwise nothing of it is
-    left. The pictures are 8-bit 4:2:0 in BT.709 and tagged as such. The index is at the start of
-    the file, so that a browser can play the video while it loads.
+    The file gets its name when the block has ended without an error; otherwise nothing is left of
+    it. The pictures are 8-bit 4:2:0 in BT.709 and tagged as such. The index is at the start of the
+    file, so that a browser can play the video while it loads.
 
     Args:
         path: the file, `.mp4`.
         fps: frames per second; only approximate where a `time_base` is given.
         size: (height, width) of the frames. 4:2:0 needs even sides: an odd side gets one more row
             or column, a copy of the last one.
-        crf: quality from 1 to `MAX_CRF`, see `CRF`.
-        time_base: seconds per unit of `pts`. None: all frames last equally long, 1 / `fps`.
+        crf: x264's quality setting, from 1 to `MAX_CRF`, see `CRF`.
+        time_base: seconds per unit of `pts`. None: every frame lasts 1 / `fps` seconds.
 
     Attributes:
         container: the open file, until the block ends. Audio streams can be added to it before
@@ -49,7 +49,7 @@ class VideoWriter:
         n_frames: number of frames written so far.
 
     Raises:
-        UserError: the file is not an `.mp4`, a number makes no sense, or the installed PyAV cannot
+        UserError: the file is not an `.mp4`, a number is out of range, or the installed PyAV cannot
             encode H.264.
     """
 
@@ -92,8 +92,8 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Writes what is left, closes the container, gives the file its name: each only as long as
-        # there is no error.
+        # Write what is left, close the container, give the file its name: each only if there has
+        # been no error.
         self._closing.__exit__(kind, error, trace)
 
     def write(self, rgb: RGB, pts: int | None = None, duration: int | None = None) -> None:
@@ -102,12 +102,12 @@ class VideoWriter:
         Args:
             rgb: `[H, W, 3] uint8`.
             pts: when the frame is shown, in units of `time_base`, later than the one before.
-                Needed if and only if there is a `time_base`.
+                Required if and only if there is a `time_base`.
             duration: how long the frame is shown, in the same units; it matters only for the last
                 frame. By default as long as the frame before.
 
         Raises:
-            ValueError: the frame is of another shape or dtype, or its time makes no sense.
+            ValueError: the frame is of another shape or dtype, or its time is out of range.
         """
         if rgb.shape != (*self.size, 3) or rgb.dtype != np.uint8:
             raise ValueError(
@@ -122,14 +122,15 @@ class VideoWriter:
         self._mux(self.stream.encode(frame))
 
     def end_at(self, pts: int) -> None:
-        """Show the last frame that was written until a time, in units of `time_base`."""
+        """Show the last frame until a time, in units of `time_base`."""
         if self._last is not None and self._last in self._durations:
             self._durations[self._last] = max(1, pts - self._last)
 
     def _add_stream(self) -> av.VideoStream:
+        """Add the video stream with its encoder to the container."""
         try:
-            # No B-frames: MP4 keeps the duration of the packet that is written last, which then
-            # is the frame that is shown last.
+            # No B-frames: MP4 keeps the duration of the packet that is written last, which is then
+            # the frame that is shown last.
             options = {"crf": str(self.crf), "bf": "0"}
             stream = self.container.add_stream(ENCODER, rate=self.rate, options=options)
         except av.codec.codec.UnknownCodecError:
@@ -153,6 +154,7 @@ class VideoWriter:
             self._mux(self.stream.encode())
 
     def _to_yuv(self, rgb: RGB) -> av.VideoFrame:
+        """Convert a frame to 4:2:0 in BT.709; odd sides are extended."""
         height, width = self.size
         if height % 2 or width % 2:
             rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -160,6 +162,7 @@ class VideoWriter:
         return frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
 
     def _next_time(self, pts: int | None) -> int:
+        """Return the time of the next frame, and check that it is later than the last."""
         if (pts is None) != (self.time_base is None):
             raise ValueError("pts and time_base belong together: give both or neither")
         if pts is None:
@@ -173,7 +176,7 @@ class VideoWriter:
 
     def _mux(self, packets: Iterable[av.Packet[av.VideoStream]]) -> None:
         for packet in packets:
-            # The encoder returns frames late and without their duration.
+            # The encoder returns frames late, without their duration.
             assert packet.pts is not None
             packet.duration = self._durations.pop(packet.pts)
             self.container.mux(packet)
