@@ -688,8 +688,9 @@ def test_an_error_leaves_nothing_half_written(predictor, tmp_path, clip, monkeyp
 @pytest.mark.usefixtures("loaded")
 def test_an_encoder_that_fails_is_named_with_its_cause(clips, monkeypatch, caplog):
     def fail(self, *_):
-        error = (-28, "No space left on device", str(self.path) + "-temporary.mp4")
-        raise av.error.OSError(*error, (16, "mp4", "the disk is full\n"))
+        where = f"{self.path}-temporary.mp4"
+        log = (16, "mp4", "the disk is full\n")
+        raise av.FFmpegError(28, "No space left on device", where, log)
 
     (clips / "c.mkv").unlink()
     monkeypatch.setattr(video_outputs.VideoWriter, "write", fail)

@@ -30,7 +30,7 @@ N_PROBED = 8
 """Packets that are decoded and written on trial, before a file is begun."""
 MAX_HOLE_SECONDS = Fraction(1, 10)
 """Missing sound of this length and above is replaced by silence where sound is re-encoded."""
-FAULTS = (av.FFmpegError, ValueError, TypeError, MemoryError)
+FAULTS = (av.FFmpegError, ValueError, TypeError, RuntimeError, MemoryError)
 """What reading, decoding and converting sound may raise."""
 
 
@@ -96,10 +96,10 @@ def _can_be_copied(source: InputContainer, index: int) -> bool:
 
 def _stream(source: InputContainer, index: int) -> av.AudioStream:
     sound = source.streams[index]
-    assert isinstance(sound, av.AudioStream)
     # Of a stream whose codec is unknown there is no context, whatever the types say.
     if getattr(sound, "codec_context", None) is None:
         raise ValueError("its codec is unknown")
+    assert isinstance(sound, av.AudioStream)
     return sound
 
 
