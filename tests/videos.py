@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 from support import photo
 
 from unisal.commands.video_files import VideoOptions
+from unisal.data.tone_mapping import HLG, PQ
 
 BITS = 8
 BAR = 8
@@ -21,6 +23,10 @@ BAR = 8
 SOUND_RATE, TONE = 48000, 440
 QUIET = {"libx265": {"x265-params": "log-level=none"}}
 UNIT = Fraction(1, 1000)
+BT2020 = 9
+"""The number of the matrix, and of the primaries, in ITU-T H.273."""
+TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+"""From linear BT.709 to linear BT.2020: Report ITU-R BT.2087, rounded as there."""
 
 
 def video_options(**changed: Any) -> VideoOptions:
@@ -144,6 +150,28 @@ def sound_packets(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in packets if packet.size]
 
 
+def retimed(path: Path, out: Path, change: Callable[[str, int, Fraction], Fraction]) -> Path:
+    """Write a file's packets to another file, at other times.
+
+    Args:
+        change: gets the type of a packet, its number among those of its stream, and its time in
+            seconds; returns its new time.
+    """
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        counts = dict.fromkeys(streams, 0)
+        for packet in source.demux():
+            if packet.size:
+                index, unit = packet.stream.index, packet.time_base
+                old = packet.dts * unit
+                shift = round((change(packet.stream.type, counts[index], old) - old) / unit)
+                counts[index] += 1
+                packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
+                packet.stream = streams[index]
+                target.mux(packet)
+    return out
+
+
 def turn(path: Path, matrix: tuple[int, int, int, int]) -> None:
     """Have the picture of an `.mp4` shown turned: (a, b, c, d) takes the stored point (x, y) to
     (a x + c y, b x + d y)."""
@@ -155,3 +183,53 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> None:
     values = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     data[at : at + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
     path.write_bytes(data)
+
+
+def write_frames(path, arrays, *, given, stored, codec="ffv1", matrix=None, **tags):
+    """Write arrays in FFmpeg's format `given` as a film in the format `stored`."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = arrays[0].shape[:2]
+        stream.pix_fmt = stored
+        for name, number in tags.items():
+            setattr(stream.codec_context, name, number)
+        for array in arrays:
+            frame = av.VideoFrame.from_ndarray(array, format=given)
+            container.mux(stream.encode(frame.reformat(format=stored, dst_colorspace=matrix)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def to_linear(srgb):
+    v = srgb / 255
+    return np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+
+
+def pq(light):
+    """Code a brightness in cd/m² by the definition of SMPTE ST 2084."""
+    y = (light / 10000) ** 0.1593017578125
+    return ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
+
+
+def hlg(light):
+    """Code a brightness in cd/m² of a display with a peak of 1000 by the definition of BT.2100."""
+    display = light / 1000
+    luminance = np.maximum(display @ [0.2627, 0.6780, 0.0593], 1e-9)[..., None]
+    scene = display * luminance ** (1 / 1.2 - 1)
+    high = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
+
+
+def write_hdr(path, rgb, transfer, **tags):
+    """Write an ordinary picture as an HDR film whose white is the reference white, 203 cd/m²."""
+    coded = {PQ: pq, HLG: hlg}[transfer](203 * to_linear(rgb) @ TO_2020.T)
+    codes = np.rint(65535 * np.clip(coded, 0, 1)).astype(np.uint16)
+    tags = {
+        "colorspace": BT2020,
+        "color_primaries": BT2020,
+        "color_trc": transfer,
+        "color_range": 1,
+        **tags,
+    }
+    kinds = {"given": "rgb48le", "stored": "yuv444p10le", "matrix": Colorspace.BT2020}
+    return write_frames(path, [codes] * 2, **kinds, **tags)

@@ -7,13 +7,22 @@ import subprocess
 import sys
 import threading
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from support import PROJECT, call_command, lively_network, run_command, write_network, write_run
+from support import (
+    PROJECT,
+    call_command,
+    lively_network,
+    photo,
+    run_command,
+    write_network,
+    write_run,
+)
 from videos import (
     SOUND_RATE,
     TONE,
@@ -21,15 +30,18 @@ from videos import (
     decode_sound,
     number_of,
     numbered,
+    retimed,
     sound_packets,
     turn,
     video_options,
     write_clip,
+    write_hdr,
 )
 
 from unisal.commands import video_files
 from unisal.commands.video_files import predict_file
 from unisal.data import video_file
+from unisal.data.tone_mapping import HLG, PQ
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import to_saliency_map
@@ -168,6 +180,25 @@ def test_pixels_that_are_not_square_stay_so(predictor, tmp_path):
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
+def test_high_dynamic_range_is_predicted_and_shown_as_an_ordinary_film(predictor, tmp_path):
+    rgb = photo(SIZE)
+    frames = {}
+    for name in ("pq", "hlg"):
+        path = write_hdr(tmp_path / f"{name}.mkv", rgb, {"pq": PQ, "hlg": HLG}[name])
+        predict(predictor, path, tmp_path, maps="npz")
+        frames[name] = read(path)[0]
+        with av.open(str(tmp_path / f"{name}_overlay.mp4")) as container:
+            codec = container.streams.video[0].codec_context
+            assert (codec.color_primaries, codec.color_trc, codec.colorspace) == (1, 1, 1)
+            assert codec.color_range == 1 and codec.pix_fmt == "yuv420p"
+        density = np.load(tmp_path / f"{name}_densities.npz")["densities"][0]
+        expected = next(iter(predictor.video([frames[name]] * 2)))
+        np.testing.assert_allclose(density, expected, rtol=1e-3)
+        overlay = decode(tmp_path / f"{name}_overlay.mp4")[0][0].astype(int)
+        assert np.abs(overlay - draw_overlay(frames[name], to_saliency_map(density))).mean() < 4
+    assert np.abs(frames["pq"].astype(int) - frames["hlg"]).max() <= 2
+
+
 # ---- its sound ----------------------------------------------------------------------------
 
 
@@ -228,6 +259,131 @@ def test_sound_lies_beside_its_frames(predictor, tmp_path):
     for _, kind, time in sorted(packets):
         latest[kind] = time
         assert abs(latest["video"] - latest["audio"]) < 1.2
+
+
+def overlaid(predictor, path, out):
+    """Predict a file and return its overlay, which is whole."""
+    predict(predictor, path, out)
+    overlay = out / f"{path.stem}_overlay.mp4"
+    assert len(decode(overlay)[0]) == len(read(path))
+    return overlay
+
+
+def n_channels(path):
+    with av.open(str(path)) as container:
+        (track,) = container.streams.audio
+        return track.codec_context.layout.nb_channels
+
+
+@pytest.mark.parametrize(
+    ("layout", "kept"), [("9 channels", 2), ("7.1.4", 2), ("16 channels", 2), ("3 channels", 3)]
+)
+def test_channels_that_aac_refuses_are_mixed(predictor, tmp_path, layout, kept):
+    path = write_clip(tmp_path / "a.mkv", numbered(25), sound="pcm_s16le", layout=layout)
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    assert n_channels(overlay) == kept
+    assert len(decode_sound(overlay)) / SOUND_RATE == pytest.approx(1, abs=0.05)
+    if "channels" in layout:
+        assert_the_tone(overlay, 1.0)
+
+
+def test_sound_that_mp4_refuses_to_copy_is_encoded(predictor, tmp_path):
+    path = write_clip(
+        tmp_path / "a.flv", numbered(25), "flv1", sound="libmp3lame", sound_rate=11025
+    )
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    with av.open(str(overlay)) as container:
+        assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
+    assert_the_tone(overlay, 1.0)
+
+
+@pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
+def test_times_of_the_sound_that_repeat_are_made_to_rise(predictor, tmp_path, sound):
+    whole = write_clip(tmp_path / "whole.mkv", numbered(25), sound=sound)
+
+    def twice(kind, number, time):
+        return time if kind == "video" or number % 3 else max(Fraction(0), time - Fraction(1, 40))
+
+    path = retimed(whole, tmp_path / "a.mkv", twice)
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    assert_the_tone(overlay, 1.0)
+    if sound == "aac":
+        assert sound_packets(overlay) == sound_packets(whole)
+
+
+@pytest.mark.parametrize("sound", ["aac", "ac3"])
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_a_clock_that_jumps_moves_pictures_and_sound(predictor, tmp_path, name, sound):
+    whole = write_clip(tmp_path / "whole.mkv", numbered(50), sound=sound)
+    path = retimed(whole, tmp_path / name, lambda _k, _n, t: t + (3600 if t >= 1 else 0))
+    damage = predict(predictor, path, tmp_path / "out")
+    assert str(path) in damage and "closed up" in damage
+    overlay = tmp_path / "out" / "a_overlay.mp4"
+    times = decode(overlay)[1]
+    assert len(times) == 50 and max(b - a for a, b in pairwise(times)) < 0.1
+    with av.open(str(overlay)) as container:
+        assert container.duration / av.time_base == pytest.approx(2, abs=0.1)
+    assert_the_tone(overlay, 2.0)
+
+
+def test_sound_that_alone_jumps_does_not_make_a_long_film(predictor, tmp_path):
+    whole = write_clip(tmp_path / "whole.mkv", numbered(50), sound="aac")
+    path = retimed(
+        whole, tmp_path / "a.ts", lambda k, _, t: t + (3600 if k == "audio" and t >= 1 else 0)
+    )
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    assert_the_tone(overlay, 2.0)
+
+
+def two_sounds(path):
+    """Write a film with a sound that nobody knows before one that all know."""
+    whole = write_clip(path.with_name("whole.mkv"), numbered(25), sound="aac")
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        video, audio = source.streams.video[0], source.streams.audio[0]
+        outs = [target.add_stream_from_template(s) for s in (video, audio, audio)]
+        for packet in source.demux():
+            if packet.size:
+                twins = [bytes(packet)] * (1 if packet.stream is video else 2)
+                for out, data in zip(outs[:1] if len(twins) == 1 else outs[1:], twins, strict=True):
+                    copy = av.Packet(data)
+                    copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+                    copy.duration, copy.is_keyframe = packet.duration, packet.is_keyframe
+                    copy.stream = out
+                    target.mux(copy)
+    path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_XYZ", 1))
+    return path
+
+
+def test_the_first_sound_that_can_be_decoded_is_taken(predictor, tmp_path, caplog):
+    path = two_sounds(tmp_path / "a.mkv")
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    assert_the_tone(overlay, 1.0)
+    assert caplog.text == ""
+
+
+def test_sound_that_nobody_knows_is_left_out_with_a_warning(predictor, tmp_path, caplog):
+    path = write_clip(tmp_path / "a.mkv", numbered(25), sound="aac")
+    path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_XYZ", 1))
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    with av.open(str(overlay)) as container:
+        assert not container.streams.audio
+    (line,) = caplog.messages
+    assert str(path) in line and "codec is unknown" in line and "silent" in line
+
+
+@pytest.mark.parametrize("sound", ["ac3", "libmp3lame"])
+def test_a_hole_in_the_sound_costs_that_part(predictor, tmp_path, sound):
+    path = write_clip(tmp_path / "a.mkv", numbered(50), sound=sound)
+    with av.open(str(path)) as container:
+        packets = [bytes(p) for p in container.demux(container.streams.audio[0]) if p.size]
+    data = path.read_bytes()
+    for packet in packets[10:14]:
+        data = data.replace(packet, bytes([0x55] * len(packet)), 1)
+    path.write_bytes(data)
+    overlay = overlaid(predictor, path, tmp_path / "out")
+    samples = decode_sound(overlay)
+    assert len(samples) / SOUND_RATE == pytest.approx(2, abs=0.1)
+    assert np.abs(samples[SOUND_RATE * 3 // 2 :]).max() == pytest.approx(0.3, abs=0.05)
 
 
 def assert_the_tone(path, seconds):
@@ -494,18 +650,54 @@ def test_two_videos_of_one_name_are_refused(tmp_path, capsys):
 # ---- how it works -------------------------------------------------------------------------
 
 
-def test_an_error_leaves_nothing_half_written(predictor, tmp_path, clip, monkeypatch):
+def test_an_output_that_fails_costs_no_other_one(predictor, tmp_path, clip, monkeypatch):
     def fail(rgb, saliency_map):
         if number_of(rgb) == 6:
             raise UserError("broken")
         return draw_overlay(rgb, saliency_map)
 
+    written = {"png": "clip_maps", "npz": "clip_densities.npz", "h5": "clip_densities.h5"}
     monkeypatch.setattr(video_outputs, "draw_overlay", fail)
+    for maps, name in written.items():
+        out = tmp_path / maps
+        with pytest.raises(UserError, match="broken") as refused:
+            predict(predictor, clip, out, maps=maps, features="encoder_8")
+        assert str(clip) in str(refused.value) and "clip_overlay.mp4" in str(refused.value)
+        assert names(out) == [name, "clip_features_encoder_8.h5"]  # and nothing half-written
+        with h5py.File(out / "clip_features_encoder_8.h5") as file:
+            assert len(file["encoder_8"]) == N
+    assert len(names(tmp_path / "png" / "clip_maps")) == N
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+
+
+def test_an_error_leaves_nothing_half_written(predictor, tmp_path, clip, monkeypatch):
+    def fail(frame, input_size):
+        if number_of(frame) == 6:
+            raise UserError("broken")
+        return prepare(frame, input_size)
+
+    prepare = video_files.prepare
+    monkeypatch.setattr(video_files, "prepare", fail)
     for maps in ("png", "npz", "h5"):
         with pytest.raises(UserError, match="broken"):
             predict(predictor, clip, tmp_path / "out", maps=maps, features="encoder_8")
         assert names(tmp_path / "out") == []
     assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_an_encoder_that_fails_is_named_with_its_cause(clips, monkeypatch, caplog):
+    def fail(self, *_):
+        where = f"{self.path}-temporary.mp4"
+        log = (16, "mp4", "the disk is full\n")
+        raise av.FFmpegError(28, "No space left on device", where, log)
+
+    (clips / "c.mkv").unlink()
+    monkeypatch.setattr(video_outputs.VideoWriter, "write", fail)
+    assert call_command("predict_video", str(clips), "--maps=npz") == 1
+    assert names(clips / "saliency") == ["b_densities.npz", "d_densities.npz"]
+    assert f"{clips / 'b.mp4'}: " in caplog.text and "No space left" in caplog.text
+    assert "temporary" not in caplog.text
 
 
 def test_decoding_network_and_encoding_have_threads_of_their_own(
@@ -561,6 +753,7 @@ import torch
 from support import TINY
 from videos import video_options
 from unisal.commands import video_files
+from unisal.data.tone_mapping import HLG, PQ
 from unisal.data.video_file import VideoFile
 from unisal.model import UNISAL
 from unisal.predict import Predictor

@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
+from PIL import Image, features
 from videos import decode, number_of, numbered, turn, write_clip
 
 from unisal.data.video_file import VideoFile
@@ -151,6 +153,123 @@ def test_a_file_may_have_any_name(tmp_path, monkeypatch, name):
     write_clip(tmp_path / "a.mp4", numbered(3)).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert len(read(Path(name))[1]) == 3
+
+
+# ---- which stream -------------------------------------------------------------------------
+
+COVER, DEFAULT = Disposition.attached_pic, Disposition.default
+STREAMS = {
+    # size, frames, disposition of each; the number of the film
+    "a thumbnail before it": ([((32, 48), 1, 0), ((64, 96), N, DEFAULT)], 1),
+    "a thumbnail that is the default": ([((32, 48), 1, DEFAULT), ((64, 96), N, 0)], 1),
+    "a large still": ([((128, 192), 1, 0), ((64, 96), N, 0)], 1),
+    "a cover": ([((128, 192), 1, COVER), ((64, 96), N, 0)], 1),
+    "the default is not the largest": ([((128, 192), N, 0), ((64, 96), N, DEFAULT)], 1),
+    "the larger one": ([((32, 48), N, DEFAULT), ((64, 96), N, DEFAULT)], 1),
+    "the longer one": ([((64, 96), 3, DEFAULT), ((64, 96), N, DEFAULT)], 1),
+    "all alike": ([((64, 96), N, 0), ((64, 96), N, 0)], 0),
+}
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov"])
+@pytest.mark.parametrize("kind", STREAMS)
+def test_the_stream_of_the_film_is_taken(tmp_path, kind, name):
+    streams, film = STREAMS[kind]
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        made = []
+        for size, _, disposition in streams:
+            stream = container.add_stream("mjpeg", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuvj420p"
+            stream.disposition = Disposition(disposition)
+            made.append(stream)
+        for i, (stream, (size, n, _)) in enumerate(zip(made, streams, strict=True)):
+            for rgb in numbered(n, size):
+                shown = 255 - rgb if i != film else rgb
+                frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    video, frames, _ = read(path)
+    assert video.size == streams[film][0]
+    assert [number_of(rgb) for rgb in frames] == list(range(streams[film][1]))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.avif", "a.png"])
+def test_animated_pictures_give_all_their_frames(tmp_path, name):
+    if name == "a.avif" and not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
+    first, *others = map(Image.fromarray, numbered(10))
+    path = tmp_path / ("a.apng" if name == "a.png" else name)
+    options = {"format": "PNG"} if name == "a.png" else {}
+    first.save(path, save_all=True, append_images=others, duration=100, **options)
+    _, frames, times = read(path)
+    assert [number_of(rgb) for rgb in frames] == list(range(10))
+    assert [t - times[0] for t in times] == [Fraction(i, 10) for i in range(10)]
+
+
+# ---- times that cannot be -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv", "a.mp4"])
+@pytest.mark.parametrize("jump", [3_600_000, 700_000])
+def test_a_clock_that_jumps_is_set_right(tmp_path, name, jump):
+    times = [40 * i + (jump if i >= 5 else 0) for i in range(N + 1)]
+    path = write_clip(tmp_path / name, numbered(N), times=times, encoder={"bf": "0"})
+    video, frames, found = read(path)
+    assert [number_of(rgb) for rgb in frames] == list(range(N))
+    assert [t - found[0] for t in found] == [Fraction(40 * i, 1000) for i in range(N)]
+    assert video.end - found[0] == Fraction(40 * N, 1000)
+    assert video.damage.startswith(f"{path} has a gap of ") and "closed up" in video.damage
+    assert len(video.jumps) == 1
+
+
+def test_a_clock_that_is_set_back_is_set_right(tmp_path):
+    for name in ("a.ts", "b.ts"):
+        times = [1000 * i for i in range(15)]
+        write_clip(tmp_path / name, numbered(14), times=times, encoder={"bf": "0"})
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join((tmp_path / name).read_bytes() for name in ("a.ts", "b.ts")))
+    video, frames, times = read(both)
+    assert [number_of(rgb) for rgb in frames] == [*range(14)] * 2
+    assert all(0 < b - a <= 1 for a, b in pairwise(times))
+    assert "has a gap of" in video.damage
+
+
+def test_pictures_that_are_held_for_a_while_stay_so(tmp_path):
+    times = [0, 40, 80, 50_000, 50_040, 100_000]
+    for name, bounded in (("a.mkv", False), ("a.mp4", False), ("a.ts", True)):
+        path = write_clip(tmp_path / name, numbered(5), times=times, encoder={"bf": "0"})
+        video, _, found = read(path)
+        shown = [t - found[0] for t in found]
+        if not bounded:
+            assert shown == [Fraction(t, 1000) for t in times[:-1]] and video.damage is None
+        else:
+            assert shown == [Fraction(40 * i, 1000) for i in range(5)]
+
+
+@pytest.mark.parametrize(("codec", "b_frames"), [("libx264", 0), ("libx264", 3), ("mpeg4", 2)])
+def test_avi_shows_its_frames_one_by_one(tmp_path, codec, b_frames):
+    path = write_clip(tmp_path / "a.avi", numbered(N), codec, encoder={"bf": str(b_frames)})
+    video, frames, times = read(path)
+    assert [number_of(rgb) for rgb in frames] == list(range(N))
+    assert times == [Fraction(i, 25) for i in range(N)]
+    assert video.end == Fraction(N, 25) and video.damage is None
+
+
+def test_avi_that_starts_late_does_not_hold_its_first_frame(tmp_path):
+    # As FFmpeg writes it: the first frame, empty packets as long as the film is late, the others.
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuvj420p"
+        for i, rgb in enumerate(numbered(N)):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts = i + 2 if i else 0
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    _, frames, times = read(path)
+    assert [number_of(rgb) for rgb in frames] == list(range(N))
+    assert times == [Fraction(i + 2, 25) for i in range(N)]
 
 
 # ---- broken files -------------------------------------------------------------------------

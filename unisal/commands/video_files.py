@@ -143,7 +143,8 @@ def predict_videos(
                     with opened.pop(path, None) or VideoFile(path) as video:
                         damage = predict_file(predictor, video, jobs[path], options, bar)
                     notes += [damage] if damage else []
-                except (UserError, av.FFmpegError) as error:
+                except Exception as error:  # whatever it is, the other videos go on
+                    log.debug("%s", path, exc_info=True)
                     failed[path] = error
     for note in notes:
         log.warning("%s", note)
@@ -172,17 +173,85 @@ def predict_file(
         What is wrong with the file, see `VideoFile.damage`.
 
     Raises:
-        UserError: a prediction is not finite. Nothing is left of the outputs.
+        UserError: a prediction is not finite: nothing is left of the outputs. Or one of the outputs
+            could not be written: the others are whole.
     """
     with ExitStack() as stack:
-        writes = [stack.enter_context(output(at, video)) for at, output in outputs.items()]
-        workers = [stack.enter_context(BackgroundWorker(w, FRAMES_AHEAD)) for w in writes]
+        tasks = [stack.enter_context(_OutputTask(*item, video)) for item in outputs.items()]
         frames = stack.enter_context(closing(predict_video_frames(predictor, video, options)))
         for predicted in frames:
-            for worker in workers:
-                worker.put(predicted)
+            for task in tasks:
+                task.put(predicted)
+            if all(task.error for task in tasks):
+                break
             bar.update()
+        for task in tasks:
+            task.finish()
+    errors = {task.path: task.error for task in tasks if task.error is not None}
+    if errors:
+        whole = [str(task.path) for task in tasks if task.error is None]
+        said = "; ".join(f"{path} could not be written: {cause(e)}" for path, e in errors.items())
+        kept = f" ({', '.join(whole)} is complete)" if whole else ""
+        raise UserError(f"{video.path}: {said}{kept}") from next(iter(errors.values()))
     return video.damage
+
+
+class _OutputTask:
+    """Writes one output of a video in a thread of its own; if it fails, the others go on.
+
+    Attributes:
+        path: what is written.
+        error: why it could not be written; None if it can.
+    """
+
+    def __init__(self, path: Path, output: Output, video: VideoFile) -> None:
+        self.path = path
+        self.error: Exception | None = None
+        self._stack = ExitStack()
+        try:
+            write = self._stack.enter_context(output(path, video))
+            self._worker = self._stack.enter_context(BackgroundWorker(write, FRAMES_AHEAD))
+        except Exception as error:
+            self._fail(error)
+
+    def __enter__(self) -> _OutputTask:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self._stack.__exit__(*failure)
+
+    def put(self, predicted: PredictedFrame) -> None:
+        if self.error is None:
+            try:
+                self._worker.put(predicted)
+            except Exception as error:
+                self._fail(error)
+
+    def finish(self) -> None:
+        if self.error is None:
+            try:
+                self._stack.close()
+            except Exception as error:
+                self.error = error
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        try:  # what there is of the output is removed
+            self._stack.__exit__(type(error), error, error.__traceback__)
+        except Exception as again:
+            self.error = again
+
+
+def cause(error: BaseException) -> str:
+    """Say why something failed, without the names of temporary files."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, av.FFmpegError):
+        said = error.log[2].strip() if error.log else ""
+        return f"{error.strerror}: {said}" if said else str(error.strerror)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def predict_video_frames(
@@ -277,7 +346,7 @@ def _probe(
     for path in paths:
         try:
             video = VideoFile(path)
-        except (UserError, av.FFmpegError) as error:
+        except Exception as error:  # decoders of damaged files raise of many types
             failed[path] = error
             continue
         lengths[path] = video.n_frames
@@ -306,7 +375,7 @@ def _say_done(done: Sequence[Path], jobs: Mapping[Path, Iterable[Path]], n_befor
 
 
 def _say_failed(failed: Mapping[Path, Exception], n_all: int) -> None:
-    said = [str(e) if str(p) in str(e) else f"{p}: {e}" for p, e in failed.items()]
+    said = [c if str(p) in (c := cause(e)) else f"{p}: {c}" for p, e in failed.items()]
     if n_all == 1:
         raise UserError(said[0])
     for line in said:

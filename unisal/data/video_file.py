@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
+from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError
 
 VIDEO_SUFFIXES = (
@@ -24,12 +29,29 @@ VIDEO_SUFFIXES = (
 ending."""
 DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
 """Frames per second of a file that does not declare them, and the most that are believed."""
+MIN_USUAL_FPS = Fraction(1, 10)
+"""An average below this is believed only if the file has no other rate."""
 UPRIGHT = 1, 0, 0, 1
 MICROSECONDS = 1_000_000
 STREAM_TIMEOUT_SECONDS = 10.0
 """A stream that sends nothing for this long counts as ended."""
 MAX_MISSING_FRAMES = 1.5
 """By how many frames the end may miss the length that the file declares."""
+COVER = Disposition.attached_pic | Disposition.timed_thumbnails
+"""Streams that are never the film: covers and previews."""
+PART = Disposition.still_image | Disposition.dependent
+"""Streams that are the film only where there is no other one."""
+MAX_GAP_SECONDS, MAX_BROADCAST_GAP_SECONDS = 600, 10
+"""How far from the end of the frame before a time stamp is believed. Recorded lectures hold a slide
+for minutes; in transport streams, whose clocks do jump, FFmpeg's own programs take 10 s too."""
+TS_DISCONT = 0x200
+"""FFmpeg's flag of formats whose clocks may jump, `AVFMT_TS_DISCONT`."""
+MAX_FILLERS = 3
+"""Empty packets behind the first one of an AVI file that are taken as a late start of the film:
+FFmpeg writes them there, not before the first frame."""
+MAX_REORDER = 16
+"""Frames between decoding and showing one, at most, in H.264 and HEVC."""
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 Matrix = tuple[int, int, int, int]
 """(a, b, c, d): a stored point (x, y) is shown at (a x + c y, b x + d y)."""
@@ -46,12 +68,23 @@ class Frame(NamedTuple):
     """How many seconds it is shown, as far as the file declares them."""
 
 
+class Jump(NamedTuple):
+    """Where a file's times are not those of the film: in seconds since the start of the file."""
+
+    before: Fraction
+    """When the frame before ends."""
+    after: Fraction
+    """When the next one is shown, by the file; in truth at once."""
+
+
 class VideoFile:
     """A video file that is read once, frame by frame: `with VideoFile(path) as video`.
 
     Frames are decoded when they are asked for, so memory does not grow with the length. The
     orientation that the file names is applied. Frames keep their own times, even at a variable
-    rate. If the size changes on the way, frames are resized to that of the first.
+    rate, but a gap of more than `MAX_GAP_SECONDS` (in transport streams
+    `MAX_BROADCAST_GAP_SECONDS`) counts as a jump of the clock and is closed up. If the size changes
+    on the way, frames are resized to that of the first.
 
     Args:
         path: a file, or text that is the URL of a stream.
@@ -66,6 +99,7 @@ class VideoFile:
         n_frames: approximately how many frames that is; None if it is not known.
         time_base: the unit of the frames' times, in seconds.
         pixel_aspect: width of a pixel, as it is shown, over its height.
+        jumps: of the file's times, so far.
         damage: after the last frame: what is wrong with the file, in words; None for a sound one.
     """
 
@@ -75,16 +109,22 @@ class VideoFile:
         try:
             self._stream = self._find_pictures()
             stream = self._stream
+            self._decoder = _alpha_decoder(stream)
             self.rate = _rate(stream)
             self.time_base = Fraction(stream.time_base or 1 / self.rate)
             self.length = _declared_length(self._container, stream)
             self.n_frames = stream.frames or (
                 round(self.length * self.rate) if self.length else None
             )
+            self.jumps: list[Jump] = []
             self.damage: str | None = None
+            self._max_gap = _max_gap(self._container)
+            self._numbers: deque[int] | None = deque() if _is_avi(self._container) else None
             self._n_read = self._n_faults = 0
             self._fault = ""
             self._end = Fraction(0)
+            self._usual = min(1 / self.rate, self._max_gap)
+            self._jumped = Fraction(0)
             self._frames = self._read()
             first = next(self._frames, None)
             if first is None:
@@ -127,13 +167,17 @@ class VideoFile:
         return nearest if abs(nearest - self._end) * self.rate <= MAX_MISSING_FRAMES else self._end
 
     def _find_pictures(self) -> av.VideoStream:
-        """Return the file's first video stream that is not a cover picture."""
-        cover = av.stream.Disposition.attached_pic  # a still picture that comes with music
-        streams = [s for s in self._container.streams.video if not s.disposition & cover]
-        if not streams:
+        """Return the video stream that a player would show."""
+        films = [s for s in self._container.streams.video if not s.disposition & COVER]
+        if not films:
             raise UserError(f"{self.path} holds no video")
-        streams[0].thread_type = "AUTO"
-        return streams[0]
+        # Of a stream whose codec is unknown there is no context, whatever the types say.
+        known = [s for s in films if getattr(s, "codec_context", None) is not None]
+        if not known:
+            raise UserError(f"{self.path} is coded in a way that this PyAV cannot decode")
+        best = max(known, key=partial(_rank, self._container))  # the first one of equal rank
+        best.thread_type = "AUTO"
+        return best
 
     def _read(self) -> Generator[Frame, None, None]:
         """Yield the frames with their times, all of one size and the right way up."""
@@ -146,18 +190,62 @@ class VideoFile:
                 # Accessing side data keeps its frame in memory until Python's next search for
                 # cycles, so it is not accessed for every frame.
                 rotation, matrix = decoded.rotation, _matrix(decoded)
-            rgb = decoded.to_ndarray(format="rgb24", height=size[0], width=size[1])
-            last = time
-            time = self._end if decoded.pts is None else decoded.pts * self.time_base - start
+            rgb = frame_to_rgb(decoded, size)
+            duration = (decoded.duration or 0) * self.time_base
+            if duration > self._max_gap:  # the clock jumps behind this frame
+                duration = self._usual
+            elif duration:
+                self._usual = duration
+            else:
+                duration = min(1 / self.rate, self._max_gap)
+            last, pts = time, self._pts(decoded)
+            time = self._end if pts is None else self._film_time(pts * self.time_base - start)
             if last is not None and time <= last:  # some files give two frames the same time
                 time = max(self._end, last + self.time_base)
-            duration = (decoded.duration or 0) * self.time_base or 1 / self.rate
             self._end = time + duration
             self._n_read += 1
-            yield Frame(turned(rgb.astype(np.uint8, copy=False), matrix), time, duration)
+            yield Frame(turned(rgb, matrix), time, duration)
+
+    def _film_time(self, time: Fraction) -> Fraction:
+        """Return when a frame is shown whose time in the file is given."""
+        step = time - self._jumped - self._end
+        if abs(step) <= self._max_gap:
+            return time - self._jumped
+        self.jumps.append(Jump(self._end + self._jumped, time))
+        self._jumped += step
+        if self.length is not None:  # it counts the jump, and of one back nothing is known
+            self.length = self.length - step if 0 < step < self.length else None
+        return self._end
+
+    def _pts(self, frame: av.VideoFrame) -> int | None:
+        """Return the time of a frame by the file, in the stream's unit."""
+        if self._numbers is None:
+            return frame.pts
+        if not self._numbers:
+            return None
+        # AVI has no times: frames are shown one by one, whatever their order in the file.
+        number = self._numbers.popleft()
+        while self._numbers and frame.pts is not None and frame.pts - number > MAX_REORDER:
+            number = self._numbers.popleft()  # there are packets that gave no frame
+        return number
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield the decoded frames, and note parts that cannot be decoded."""
+        packets = self._packets()
+        for packet in packets if self._numbers is None else self._numbered(packets, self._numbers):
+            if packet.is_corrupt:
+                self._note("incomplete")
+            try:
+                frames = self._decoded(packet)
+            except av.FFmpegError as error:
+                self._note(_reason(error))
+                if self._numbers and packet.dts is not None and packet.dts in self._numbers:
+                    self._numbers.remove(packet.dts)
+                continue
+            yield from frames
+
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        """Yield the packets, up to the first that cannot be read."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -167,14 +255,32 @@ class VideoFile:
                 return
             if packet is None:
                 return
-            if packet.is_corrupt:
-                self._note("incomplete")
-            try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                self._note(_reason(error))
-                continue
-            yield from frames
+            yield packet
+
+    @staticmethod
+    def _numbered(
+        packets: Iterator[av.Packet[av.VideoStream]], numbers: deque[int]
+    ) -> Iterator[av.Packet[av.VideoStream]]:
+        """Note the numbers of the packets that hold a frame, which stand for times in AVI."""
+        head = []
+        for packet in packets:
+            head.append(packet)
+            if sum(bool(p.size) for p in head) == 2:
+                break
+        held = [p.dts for p in head if p.size and p.dts is not None]
+        delay = held[1] - held[0] - 1 if len(held) == 2 else 0
+        late = delay if 0 < delay <= MAX_FILLERS else 0
+        for packet in chain(head, packets):
+            if packet.size and packet.dts is not None:
+                numbers.append(packet.dts + late)
+                late = 0
+            yield packet
+
+    def _decoded(self, packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:
+        """Return the frames that the decoder gives for a packet."""
+        if self._decoder is None:
+            return packet.decode()
+        return self._decoder.decode(packet if packet.size else None)
 
     def _note(self, fault: str) -> None:
         self._n_faults += 1
@@ -182,7 +288,7 @@ class VideoFile:
 
     def _find_damage(self) -> str | None:
         """Describe what is wrong with the file; None for a sound one."""
-        said = []
+        said, jumps = [], [abs(jump.after - jump.before) for jump in self.jumps]
         start = self._first.time
         if self.length is not None:
             # The declared length counts from the first frame or from the start of the file.
@@ -193,7 +299,11 @@ class VideoFile:
         if self._n_faults:
             parts = "a part" if self._n_faults == 1 else f"{self._n_faults} parts"
             said.append(f"damaged: {parts} could not be read ({self._fault})")
-        return f"{self.path} is {' and '.join(said)}" if said else None
+        said = [f"is {' and '.join(said)}"] if said else []
+        if jumps:
+            gaps = "a gap of" if len(jumps) == 1 else f"{len(jumps)} gaps of up to"
+            said.append(f"has {gaps} {float(max(jumps)):.0f} s in its times, which are closed up")
+        return f"{self.path} {' and '.join(said)}" if said else None
 
 
 def open_media(path: Path | str) -> InputContainer:
@@ -246,10 +356,42 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
 
 def _rate(stream: av.VideoStream) -> Fraction:
     """Return the frames per second that a stream declares, if they are believable."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= MAX_FPS:
-            return Fraction(rate)
-    return DEFAULT_FPS
+    said = (stream.average_rate, stream.guessed_rate)
+    rates = [Fraction(rate) for rate in said if rate and 0 < rate <= MAX_FPS]
+    # Where the clock jumps, the average counts the jump.
+    usual = (rate for rate in rates if rate >= MIN_USUAL_FPS)
+    return next(usual, rates[0] if rates else DEFAULT_FPS)
+
+
+def _rank(container: InputContainer, stream: av.VideoStream) -> tuple[bool, bool, int, Fraction]:
+    """Return what makes a player choose a stream, the most important first."""
+    length = _declared_length(container, stream) or Fraction(0)
+    # A picture that stands for the film may be a stream that nothing marks as such.
+    is_still = stream.frames == 1 or 0 < length * _rate(stream) < MAX_MISSING_FRAMES
+    is_still = is_still or bool(stream.disposition & PART)
+    is_default = bool(stream.disposition & Disposition.default)
+    return not is_still, is_default, stream.height * stream.width, length
+
+
+def _max_gap(container: InputContainer) -> Fraction:
+    """Return how many seconds a gap between frames may last."""
+    is_broadcast = container.format.flags & TS_DISCONT
+    return Fraction(MAX_BROADCAST_GAP_SECONDS if is_broadcast else MAX_GAP_SECONDS)
+
+
+def _is_avi(container: InputContainer) -> bool:
+    """Return whether a file numbers its frames and does not time them."""
+    return container.format.name == "avi"
+
+
+def _alpha_decoder(stream: av.VideoStream) -> av.VideoCodecContext | None:
+    """Return the decoder of transparent WebM; FFmpeg's own ones ignore the transparency."""
+    name = ALPHA_DECODERS.get(stream.codec_context.name)
+    if name not in av.codecs_available or stream.metadata.get("alpha_mode") != "1":
+        return None
+    decoder = av.CodecContext.create(name, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    return decoder
 
 
 def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fraction | None:

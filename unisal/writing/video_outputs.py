@@ -23,7 +23,7 @@ from unisal.types import Density, SaliencyMap
 from unisal.visualize.overlay import draw_overlay
 from unisal.writing.formats import DENSITIES, TIMES, MapFormat
 from unisal.writing.rows import rows_h5
-from unisal.writing.sound import Soundtrack
+from unisal.writing.sound import Soundtrack, choose_sound
 from unisal.writing.video_writer import VideoWriter
 
 FINEST_UNIT = Fraction(1, 1_000_000)
@@ -58,6 +58,9 @@ Output = Callable[[Path, VideoFile], AbstractContextManager[Write]]
 def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
     """Write the frames with their maps overlaid as an H.264 video, with their times and sound."""
     unit = video.time_base if video.time_base >= FINEST_UNIT else COARSE_TIME_BASE
+    choice, reason = choose_sound(video.path)
+    if reason:
+        log.warning("%s: its sound cannot be kept (%s); the overlay is silent", video.path, reason)
     with (
         VideoWriter(path, video.rate, video.size, time_base=unit) as writer,
         # The sound needs a container of its own: it is read up to the time of the frame being
@@ -65,13 +68,17 @@ def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
         open_media(video.path) as source,
     ):
         writer.stream.codec_context.sample_aspect_ratio = video.pixel_aspect
-        sound = Soundtrack(source, writer.container, start_time(source))
+        sound = None
+        if choice is not None:
+            start = start_time(source)
+            sound = Soundtrack(source, writer.container, choice, start, video.jumps, video.length)
         last = None
 
         def write(predicted: PredictedFrame) -> None:
             nonlocal last
             frame = predicted.frame
-            sound.copy_until(frame.time)
+            if sound is not None:
+                sound.copy_until(frame.time)
             pts = round(frame.time / unit)
             last = pts if last is None else max(pts, last + 1)
             picture = draw_overlay(frame.rgb, predicted.saliency_map)
@@ -79,9 +86,10 @@ def overlay_video(path: Path, video: VideoFile) -> Iterator[Write]:
 
         yield write
         writer.end_at(round(video.end / unit))
-        sound.copy_until(None)
-        if sound.fault:
-            log.warning("%s: its sound is damaged and may be cut off (%s)", video.path, sound.fault)
+        if sound is not None:
+            sound.copy_until(None)
+            if sound.fault:
+                log.warning("%s: some of its sound is missing (%s)", video.path, sound.fault)
 
 
 def map_output(map_format: MapFormat) -> Output:
