@@ -247,7 +247,8 @@ def cause(error: BaseException) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, av.FFmpegError):
-        said = error.log[2].strip() if error.log else ""
+        logged: Any = error.log  # (level, component, message) or nothing
+        said = logged[2].strip() if logged else ""
         return f"{error.strerror}: {said}" if said else str(error.strerror)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -37,8 +37,8 @@ FAULTS = (av.FFmpegError, ValueError, TypeError, RuntimeError, MemoryError)
 class SoundChoice(NamedTuple):
     """Which sound of a file to take."""
 
-    index: int
-    """Of the stream in its file."""
+    stream: int
+    """Number of the stream in its file, from 0."""
     is_copied: bool
     """Whether it is kept as it is, or encoded as AAC."""
 
@@ -135,7 +135,7 @@ class Soundtrack:
         self._times = _FilmTimes(start, jumps, length or Fraction(0))
         self.fault: str | None = None
         self._ahead: av.Packet[av.AudioStream] | None = None
-        sound = _stream(source, choice.index)
+        sound = _stream(source, choice.stream)
         self._packets = self._read(source, sound)
         self._track: _Copy | _Encoding
         if choice.is_copied:
