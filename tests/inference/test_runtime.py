@@ -311,6 +311,13 @@ def test_a_network_without_a_graph_runs_in_pytorch_with_one_warning(caplog):
     torch.testing.assert_close(maps, expected[0, :, 0], atol=1e-4, rtol=0)
 
 
+def test_a_network_that_pytorch_took_over_can_still_be_trained():
+    model = changed_network()
+    Engine(model, "cpu").image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+    model.requires_grad_(True)
+    model(clip(1, 1, 64, 96), source="SALICON").sum().backward()
+
+
 def test_several_threads_that_find_no_graph_warn_once(caplog):
     engine, x = Engine(changed_network(), "cpu"), clip(1, 4, 64, 96)[0]
     maps = list(in_threads(lambda f: engine.image_logits(f[None], "SALICON", True), x, 4, 4))

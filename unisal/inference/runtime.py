@@ -197,7 +197,9 @@ class FallbackRuntime:
         try:
             return runtime.logits(sequences, state, domain, static, concurrent)
         except GraphError as error:
-            with self._replacing:  # several threads may get here
+            # Several threads may get here. Made in inference mode, the weights in their new layout
+            # could not be trained any more.
+            with self._replacing, torch.inference_mode(False):
                 if self._runtime is runtime:
                     self._runtime = self._make_plain()
                     log.warning(
