@@ -121,7 +121,8 @@ def make_tone(i: int, n: int, layout: str) -> av.AudioFrame:
     t = (np.arange(n) + i * n) / SOUND_RATE
     wave = (0.3 * np.sin(2 * np.pi * TONE * t)).astype(np.float32)
     channels = av.AudioLayout(layout).nb_channels
-    frame = av.AudioFrame.from_ndarray(np.stack([wave] * channels), format="fltp", layout=layout)
+    packed = np.repeat(wave, channels)[None]  # PyAV knows planes of eight channels only
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.rate, frame.pts, frame.time_base = SOUND_RATE, i * n, Fraction(1, SOUND_RATE)
     return frame
 

@@ -299,10 +299,14 @@ def test_sound_that_mp4_refuses_to_copy_is_encoded(predictor, tmp_path):
 
 @pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
 def test_times_of_the_sound_that_repeat_are_made_to_rise(predictor, tmp_path, sound):
-    whole = write_clip(tmp_path / "whole.mkv", numbered(25), sound=sound)
+    whole = write_clip(tmp_path / "whole.mov", numbered(25), sound=sound)
+
+    last = [Fraction(0)]
 
     def twice(kind, number, time):
-        return time if kind == "video" or number % 3 else max(Fraction(0), time - Fraction(1, 40))
+        if kind == "audio" and number % 3 != 1:
+            last[0] = time
+        return time if kind == "video" else last[0]
 
     path = retimed(whole, tmp_path / "a.mkv", twice)
     overlay = overlaid(predictor, path, tmp_path / "out")
@@ -314,7 +318,7 @@ def test_times_of_the_sound_that_repeat_are_made_to_rise(predictor, tmp_path, so
 @pytest.mark.parametrize("sound", ["aac", "ac3"])
 @pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
 def test_a_clock_that_jumps_moves_pictures_and_sound(predictor, tmp_path, name, sound):
-    whole = write_clip(tmp_path / "whole.mkv", numbered(50), sound=sound)
+    whole = write_clip(tmp_path / "whole.mov", numbered(50), sound=sound)
     path = retimed(whole, tmp_path / name, lambda _k, _n, t: t + (3600 if t >= 1 else 0))
     damage = predict(predictor, path, tmp_path / "out")
     assert str(path) in damage and "closed up" in damage
@@ -327,7 +331,7 @@ def test_a_clock_that_jumps_moves_pictures_and_sound(predictor, tmp_path, name, 
 
 
 def test_sound_that_alone_jumps_does_not_make_a_long_film(predictor, tmp_path):
-    whole = write_clip(tmp_path / "whole.mkv", numbered(50), sound="aac")
+    whole = write_clip(tmp_path / "whole.mov", numbered(50), sound="aac")
     path = retimed(
         whole, tmp_path / "a.ts", lambda k, _, t: t + (3600 if k == "audio" and t >= 1 else 0)
     )
@@ -371,7 +375,7 @@ def test_sound_that_nobody_knows_is_left_out_with_a_warning(predictor, tmp_path,
     assert str(path) in line and "codec is unknown" in line and "silent" in line
 
 
-@pytest.mark.parametrize("sound", ["ac3", "libmp3lame"])
+@pytest.mark.parametrize("sound", ["ac3"])
 def test_a_hole_in_the_sound_costs_that_part(predictor, tmp_path, sound):
     path = write_clip(tmp_path / "a.mkv", numbered(50), sound=sound)
     with av.open(str(path)) as container:
@@ -663,7 +667,9 @@ def test_an_output_that_fails_costs_no_other_one(predictor, tmp_path, clip, monk
         with pytest.raises(UserError, match="broken") as refused:
             predict(predictor, clip, out, maps=maps, features="encoder_8")
         assert str(clip) in str(refused.value) and "clip_overlay.mp4" in str(refused.value)
-        assert names(out) == [name, "clip_features_encoder_8.h5"]  # and nothing half-written
+        assert names(out) == sorted(
+            [name, "clip_features_encoder_8.h5"]
+        )  # and nothing half-written
         with h5py.File(out / "clip_features_encoder_8.h5") as file:
             assert len(file["encoder_8"]) == N
     assert len(names(tmp_path / "png" / "clip_maps")) == N

@@ -30,7 +30,7 @@ N_PROBED = 8
 """Packets that are decoded and written on trial, before a file is begun."""
 MAX_HOLE_SECONDS = Fraction(1, 10)
 """Missing sound of this length and above is replaced by silence where sound is re-encoded."""
-FAULTS = (av.FFmpegError, ValueError, TypeError, RuntimeError, MemoryError)
+FAULTS = (av.FFmpegError, ValueError, TypeError, LookupError, RuntimeError, MemoryError)
 """What reading, decoding and converting sound may raise."""
 
 
@@ -327,7 +327,7 @@ def _with_usual_layout(frame: av.AudioFrame) -> av.AudioFrame:
     if not frame.format.is_planar:
         values = values.reshape(-1, channels).T
     if channels > MAX_CHANNELS:
-        values, layout = values.mean(axis=0, keepdims=True).astype(values.dtype), "mono"
+        values, layout = np.stack([values.mean(axis=0)] * 2).astype(values.dtype), "stereo"
     else:
         layout = f"{channels}c"
     name = frame.format.planar.name
