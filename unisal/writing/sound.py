@@ -323,7 +323,7 @@ def _with_usual_layout(frame: av.AudioFrame) -> av.AudioFrame:
     is_named = not frame.layout.name.endswith("channels")
     if is_named and channels <= MAX_CHANNELS:
         return frame
-    values = frame.to_ndarray()
+    values: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, channels).T
     if channels > MAX_CHANNELS:
