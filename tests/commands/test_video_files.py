@@ -288,9 +288,7 @@ def test_channels_that_aac_refuses_are_mixed(predictor, tmp_path, layout, kept):
 
 
 def test_sound_that_mp4_refuses_to_copy_is_encoded(predictor, tmp_path):
-    path = write_clip(
-        tmp_path / "a.flv", numbered(25), "flv1", sound="libmp3lame", sound_rate=11025
-    )
+    path = write_clip(tmp_path / "a.flv", numbered(25), "flv", sound="libmp3lame", sound_rate=11025)
     overlay = overlaid(predictor, path, tmp_path / "out")
     with av.open(str(overlay)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
