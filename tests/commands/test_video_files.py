@@ -292,7 +292,8 @@ def test_sound_that_mp4_refuses_to_copy_is_encoded(predictor, tmp_path):
     overlay = overlaid(predictor, path, tmp_path / "out")
     with av.open(str(overlay)) as container:
         assert container.streams.audio[0].codec_context.codec.canonical_name == "aac"
-    assert_the_tone(overlay, 1.0)
+    # FLV does not say how much of the MP3 is padding, a tenth of a second at this rate.
+    assert_the_tone(overlay, len(decode_sound(path)) / SOUND_RATE)
 
 
 @pytest.mark.parametrize("sound", ["aac", "pcm_s16le"])
