@@ -20,6 +20,7 @@ from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import SomeFailed, UserError
+from unisal.files import natural_order
 from unisal.inference.densities import (
     check_finite,
     log_density,
@@ -62,7 +63,7 @@ def predict_folder(
     """Predict `<folder>/images/*` into `<folder>/saliency/` (and `<folder>/overlay/`).
 
     Args:
-        folder: holds pictures, or with `is_video` the frames of one video, in sorted order.
+        folder: holds pictures, or with `is_video` the frames of one video, in natural order.
         is_video: whether the pictures are one video.
         source: the name of the preset, see `unisal.predict.presets`; by default the one for
             images or for videos.
@@ -344,7 +345,7 @@ def predict_image_folder(engine: Engine, job: FolderJob, domain: str) -> None:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures in `<folder>/images`, in sorted order.
+    """List the pictures in `<folder>/images`, in natural order.
 
     Raises:
         UserError: there are none; says what was expected where.
@@ -367,4 +368,5 @@ def has_pictures(folder: Path) -> bool:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    return sorted(found, key=natural_order)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from unisal.data.pictures import list_pictures
 from unisal.errors import UserError
+from unisal.files import natural_order
 
 
 class Layout(NamedTuple):
@@ -32,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """Pair the pictures of a folder with their maps, in sorted order.
+    """Pair the pictures of a folder with their maps, in natural order.
 
     The folder holds `images/` and `maps/`, or `ALLSTIMULI/` and `ALLFIXATIONMAPS/`. Pictures may
     lie in a folder of the same name once more (`ALLSTIMULI/ALLSTIMULI/`), maps in any folder
@@ -120,6 +121,7 @@ def _list_images(folder: Path) -> list[Path]:
 def _list_maps(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    inside = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    inside.sort(key=natural_order)
     found = [path for place in (folder, *inside) for path in list_pictures(place)]
     return [path for path in found if not path.stem.endswith(POINTS_ENDING)]
