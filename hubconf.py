@@ -1,4 +1,4 @@
-"""The network and its predictor for `torch.hub.load`, from a checkout:
+"""The network and its predictor for `torch.hub.load`, from a checkout.
 
 predictor = torch.hub.load("path/to/the/checkout", "predictor", source="local")
 network = torch.hub.load("path/to/the/checkout", "unisal", source="local")
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unisal.predict import Predictor
 
 dependencies = ["PIL", "cv2", "numpy", "torch"]
-"""What has to be importable; PyTorch says so if one is not."""
+"""What has to be importable; PyTorch names what is missing."""
 
 # The package is imported inside the functions, since one of them has its name.
 
@@ -47,8 +47,9 @@ def predictor(
     """Load the network of a run for the prediction of pictures and videos.
 
     Args:
-        train_id, fine_tuned: see `unisal`.
-        device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", ...
+        train_id: see `unisal`.
+        device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        fine_tuned: see `unisal`.
         precision: "fp32" or "bf16".
         runtime: "auto", "torch" or "onnx".
 

@@ -1,6 +1,7 @@
-"""Print the table of docs/performance.md: python -m benchmarks.all
+"""Print the table of docs/performance.md.
 
-Takes about half an hour on two slow cores. Nothing else should run meanwhile.
+Run `python -m benchmarks.all`. It takes about half an hour on two slow cores; nothing else should
+run at the same time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.case import Row, measure, print_rows
 from benchmarks.limits import measure_machine
 
 MODULES = (network, folders, scoring, training)
-"""Whose cases are the rows of the table."""
+"""The modules whose cases are the rows of the table."""
 
 
 def processor() -> str:
@@ -40,9 +41,9 @@ def main(
     """Measure everything and print the table.
 
     Args:
-        arguments: those of the command line by default.
-        modules: whose cases to measure.
-        with_memory: also measure the peak of memory, each side in a process of its own.
+        arguments: by default those of the command line.
+        modules: the modules whose cases are measured.
+        with_memory: whether to measure peak memory too, each side in a process of its own.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="PyTorch's")

@@ -1,7 +1,7 @@
-"""A row of the table in docs/performance.md: a plain computation and ours, compared.
+"""A row of the table in docs/performance.md: a plain computation compared with ours.
 
-`python -m benchmarks.case benchmarks.network OneImage ours` runs one side once and prints the peak
-of its memory; each side gets a process of its own for that.
+`python -m benchmarks.case benchmarks.network OneImage ours` runs one side once and prints its peak
+memory; each side gets a process of its own for that.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from benchmarks.timing import compare
 
 PROJECT = Path(__file__).resolve().parent.parent
 TURN_SECONDS = 0.3
-"""How long a side is timed in a row, at least for one call. The first call still meets what the
-other side left behind: threads that wait, and other memory in the caches."""
+"""How long a side is timed at a stretch, for one call at least. The first call still suffers from
+what the other side left behind: waiting threads, and caches full of other memory."""
 HEADER = ("what", "wanted", "ratio", "plain", "ours", "difference", "peak memory", "of the limit")
 
 
 class Case:
-    """A plain computation and ours, of the same thing.
+    """A plain computation of something, and ours.
 
     Attributes:
         what: first column of the row.
-        wanted: second column, the ratio that we are after.
+        wanted: second column, the ratio that we aim for.
         items: how many items a call computes; times are given per item.
         unit: what the items are, in the singular.
         rounds: how often each side is timed.
@@ -55,15 +55,15 @@ class Case:
         raise NotImplementedError
 
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
-        """Say how near our time of a call is to what the machine can do."""
+        """Say how close our time per call comes to what the machine can do."""
         return ""
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments that make the same case again."""
+        """Return the arguments that recreate the case."""
         return {}
 
     def peak_memory(self) -> str:
-        """Say how much memory each side needs at most."""
+        """Report the peak memory of each side."""
         return f"{peak_of(self, 'plain'):.0f} MB plain, {peak_of(self, 'ours'):.0f} MB ours"
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def measure(
         case: what to run.
         machine: the limits that the times are compared with.
         rounds: how often each side is timed; by default what the case says.
-        memory: whether to measure the peak of memory.
+        memory: whether to measure peak memory.
         clock: returns the time in seconds.
     """
     difference = case.difference(case.plain(), case.ours())
@@ -120,7 +120,7 @@ def measure(
 
 
 def peak_of(case: Case, side: str, **options: Any) -> float:
-    """Return the peak of memory in MB of a process that runs one side once."""
+    """Return the peak memory in MB of a process that runs one side once."""
     kind = type(case)
     spec = sys.modules[kind.__module__].__spec__
     module = spec.name if spec else kind.__module__  # of a module that runs, not "__main__"
@@ -142,7 +142,7 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def own_peak() -> float:
-    """Return the peak of this process's memory in MB."""
+    """Return the peak memory of this process in MB."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux `resource` includes the process before `exec`
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / (1 << 10)
@@ -153,7 +153,7 @@ def own_peak() -> float:
 
 
 def main(module: str, kind: str, side: str, options: str = "{}") -> None:
-    """Run one side once and print the process's peak of memory in MB."""
+    """Run one side once and print the peak memory of the process in MB."""
     case: Case = getattr(importlib.import_module(module), kind)(**json.loads(options))
     try:
         getattr(case, side)()

@@ -1,4 +1,6 @@
-"""Folders of frames, from JPEG files to maps as JPEG files: python -m benchmarks.folders
+"""Measure folders of frames, from JPEG files to maps as JPEG files.
+
+Run `python -m benchmarks.folders`.
 
 The plain way reads a frame, resizes it, sends it through the plain network, resizes the map and
 writes it, one after the other. Ours is `predictions_from_folder`.
@@ -32,7 +34,7 @@ from unisal.predict.presets import find_preset
 
 PRESET = find_preset("DHF1K")
 FEW_FRAMES = 20
-"""With so few, the peak of memory is compared with that of all frames."""
+"""The peak memory for this many frames is compared with that for all of them."""
 
 
 class FolderCase(Case):
@@ -127,7 +129,7 @@ class SmallFolder(FolderCase):
 
 
 class LargeFolder(FolderCase):
-    """Frames of a usual video."""
+    """Frames of ordinary video size."""
 
     what, wanted = "folder of 100 frames 1280x720", "4 times, below 700 MB and flat"
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 MATRIX_SIDE = 1024
-"""Of the matrices whose product is timed."""
+"""The side of the matrices whose product is timed."""
 COPIED_BYTES = 1 << 26
-"""Far more than a cache holds."""
+"""The size of the copy that is timed: far more than a cache holds."""
 
 
 class Work(NamedTuple):
@@ -34,7 +34,7 @@ class Machine(NamedTuple):
     moved: float
 
     def share(self, work: Work, seconds: float) -> str:
-        """Say how near a computation that took `seconds` is to what the machine can do."""
+        """Say how close a computation that took `seconds` comes to what the machine can do."""
         computed = work.multiply_adds / self.multiply_adds / seconds
         moved = work.moved / self.moved / seconds
         return f"{computed:.0%} of multiply-adds, {moved:.0%} of copying"
@@ -54,7 +54,7 @@ def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
 
     Args:
         graph: as `unisal.inference.graph.export_graph` makes it.
-        sides: values of its symbolic sizes, `frame_height` and so on.
+        sides: values of its symbolic sizes, such as `frame_height`.
     """
     model = onnx.load_from_string(graph)
     for value in model.graph.input:

@@ -1,10 +1,11 @@
-"""Compare the metrics with loops from their definitions: python -m benchmarks.metrics
+"""Compare the metrics with loops written from their definitions.
 
-Prints for each metric the time of a call of the plain loop (over pixels, thresholds or draws, in
-`tests/plain_metrics.py`) and of ours, how many times faster ours is, and the largest difference
-between the numbers on several maps. Times are of the processor, on one core, and leave out what
-other programs do. "aucs_expected" takes the place of the draws, so it is compared with the loop
-that draws, and its difference is the chance in that.
+`python -m benchmarks.metrics` prints for each metric how long a call of the plain loop takes (over
+pixels, thresholds or draws, in `tests/plain_metrics.py`) and how long a call of ours, how many
+times faster ours is, and the largest difference between their values on several maps. Times are
+processor times on one core, so other programs do not count. "aucs_expected" replaces
+the draws by their expectation; it is compared with the loop that draws, so its difference is that
+loop's chance.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.timing import Comparison, compare, plain_module
 from unisal.evaluate import metrics
 
 N_MAPS = 4
-"""Maps whose numbers are compared; the first one is timed."""
+"""The number of maps whose scores are compared; the first one is timed."""
 
 
 class Case(NamedTuple):
@@ -129,7 +130,7 @@ def measure(
     at_least: float = 0.05,
     names: Sequence[str] = (),
 ) -> Iterator[tuple[str, Comparison, float]]:
-    """Yield of each metric, or of those named, the times and the largest difference."""
+    """Yield the times and the largest difference of each metric, or of those in `names`."""
     cases = [make_case(size, n_fixations, n_others, dtype, seed) for seed in range(N_MAPS)]
     for name, (plain, ours) in pairs().items():
         if names and name not in names:

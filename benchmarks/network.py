@@ -1,6 +1,7 @@
-"""Measure the network alone, on the CPU: python -m benchmarks.network
+"""Measure the network alone, on the CPU.
 
-From a clip that is ready for the network to log-probabilities of its size.
+Run `python -m benchmarks.network`. It measures from a clip that is ready for the network to
+log-densities of its size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Measure `score_model` on pictures, from files to scores: python -m benchmarks.scoring
+"""Measure `score_model` on pictures, from files to scores.
 
-The plain way takes one picture after the other: read, resized, sent through the plain network,
-scored; the two AUCs with a loop over thresholds and draws, the other metrics from arrays. Ours is
-what `score_model` does. Both draw the same random numbers.
+Run `python -m benchmarks.scoring`. The plain way takes one picture after the other: it is read,
+resized, sent through the plain network and scored, the two AUCs with a loop over thresholds and
+draws, the other metrics from arrays. Ours is what `score_model` does. Both draw the same random
+numbers.
 """
 
 from __future__ import annotations

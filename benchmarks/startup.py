@@ -1,4 +1,4 @@
-"""Measure how long the program takes to start: python -m benchmarks.startup"""
+"""Measure how long the program takes to start; run `python -m benchmarks.startup`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTED = "under 0.5 s, without torch"
 
 
 def seconds(command: list[str], rounds: int = 9) -> float:
-    """Return the median time of a process in seconds."""
+    """Return the median time in seconds that a command takes as a process of its own."""
     took = []
     for _ in range(rounds):
         begun = time.perf_counter()
@@ -34,7 +34,7 @@ def loads_torch(command: list[str]) -> bool:
 
 
 def main(rounds: int = 9) -> None:
-    """Measure and print."""
+    """Measure every command and print the times."""
     for what, command in COMMANDS.items():
         torch = "with torch" if loads_torch(command) else "without torch"
         print(f"{what}: {seconds(command, rounds):.2f} s, {torch} (wanted: {WANTED})")

@@ -1,7 +1,7 @@
-"""Measure the latency of a stream, from RGB to density: python -m benchmarks.stream_latency
+"""Measure the latency of a stream, from RGB to density.
 
-Prints percentiles over the frames after the first ones, which also pay for starting up; and the
-mean beside that of the same frames predicted as a whole video.
+`python -m benchmarks.stream_latency` prints percentiles over the frames after the first ones, which
+also pay for starting up; and the mean next to that of the same frames predicted as a whole video.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Time the steps and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=200, help="how many are timed")
-    parser.add_argument("--warm_up", type=int, default=10, help="how many before are not")
+    parser.add_argument("--warm_up", type=int, default=10, help="how many before them are not")
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--train_id", default=None, help="the run whose weights to use")

@@ -1,4 +1,4 @@
-"""Times two computations in turn, and finds the plain ones of the tests."""
+"""Timing two computations in turn, and finding the plain ones that the tests use."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def compare(
     """Time two computations in turn, so that both meet the same state of the machine.
 
     Args:
-        plain: the one to compare with.
-        ours: the one in question.
+        plain: the computation to compare with.
+        ours: the computation in question.
         rounds: how often each has its turn, after a call of each that is not timed.
-        at_least: seconds of a turn, which is as many calls as that takes.
+        at_least: the least seconds that a turn takes; a turn is as many calls as that needs.
         clock: returns the time in seconds. `time.process_time` leaves out what other programs
             do on the same core; it adds up the threads of this one.
     """

@@ -1,7 +1,8 @@
-"""Measure a training step, forward and backward, on the CPU: python -m benchmarks.training
+"""Measure a training step, forward and backward, on the CPU.
 
-The encoder trains, its BatchNorms keep their estimates, as in most epochs of a run. There is no
-dropout, so that both sides compute the same. The optimiser, the same for both, is left out.
+Run `python -m benchmarks.training`. The encoder trains and its BatchNorms keep their estimates, as
+in most epochs of a run. There is no dropout, so both sides compute the same thing. The optimiser,
+the same for both, is left out.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class TrainingCase(Case):
         )
 
     def to_float64(self) -> None:
-        """Have everything computed in float64."""
+        """Switch the case to float64."""
         self.model.double()
         densities, fixated = self.truth
         self.__dict__ |= {"frames": self.frames.double(), "truth": (densities.double(), fixated)}

@@ -359,7 +359,7 @@ MISTAKES = [
     (["score_model", "--sources=3"], ["sources", "3"]),
     (["train", "--bogus=1"], ["bogus"]),
     (["train", "--num_epoch=1"], ["num_epoch", "num_epochs"]),
-    (["train", "3", "4"], ["4"]),
+    (["train", "3", "4"], ["eval_sources is 3"]),
     (["train", "--lr=fast", "--data_sources=SALICON"], ["lr", "'fast'"]),
 ]
 

@@ -1,4 +1,4 @@
-"""Downloading the official weights: a file gets its name only once it is verified."""
+"""Download of the official weights: a file gets its name only once it is verified."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OTHER_CONFIGS = (
     "UCFSportsDataset.json",
     "SALICONDataset.json",
 )
-"""Kept for the record: a run is loaded without them."""
+"""Files kept for the record: a run is loaded without them."""
 TIMEOUT = 30.0
 """Seconds without an answer after which a download fails."""
 CHUNK = 1 << 16
@@ -63,7 +63,7 @@ def download_weights(*, base_url: str, folder: Path | None) -> Path:
 
     Raises:
         UserError: the server cannot be reached, lacks a file, cut the connection, or sent a
-            content other than the published one. No file is left under the name concerned.
+            content other than the published one. No file is left under that name.
     """
     folder = folder or train_dir() / OFFICIAL
     base_url = str(base_url).rstrip("/") + "/"  # a number is refused like any other non-address
@@ -79,7 +79,7 @@ def download_weights(*, base_url: str, folder: Path | None) -> Path:
 
 
 def git_blob_id(path: Path) -> str:
-    """Return git's id of a file's content, `sha1("blob <size>\\0" + content)`, in hexadecimal."""
+    r"""Return git's id of a file's content, `sha1("blob <size>\0" + content)`, in hexadecimal."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -88,8 +88,10 @@ def git_blob_id(path: Path) -> str:
 
 
 def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
-    """Download to a temporary file, `check` it and its name, and move it to `path`, unless the
-    file there passes the check already."""
+    """Download a file to `path`, unless the file there already passes the check.
+
+    It is downloaded to a temporary file, which takes its place only if `check` accepts it.
+    """
     if path.is_file() and _passes(path, check):
         return
 

@@ -1,5 +1,7 @@
-"""Predicting whole folders of pictures and videos (docs/behaviour.md, "Commands and files"):
-`predictions_from_folder` and `predict_examples`."""
+"""The commands `predictions_from_folder` and `predict_examples`: whole folders of pictures.
+
+See docs/behaviour.md, "Commands and files".
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The command `prepare_dhf1k`: the videos of DHF1K's official download become frames in the layout
-that is read (docs/behaviour.md, "Files")."""
+"""The command `prepare_dhf1k`: from the videos of DHF1K's official download to frames.
+
+The frames get the layout that the data set is read in (docs/behaviour.md, "Files").
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Scores of a run: chosen, printed and saved into its folder (docs/behaviour.md,
-"Scoring and prediction")."""
+"""The command `score_model`: scores of a run, printed and saved into its folder.
+
+See docs/behaviour.md, "Scoring and prediction".
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Predictions next to the ground truth, to look at (docs/behaviour.md, "Commands and files"):
-`visualize_examples`."""
+"""The command `visualize_examples`: predictions next to the ground truth, to look at.
+
+See docs/behaviour.md, "Commands and files".
+"""
 
 from __future__ import annotations
 

@@ -422,14 +422,16 @@ class Numbered(Dataset[tuple[int, Item]]):
 
 
 def one_of(name: str, value: Any, published: str, other: Any) -> Any:
-    """Return an option that may be given by either of its names.
+    """Return the value of an option that may be given under either of two names.
 
     Args:
-        name, published: the names.
-        value, other: what was given by each of them; None where nothing was.
+        name: its name.
+        value: what was given under that name; None if nothing was.
+        published: its name in the published code.
+        other: what was given under the published name; None if nothing was.
 
     Raises:
-        UserError: it was given by both.
+        UserError: it was given under both names.
     """
     if value is not None and other is not None:
         raise UserError(f"{published} and {name} are two names of one option; give one of them")

@@ -8,8 +8,10 @@ from unisal.data.video import VideoDataset
 
 
 class DHF1KDataset(VideoDataset):
-    """`annotation/%04d/{images,maps,fixation}/%04d.png`; 1-700 are split, 701-1000 are the test
-    set, which has images only.
+    """`annotation/%04d/{images,maps,fixation}/%04d.png`.
+
+    Videos 1-700 are split into training and validation part; 701-1000 are the test part, which has
+    images only.
 
     For the options see `VideoDataset`.
     """

@@ -24,8 +24,10 @@ from unisal.types import RGB, Size
 
 
 class ImageDataset(SaliencyDataset):
-    """Images. A subclass fills `images` in its constructor and says in `files` which maps and
-    fixations belong to them.
+    """A source of images.
+
+    A subclass fills `images` in its constructor and says in `files` which maps and fixations belong
+    to them.
 
     Its pictures are predicted at the input size of its class or, without one, at the optimal size
     for each of them; its ground truth has the size of the files.
@@ -94,8 +96,14 @@ class ImageDataset(SaliencyDataset):
         saliency_map: NDArray[np.float32],
         fixations: NDArray[np.bool_],
     ) -> Item:
-        """Make an example of a picture, its saliency map in [0, 1] and its fixations; in training
-        all three are changed at random, if asked for."""
+        """Make an example of a picture with ground truth, augmented in training if asked for.
+
+        Args:
+            index: of the example.
+            rgb: the picture, `[H, W, 3] uint8`.
+            saliency_map: `[h, w] float32`, 0 to 1.
+            fixations: the fixation map, `[h, w] bool`.
+        """
         size = self.input_size_for(index)
         if self.augmentation is None:
             frame = resize_rgb(rgb, size)

@@ -32,30 +32,34 @@ TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]
 TARGET_SCALE = 2
 """How much larger than the network's input the targets are in training."""
 FINE_TUNING = "ft_mit1003.json"
-"""Beside fine-tuned weights in a run's folder: how they were made. `folder` is the name of the
-folder of its logs, `x_val_step` the fold."""
+"""The file beside fine-tuned weights in a run's folder that says how they were made: `folder` is
+the name of the folder of logs, `x_val_step` the fold."""
 
 
 class MIT1003Dataset(ImageDataset):
     """`ALLSTIMULI/ALLSTIMULI/*.jpeg`, `ALLFIXATIONMAPS/ALLFIXATIONMAPS/<stem>_fix{Map,Pts}.jpg`.
 
-    The folders may also lie there once only (`ALLSTIMULI/*.jpeg`). The file names, sorted, are
-    numbered from 0 and shuffled; of `n_x_val` folds `x_val_step` is the validation part (valid,
-    eval and test), the others are the training part. There may be any number of images.
+    The folders need not be nested (`ALLSTIMULI/*.jpeg`). The file names, sorted, are numbered from
+    0 and shuffled; of `n_x_val` folds, `x_val_step` is the validation part (phases valid, eval and
+    test) and the others are the training part. There may be any number of images.
 
-    In train and valid the network's input is one of `TRAIN_SIZES` and the targets are
-    `TARGET_SCALE` times as large; in eval and test it is the optimal size for the picture, and
-    targets are of the picture's own size. test needs no maps.
+    In the phases train and valid the network's input is one of `TRAIN_SIZES` and the targets are
+    `TARGET_SCALE` times as large; in eval and test the input has the optimal size for the picture,
+    and the targets have the picture's own size. The phase test needs no maps.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
+        phase: see `SaliencyDataset`.
+        subset: see `SaliencyDataset`.
         n_x_val: number of folds.
         x_val_step: the fold, from 0; None: every part is all images.
         x_val_seed: of the shuffle; 0 or None leaves the images in order.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
 
     Raises:
-        UserError: no such folder, no images in it or in the fold, an image without a map or
-            fixations or of another size than these.
+        UserError: there is no such folder, there are no images in it or in the fold, or an image
+            lacks a map or fixations or differs from them in size.
     """
 
     source = "MIT1003"
@@ -131,8 +135,12 @@ class MIT1003Dataset(ImageDataset):
         return self.input_size_for(index) if self._resizes_targets else self.sizes[index]
 
     def score_folder(self, run: Path | None = None) -> str:
-        """Return `MIT1003_xVal<fold>`, or the name of the folder of the fine-tuning on this fold
-        whose weights are in the run's folder."""
+        """Return where in the folder of a run its scores go.
+
+        Args:
+            run: the run's folder. If the weights in it were fine-tuned on this fold, the scores go
+                into the folder of that fine-tuning; otherwise into `MIT1003_xVal<fold>`.
+        """
         record = run / FINE_TUNING if run is not None else None
         made = load_json(record) if record is not None and record.is_file() else {}
         if "folder" in made and made.get("x_val_step") == self.x_val_step:
@@ -155,7 +163,7 @@ class MIT1003Dataset(ImageDataset):
             target = height * TARGET_SCALE, width * TARGET_SCALE
         levels = read_grey_levels(self.maps[index])
         saliency_map = to_unit_range(resize_grey_levels(levels, target, nearest=False))
-        # Told from the rest before pixels are left out: what remains may be the noise of JPEG.
+        # Thresholded before pixels are left out: what remains may be JPEG noise.
         points = self.read_fixation_map(index).astype(np.uint8)
         fixations = resize_grey_levels(points, target, nearest=True).astype(bool)
         return self.item_with_maps(index, read_rgb(self.images[index]), saliency_map, fixations)
@@ -191,15 +199,19 @@ class MIT1003Dataset(ImageDataset):
 
 
 def fine_tuned_fold(run: Path) -> int | None:
-    """Return the fold that the weights in a run's folder were fine-tuned without; 0 if the folder
-    does not say."""
+    """Return the fold that was held out when the weights in a run's folder were fine-tuned.
+
+    It is 0 if the folder does not say, and None if no fold was.
+    """
     record = run / FINE_TUNING
     made: dict[str, Any] = load_json(record) if record.is_file() else {}
     return made.get("x_val_step", 0)
 
 
 def doubled_folder(folder: Path, pattern: str) -> Path:
-    """Return the folder that holds files like `pattern`: the folder of the same name in it, which
-    is how most programs unpack the published archives, or itself."""
+    """Return the folder that holds files like `pattern`: a subfolder of the same name, or itself.
+
+    Most programs unpack the published archives into such a subfolder.
+    """
     inner = folder / folder.name
     return inner if any(inner.glob(pattern)) else folder

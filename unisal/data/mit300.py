@@ -22,9 +22,11 @@ class MIT300Dataset(ImageDataset):
     """`BenchmarkIMAGES/i<N>.jpg`, in the order of N; may also lie in a second folder of that name.
 
     Args:
-        phase: only "test": there are no maps.
-        subset, augment, seed, verbose: see `SaliencyDataset`; nothing is augmented, since there is
-            no training part.
+        phase: only "test", since there are no maps.
+        subset: see `SaliencyDataset`.
+        augment: accepted, but nothing is augmented, since there is no training part.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
 
     Raises:
         UserError: another phase, no such folder, or no images in it.

@@ -30,13 +30,17 @@ class SALICONDataset(ImageDataset):
     """`images/COCO_<part>2014_*.jpg`, `maps/<part>/*.png`, `fixations/<part>/*.{mat,png}`.
 
     Args:
-        phase, subset, augment, seed, verbose: see `SaliencyDataset`.
+        phase: see `SaliencyDataset`.
+        subset: see `SaliencyDataset`.
         input_size: (height, width) of the network's input; None: 288 x 384.
-        out_size: its published name.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
+        out_size: the published name of `input_size`.
 
     Raises:
-        UserError: no such folder, no images of the part, an image without a map or fixations, maps
-            of different sizes.
+        UserError: there is no such folder, the part has no images, an image lacks a map or
+            fixations, or maps differ in size.
     """
 
     source = "SALICON"

@@ -1,4 +1,7 @@
-"""From arrays to what the network and the losses take (docs/behaviour.md, "Preprocessing")."""
+"""Conversion of arrays to what the network and the losses take.
+
+See docs/behaviour.md, "Preprocessing".
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Box = tuple[float, float, float, float]
 
 
 def best_fitting_size(size: Size, candidates: Sequence[Size]) -> Size:
-    """Return the candidate whose ratio h / w is closest to that of `size`; the first of ties."""
+    """Return the candidate whose ratio h / w is closest to that of `size`; of ties the first."""
     ratio = size[0] / size[1]
 
     def misfit(candidate: Size) -> float:
@@ -39,8 +42,10 @@ def best_fitting_size(size: Size, candidates: Sequence[Size]) -> Size:
 
 
 def optimal_input_size(size: Size) -> Size:
-    """Return the size of the network's input for a picture of `size`: close in ratio, with an area
-    of 100 to 120 cells of 32 x 32 pixels."""
+    """Return the size of the network's input for a picture of `size`.
+
+    It is close in aspect ratio and has an area of 100 to 120 cells of 32 x 32 pixels.
+    """
     candidates = [
         (n1, n2)
         for n1 in SIDE_RANGE
@@ -52,8 +57,16 @@ def optimal_input_size(size: Size) -> Size:
 
 
 def resize_rgb(rgb: RGB | Image.Image, size: Size, box: Box | None = None) -> RGB:
-    """Resize a picture, or a PIL image of mode RGB, or the box in it, by an antialiased Lanczos
-    filter."""
+    """Resize a picture with an antialiased Lanczos filter.
+
+    Args:
+        rgb: `[H, W, 3] uint8`, or a PIL image of mode RGB.
+        size: (height, width) of the result.
+        box: the part of the picture to resize; None for all of it.
+
+    Returns:
+        `[*size, 3] uint8`.
+    """
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
     if box is None and (image.height, image.width) == tuple(size):
         return np.asarray(rgb)
@@ -63,7 +76,7 @@ def resize_rgb(rgb: RGB | Image.Image, size: Size, box: Box | None = None) -> RG
 def resize_map(
     saliency_map: NDArray[np.float32], size: tuple[int, ...], box: Box | None = None
 ) -> NDArray[np.float32]:
-    """Resize a map `[H, W] float32`, or the box in it, by bilinear interpolation."""
+    """Resize a map `[H, W] float32`, or a box in it, by bilinear interpolation."""
     bilinear = Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(saliency_map).resize((size[1], size[0]), bilinear, box))
 
@@ -103,7 +116,7 @@ def normalise(rgb: RGB) -> Tensor:
 
 @cache
 def _normalised_levels() -> NDArray[np.float32]:
-    """Return what each level of each channel becomes, `[3, 256]`: levels are fewer than pixels."""
+    """Return what each level of each channel becomes, `[3, 256]`: a table saves time per pixel."""
     mean, std = np.array(RGB_MEAN, np.float32), np.array(RGB_STD, np.float32)
     levels = np.arange(256, dtype=np.float32)[:, None]
     return np.ascontiguousarray(((levels / 255 - mean) / std).T)
@@ -115,7 +128,7 @@ def to_unit_range(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Make a density of a saliency map of any scale: at least 0, sum 1; uniform for zeros alone."""
+    """Turn a saliency map of any scale into a density with sum 1; uniform if it is all zero."""
     lowest = saliency_map.min()
     if lowest < 0:
         saliency_map = saliency_map - lowest
@@ -127,9 +140,9 @@ def to_density(saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def to_fixation_map(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell the fixated pixels of a picture of fixations.
+    """Find the fixated pixels in a picture of fixations.
 
-    Files that hold 0 and 1 out of 255 or 65535 are read as well; otherwise they would be blank.
+    Pictures that hold only 0 and 1 out of 255 or 65535 count too; otherwise they would be blank.
 
     Args:
         grey: `[H, W]` in [0, 1].

@@ -108,15 +108,18 @@ class VideoFile:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames; of a file that is cut off or damaged, those that it has."""
+        """Yield the frames; of a file that is cut off or damaged, those that are left."""
         yield self._first
         yield from self._frames
         self.damage = self._find_damage()
 
     @property
     def end(self) -> Fraction:
-        """When the last of the frames so far ends, in seconds: as the file declares, if that fits
-        the frames, which at a variable rate may not know it."""
+        """When the last frame so far ends, in seconds.
+
+        It is what the file declares, if that fits the frames: at a variable rate the duration of
+        the last one may not be known.
+        """
         if self.length is None:
             return self._end
         declared = [self.length, self._first.time + self.length]
@@ -215,8 +218,7 @@ def start_time(container: InputContainer) -> Fraction:
 
 
 def turned(rgb: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
-    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says; other angles are taken as the
-    nearest right angle."""
+    """Turn or mirror a stored picture `[H, W, 3]` as `matrix` says, to the nearest right angle."""
     a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):
         rgb = rgb.transpose(1, 0, 2)

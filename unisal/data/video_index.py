@@ -37,8 +37,10 @@ FilePrefix = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Video:
-    """One video (or shot) on disk: a folder with `images/` and, except in test sets, `maps/` and
-    `fixation/`."""
+    """One video (or shot) on disk.
+
+    It is a folder with `images/` and, except in test parts, `maps/` and `fixation/`.
+    """
 
     name: str
     """The folder's name."""
@@ -93,8 +95,9 @@ def video_names(folder: Path) -> list[str]:
 
 
 def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
-    """List the files of one video, with what `read_index` would refuse, and with maps and fixations
-    that have no frame.
+    """List the files of one video, faulty ones included.
+
+    These are files that `read_index` would refuse, and maps and fixations without a frame.
 
     Args:
         video: its folder.
@@ -209,8 +212,10 @@ def _lacking(
 
 
 def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int]) -> list[str]:
-    """Return a name for each number from the first to the last, with as many digits as the first of
-    the `files` has."""
+    """Return a file name for each number from the first to the last.
+
+    Numbers get as many digits as in the name of the first of `files`.
+    """
     if not files:
         return []
     width = len(files[min(files)]) - len(prefix) - len(".png")

@@ -278,8 +278,10 @@ def _facts(result: Result, options: ScoringOptions) -> list[tuple[str, str]]:
 
 
 def _table(result: Result, seed: int) -> list[Line]:
-    """Return the lines with the means of the network and of the baselines, and with how many values
-    were left out of the network's."""
+    """Return the lines of the score table: the means of the network and of the baselines.
+
+    The last line counts the values that were left out of the network's means, if there are any.
+    """
     scores, is_video = result.scores, result.dataset.is_video
     lines = [
         Line("This run, mean over videos" if is_video else "This run", _cells(scores, seed), True)

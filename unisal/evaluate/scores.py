@@ -54,10 +54,12 @@ class Scores:
         """Average the frames of each video.
 
         Args:
-            name, metrics, titles: see the attributes; titles default to numbers from 1.
-            frames: for each video `[n_frames, metrics]`; NaN where a metric is undefined.
-            wanted: for each video `[n_frames, metrics]`, whether the metric was to be computed;
-                default all.
+            name: what the files are called after.
+            metrics: names of the columns.
+            frames: for each video the values `[n_frames, metrics] float64`; NaN where undefined.
+            wanted: for each video `[n_frames, metrics] bool`, whether the value was to be computed;
+                None if all were.
+            titles: names of the videos or images; None for numbers from 1.
         """
         n_defined = np.array([(~np.isnan(f)).sum(axis=0) for f in frames])
         sums = np.array([np.nansum(f, axis=0) for f in frames])

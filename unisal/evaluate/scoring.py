@@ -63,7 +63,7 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
     """Make the centre bias of the training part that belongs to a scored part.
 
     The part is read with the same options, so of MIT1003 it is all folds but the scored one.
-    (With `x_val_step=None` every part of MIT1003 is all images: then the centre bias knows the
+    (With `x_val_step=None` every part of MIT1003 is all images: the centre bias then includes the
     images that are scored.)
 
     Args:
@@ -108,7 +108,7 @@ def make_needed_centre_bias(
 class FrameMaker:
     """Makes what the frames of a data set are scored with.
 
-    What the metrics need besides predictions and ground truth is prepared once.
+    Whatever the metrics need besides predictions and ground truth is prepared once.
 
     Args:
         dataset: the scored part.
@@ -142,8 +142,11 @@ class FrameMaker:
         """Put together one frame of a video, or an image.
 
         Args:
-            index: of the video or image.
-            log_density, target, fixations, rng: see `FrameToScore`.
+            index: of the video or image, from 0.
+            log_density: the prediction `[h, w]`.
+            target: the ground truth's saliency map as a density `[h, w]`.
+            fixations: the fixation map `[h, w]`.
+            rng: the random stream of the shuffled AUC's draws.
         """
         size = fixations.shape[0], fixations.shape[1]
         frame = FrameToScore(log_density, to_density(log_density), target, fixations, rng)
@@ -169,10 +172,12 @@ def score_dataset(
 
     Args:
         engine: with the network.
-        dataset: its scored part.
+        dataset: the part to score.
         domain: whose modules of the network to use.
         name: of the scores; by default the one that the data set gives them.
-        options, centre_bias, progress: see `score_predictions`.
+        options: see `score_predictions`.
+        centre_bias: see `score_predictions`.
+        progress: see `score_predictions`.
 
     Raises:
         UserError: data is missing or faulty, a prediction is not finite, or a metric needs the
@@ -238,13 +243,15 @@ def score_baselines(
     """Score reference baselines.
 
     Args:
-        dataset, options, progress: see `score_predictions`.
+        dataset: see `score_predictions`.
+        options: see `score_predictions`.
         centre_bias: of the source's training part; by default it is made, or left out with a
-            warning where that is impossible.
+            warning if that is impossible.
+        progress: see `score_predictions`.
 
     Returns:
-        By name the scores of chance, of the centre bias, and of one half of the observers against
-        the other where the data tells them apart.
+        The scores by the name of the baseline: chance, the centre bias and, where the data tells
+        the observers apart, one half of them against the other.
 
     Raises:
         UserError: see `score_predictions`.
@@ -277,10 +284,12 @@ def score_observers(
 
     Args:
         dataset: whose data tells observers apart.
-        options, centre_bias, progress: see `score_predictions`.
+        options: see `score_predictions`.
+        centre_bias: see `score_predictions`.
+        progress: see `score_predictions`.
 
     Returns:
-        Of each image the mean of both directions; NaN where fewer than two people looked at it.
+        For each image the mean of both directions; NaN where fewer than two people looked at it.
 
     Raises:
         UserError: see `score_predictions`.
@@ -310,10 +319,12 @@ def score_observers(
 def predict_frame(
     engine: Engine, dataset: SaliencyDataset, domain: str, index: int, number: int
 ) -> LogDensity:
-    """Predict one frame again as it is predicted for scores: a video from its start.
+    """Predict one frame again exactly as it was predicted for its score: a video from its start.
 
     Args:
-        engine, dataset, domain: see `score_dataset`.
+        engine: see `score_dataset`.
+        dataset: see `score_dataset`.
+        domain: see `score_dataset`.
         index: of the video or image, from 0.
         number: of the frame, from 1.
 

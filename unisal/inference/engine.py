@@ -73,15 +73,16 @@ class Engine:
 
     @property
     def workers(self) -> int:
-        """Number of threads to read, predict and write unrelated pictures in."""
+        """Number of threads that read, predict and write unrelated pictures."""
         on_cpu = self.device.type == "cpu"
         return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def video_workers(self) -> int:
-        """Number of threads to read a video's frames in while the network runs, and number of
-        threads to write maps in. On the CPU the network needs most of the time, and every thread
-        needs memory."""
+        """Number of threads that read a video's frames while the network runs, and that write maps.
+
+        On the CPU the network takes most of the time, and every thread needs memory.
+        """
         on_cpu = self.device.type == "cpu"
         return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
 
@@ -254,8 +255,10 @@ class Engine:
         return maps
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
-        """Yield which sequences go through the network together: those with equally many of the
-        `n_frames` frames, at most `max_frames` of them."""
+        """Yield which sequences go through the network together.
+
+        They have equally many of the `n_frames` frames, and at most `max_frames` in all.
+        """
         whole, n_longer = divmod(n_frames, step)
         for rows, length in ((range(n_longer), whole + 1), (range(n_longer, step), whole)):
             if length:

@@ -32,9 +32,9 @@ class RNNConfig(NamedTuple):
     Attributes:
         kernel_size: of the candidate's convolution of the input, in cells of the feature map.
         gate_ksize: of all other convolutions.
-        dropout: whether channels are dropped of the input, of the recurrent state, of the output;
+        dropout: whether to drop channels of the input, of the recurrent state and of the output;
             the last one has no effect.
-        drop_prob: the shares that are dropped, 0 to 1.
+        drop_prob: the shares of channels that are dropped, 0 to 1.
         mobile: use separable 3x3 convolutions, whatever the kernel sizes.
     """
 
@@ -61,8 +61,10 @@ class SeparableConv2d(nn.Module):
 
 
 class PlainConv2d(nn.Conv2d):
-    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start; called with the
-    norm that follows."""
+    """The convolution of `mobile=False`: same size, no bias, Xavier-uniform start.
+
+    It is called with the norm that follows it.
+    """
 
     def __init__(self, inp: int, out: int, kernel_size: tuple[int, int]) -> None:
         padding = (kernel_size[0] // 2, kernel_size[1] // 2)

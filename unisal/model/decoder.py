@@ -21,8 +21,10 @@ DECODER_EXPANSION = 2
 
 
 class PostCNN(ContextLayer):
-    """Reduces encoder features and priors to the features that enter the GRU. Its BatchNorms are
-    shared by all domains."""
+    """Reduces encoder features and priors to the features that enter the GRU.
+
+    Its BatchNorms are shared by all domains.
+    """
 
     def __init__(self, inp: int, out: int, drop_prob: float, bn_momentum: float) -> None:
         super().__init__()
@@ -75,8 +77,10 @@ class DecoderBlock(ContextLayer):
     """An inverted residual over features, enlarged to twice their size, and a skip connection.
 
     Args:
-        inp, skip, out: channels of the features, of the skip connection and of the output.
-        norm: maker of the normalisation layers.
+        inp: channels of the features.
+        skip: channels of the skip connection.
+        out: channels of the output.
+        norm: makes the normalisation layers.
     """
 
     def __init__(self, inp: int, skip: int, out: int, norm: Norm) -> None:

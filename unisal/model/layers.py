@@ -139,7 +139,7 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         channels = x.shape[1]
-        # [B*T, C, H, W] -> [B, T*C, H, W]: each step of each channel is a channel of its own.
+        # From [B*T, C, H, W] to [B, T*C, H, W]: each step of each channel becomes a channel.
         per_step = x.reshape(-1, steps * channels, *x.shape[2:])
         means = self.running_mean.new_zeros(steps * channels)
         variances = self.running_var.new_ones(steps * channels)
@@ -176,15 +176,16 @@ class ReLU6(nn.Module):
 class InvertedResidual(ContextLayer):
     """MobileNetV2's block: (expand,) depthwise 3x3, project, without activation after projecting.
 
-    Key names follow the published encoder: `conv.0` is the first convolution, BatchNorms and
-    ReLU6 count too.
+    Key names follow the published encoder: `conv.0` is the first convolution, and BatchNorms and
+    ReLU6 are counted too.
 
     Args:
-        inp, out: channels.
-        expansion: factor of the hidden width; 1 leaves the expanding convolution out.
-        residual: add the input to the output.
-        norm: maker of the normalisation layers.
-        expanding: the kind of the expanding convolution.
+        inp: channels of the input.
+        out: channels of the output.
+        expansion: the hidden width over the input's; 1 leaves out the expanding convolution.
+        residual: whether to add the input to the output.
+        norm: makes the normalisation layers.
+        expanding: the class of the expanding convolution.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unisal.model.priors import gaussian_maps
 
 FACTOR = 8
-"""How many times as large as the map before smoothing the network's input is, per side."""
+"""How many times larger the network's input is than the map before smoothing, per side."""
 INITIAL_LOG_STD = -2.0
 
 
@@ -43,7 +43,7 @@ class PhaseSmoothing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         reach = (self.phases.shape[1] - 1) // 2
-        # [8, r, k] x [k, k] x [8, r, k] -> [8, 8, r, r]: the kernel seen from each phase
+        # [8, r, k] x [k, k] x [8, r, k] gives [8, 8, r, r]: the kernel seen from each phase.
         kernel = torch.einsum("pik,kl,qjl->pqij", self.phases, self.weight[0, 0], self.phases)
         x = F.pad(x, (reach,) * 4, mode="replicate")
         x = F.conv2d(x, kernel.flatten(0, 1)[:, None])  # [n, 64, h, w]

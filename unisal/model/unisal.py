@@ -67,7 +67,9 @@ class Features(NamedTuple):
 
 
 class UNISAL(nn.Module):
-    """Saliency of images and videos with one network.
+    """Predicts the saliency of images and videos with one network.
+
+    See the paper, section 3, and docs/behaviour.md, "Network".
 
     Args:
         rnn_input_channels: width between encoder and decoder.
@@ -82,16 +84,17 @@ class UNISAL(nn.Module):
         gaussian_init: what the priors start from, "manual" or "random".
         n_gaussians: number of prior maps; 0 turns them off, "manual" always makes 16.
         smoothing_ksize: side of the smoothing kernel in input pixels, odd.
-        bn_momentum, static_bn_momentum: BatchNorm momentum of everything after the encoder,
-            and of its SALICON part.
+        bn_momentum: BatchNorm momentum of everything after the encoder.
+        static_bn_momentum: the same of its SALICON part.
         sources: the domains, each with modules of its own.
-        ds_bn, ds_adaptation, ds_smoothing, ds_gaussians: which modules are domain-specific.
+        ds_bn: whether the decoder's and the GRU's BatchNorms are domain-specific.
+        ds_adaptation: whether the adaptation is.
+        ds_smoothing: whether the smoothing is.
+        ds_gaussians: whether the Gaussian priors are.
         verbose: accepted for old configurations; has no effect.
 
     Raises:
         ValueError: a value or a key is not allowed; names it.
-
-    See the paper, section 3, and docs/behaviour.md, "Network".
     """
 
     config: dict[str, Any]
@@ -208,8 +211,10 @@ class UNISAL(nn.Module):
         """Compute the first part of `forward`, all but the final resize and the softmax.
 
         Args:
-            x, h0, static: see `forward`.
-            domain: see `source` of `forward`.
+            x: the frames `[batch, time, 3, H, W]`, see `forward`.
+            h0: see `forward`.
+            domain: what `forward` calls `source`.
+            static: see `forward`.
             priors: what `prior_maps` returns for the size of the encoder's output, if it is known.
 
         Returns:
@@ -232,7 +237,11 @@ class UNISAL(nn.Module):
         """Compute the features that `logits` is made from.
 
         Args:
-            x, h0, domain, static, priors: see `logits`.
+            x: the frames `[batch, time, 3, H, W]`, see `forward`.
+            h0: see `forward`.
+            domain: see `logits`.
+            static: see `forward`.
+            priors: see `logits`.
 
         Returns:
             The features by name, and the state as `forward` returns it.

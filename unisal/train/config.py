@@ -1,5 +1,7 @@
-"""The options of a training run (docs/behaviour.md, "Training"). Imports no PyTorch, so that
-`--help` is quick."""
+"""The options of a training run (docs/behaviour.md, "Training").
+
+Imports no PyTorch, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -136,11 +138,13 @@ class TrainerConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> TrainerConfig:
-        """Make a checked configuration of options as a user types them or as `Trainer.json` holds
-        them.
+        """Make a checked configuration.
+
+        Args:
+            given: options as a user types them, or as `Trainer.json` holds them.
 
         Raises:
-            UserError: an unknown option or a value that is not allowed, named.
+            UserError: an option is unknown, or its value is not allowed; names it.
         """
         known = [f.name for f in fields(cls)]
         values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
@@ -192,8 +196,10 @@ class TrainerConfig:
 
 
 def check_switches(config: Any) -> None:
-    """Check that the switches of a class of options are True or False: the text "false" would count
-    as true.
+    """Check that switches are True or False, since the text "false" would count as true.
+
+    Args:
+        config: an instance of a class of options.
 
     Raises:
         UserError: one is not; names it.
@@ -205,7 +211,7 @@ def check_switches(config: Any) -> None:
 
 
 def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Make entries of the mappings per source of the options for one source, and check them all."""
+    """Turn the options for one source into entries of the mappings per source; check them all."""
     values = {k: v for k, v in given.items() if k not in (*PUBLISHED_KEYS, *PER_SOURCE)}
     for option in PER_SOURCE:
         of_source = {} if given.get(option) is None else given[option]

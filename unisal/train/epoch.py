@@ -110,12 +110,15 @@ def train_epoch(
     """Train on every batch once.
 
     Args:
-        model, weights, optimizer, grad_clip: see `train_step`.
-        batches: of the epoch.
-        factor: gives the factor of a source's loss.
-        before_step: sets the learning rate.
-        after_step: sees the new weights; may end the epoch by raising.
-        means: takes in the losses.
+        model: see `train_step`.
+        batches: those of the epoch, on the device of the network.
+        weights: see `train_step`.
+        optimizer: see `train_step`.
+        grad_clip: see `train_step`.
+        factor: returns the factor of a source's loss.
+        before_step: called before each step, to set the learning rate.
+        after_step: called after each step; may end the epoch by raising.
+        means: collects the losses.
     """
     for batch in batches:
         before_step()

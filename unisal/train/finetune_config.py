@@ -84,11 +84,13 @@ class FineTuneConfig:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> FineTuneConfig:
-        """Make a checked configuration of options as a user types them or as `FineTuner.json` holds
-        them.
+        """Make a checked configuration.
+
+        Args:
+            given: options as a user types them, or as `FineTuner.json` holds them.
 
         Raises:
-            UserError: an unknown option or a value that is not allowed, named.
+            UserError: an option is unknown, or its value is not allowed; names it.
         """
         values = accept(given, [f.name for f in fields(cls)], "fine-tuning")
         if values.get("mit1003_cfg") is None:

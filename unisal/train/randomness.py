@@ -10,8 +10,10 @@ import torch
 
 
 class RandomStream:
-    """The numbers that a run draws from PyTorch's global generators: for the initial weights and
-    for dropout. What else is random follows from seed, epoch and the index of the example.
+    """The numbers that a run draws from PyTorch's global generators.
+
+    They are for the initial weights and for dropout. Everything else that is random follows from
+    the seed, the epoch and the index of the example.
 
     Dropout can only draw from the global generators, so they are set to the run's state while the
     run works, and back to the caller's afterwards. What a caller draws is the same with and without
@@ -21,7 +23,7 @@ class RandomStream:
         seed: of the stream.
 
     Attributes:
-        states: where the stream goes on, see `random_states`; None: at its start.
+        states: where the stream continues, see `random_states`; None: at its start.
     """
 
     def __init__(self, seed: int) -> None:

@@ -49,8 +49,9 @@ def make_datasets(
 
 
 def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
-    """Make the network as the run starts: with ImageNet's encoder, or with the weights of the run
-    that `init_from` names.
+    """Make the network that the run starts from.
+
+    It has ImageNet's encoder, or the weights of the run that `init_from` names.
 
     Args:
         cfg: the options of the run.
@@ -58,7 +59,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
             are read.
 
     Raises:
-        UserError: an option or weights that do not fit; names them.
+        UserError: an option is wrong, or weights do not fit; names them.
     """
     options = {"sources": domains(cfg), **cfg.model_cfg}
     if goes_on or cfg.init_from:

@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 
 class Trainer(EpochLoop):
-    """Trains UNISAL on one or more sources: `Trainer(**options).fit()`, or
-    `Trainer.resume(train_id).fit()` to go on with a run that was stopped.
+    """Trains UNISAL on one or more sources: `Trainer(**options).fit()`.
+
+    `Trainer.resume(train_id).fit()` continues a run that was stopped.
 
     Args:
         progress: is told how far a first look at the data has come.
@@ -98,8 +99,9 @@ class Trainer(EpochLoop):
         return self.folder.name
 
     def fit(self, progress: Progress = SILENT) -> None:
-        """Train all epochs that are left; leaves the best weights, checkpoints and scalars in the
-        folder.
+        """Train all epochs that are left.
+
+        The best weights, checkpoints and scalars are written to the folder.
 
         Ctrl-C saves a checkpoint after the step that is under way and raises KeyboardInterrupt.
 
