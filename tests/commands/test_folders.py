@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import PROJECT, lively_network, photo, run_command, write_network, write_photo
-from videos import call
+from support import (
+    PROJECT,
+    call_command,
+    lively_network,
+    photo,
+    run_command,
+    write_network,
+    write_photo,
+)
 
 import unisal
 from unisal.commands import table
@@ -596,12 +603,12 @@ def test_map_formats_as_a_process(folder, runs):
 
 def test_an_unknown_map_format_is_refused_and_the_help_names_all(folder, capsys):
     write_photo(folder / "images" / "a.jpg")
-    assert call("predictions_from_folder", str(folder), "--maps=gif") == 2
+    assert call_command("predictions_from_folder", str(folder), "--maps=gif") == 2
     assert capsys.readouterr().err == (
         "run.py: maps is 'gif'; it has to be one of png, png16, npz, h5\n"
     )
     assert names(folder) == ["images"]
-    assert call("predictions_from_folder", "--help") == 0
+    assert call_command("predictions_from_folder", "--help") == 0
     described = capsys.readouterr().out.split("maps: ")[1]
     assert all(name in described for name in ("png:", "png16:", "npz or h5:"))
 
