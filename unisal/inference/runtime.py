@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.errors import GraphError, UserError
+from unisal.inference.forks import never_free, renew_after_fork
 from unisal.memory import give_back_freed_memory
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
@@ -134,7 +135,20 @@ class TorchRuntime:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.autocast = autocast
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew; see `unisal.inference.forks`."""
         self._running = Lock()  # PyTorch has threads of its own for one call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_running"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.renew()
+        renew_after_fork(self)
 
     @torch.inference_mode()
     def logits(
@@ -221,10 +235,21 @@ class OnnxRuntime:
         tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
         self._tables = [table for table in tables if table]
         self._runtime = onnxruntime
+        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget the sessions and make the lock anew; see `unisal.inference.forks`."""
+        for session in self._sessions.values():
+            never_free(session)
         self._making = Lock()
         self._weights: Any = None
-        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
+        self._sessions = {}
         self._priors: dict[tuple[str, int, int], Any] = {}
+
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[UNISAL]]:
+        return type(self), (self.model,)  # sessions can be neither copied nor sent
 
     @torch.inference_mode()
     def logits(
