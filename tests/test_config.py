@@ -6,6 +6,7 @@ import inspect
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import PROJECT
 
@@ -213,3 +214,30 @@ def test_a_bad_configuration_file_is_named(tmp_path, content, reason):
 def test_a_folder_in_place_of_a_configuration_is_named(tmp_path):
     with pytest.raises(UserError, match=Path(tmp_path).name):
         config.load_json(tmp_path)
+
+
+# ---- numbers of NumPy, and files of other programs ------------------------------------------
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"name": "ü"}, ensure_ascii=False).encode())
+    assert config.load_json(path) == {"name": "ü"}
+    path.write_text('{"name": "ü"}', encoding="utf-8")
+    assert config.load_json(path) == {"name": "ü"}
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    values = {"n": np.int64(3), "x": np.float32(0.5), "on": np.bool_(True), "sizes": np.arange(2)}
+    config.save_json(tmp_path / "a.json", values)
+    assert config.load_json(tmp_path / "a.json") == {"n": 3, "x": 0.5, "on": True, "sizes": [0, 1]}
+    with pytest.raises(TypeError, match="object"):
+        config.save_json(tmp_path / "b.json", {"x": object()})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_numbers_of_numpy_become_those_of_python_in_options():
+    given = {"n": np.int64(3), "x": np.float32(0.5), "on": np.bool_(True), "sizes": np.arange(2)}
+    found = config.accept(given, given, "Example")
+    assert found == {"n": 3, "x": 0.5, "on": True, "sizes": (0, 1)}
+    assert [type(v) for v in found.values()] == [int, float, bool, tuple]

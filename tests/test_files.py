@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
+from pathlib import Path
 
 import pytest
 
-from unisal.files import whole_folder, write_atomically
+from unisal.files import natural_order, whole_folder, write_atomically
 
 
 def test_the_file_appears_only_once_it_is_complete(tmp_path):
@@ -116,3 +118,38 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path, error):
     with pytest.raises(error):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+# ---- the order of names -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1.jpg", "2.jpg", "3.jpg", "9.jpg", "10.jpg", "11.jpg", "12.jpg", "100.jpg"],
+        ["frame1.png", "frame2.png", "frame10.png"],
+        ["a1b2", "a1b10", "a2b1", "a10b1"],
+        ["s1e9 f2.jpg", "s1e10 f1.jpg", "s2e1 f1.jpg"],
+        ["01.jpg", "1.jpg", "02.jpg", "2.jpg"],  # ties: by the name
+        ["1.jpg", "1.png", "1_b.jpg", "a.jpg"],
+        ["2/10.jpg", "10/2.jpg", "10/10.jpg"],
+        ["a\udcff2", "a\udcff10"],  # not UTF-8
+        ["x" + "9" * 200, "x1" + "0" * 200],
+        ["٢.jpg", "²1.jpg"][::-1],  # other scripts' digits are text
+    ],
+    ids=lambda names: names[0].encode(errors="replace").decode()[:12],
+)
+def test_names_are_sorted_as_people_number_them(names):
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(names, len(names))
+        assert sorted(shuffled, key=natural_order) == names
+        assert sorted(map(Path, shuffled), key=natural_order) == [Path(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{:04d}.png", "actionclipautotrain{:05d}_00017.png", "COCO_val2014_{:012d}.jpg", "i{:03d}"],
+)
+def test_padded_numbers_are_in_the_order_of_the_names(pattern):
+    names = [pattern.format(n) for n in random.Random(0).sample(range(1000), 200)]
+    assert sorted(names, key=natural_order) == sorted(names)

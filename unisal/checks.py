@@ -51,7 +51,7 @@ def check_number(
         below: whether `largest` itself is excluded.
 
     Returns:
-        The value as it was given.
+        The value; a number of NumPy as one of Python.
 
     Raises:
         UserError: it is not a number, not finite, or out of range.
@@ -61,7 +61,7 @@ def check_number(
         high_enough = value > smallest if above else value >= smallest
         low_enough = value < largest if below else value <= largest
         if high_enough and low_enough:
-            return value
+            return value.item() if hasattr(value, "item") else value
     limits = f"above {smallest}" if above else f"of at least {smallest}"
     if largest < math.inf:
         limits += f" and {'below' if below else 'at most'} {largest}"

@@ -197,7 +197,8 @@ def accept(
         ignored: keys that are allowed and dropped.
 
     Returns:
-        `given` without its `ignored` keys, with JSON's lists turned into tuples.
+        `given` without its `ignored` keys, with lists turned into tuples, and NumPy's
+        numbers into Python's.
 
     Raises:
         UserError: a key is neither known nor ignored; names the closest one that is known.
@@ -234,7 +235,7 @@ def load_json(path: Path) -> dict[str, Any]:
         UserError: the file is missing, is not JSON or does not hold an object.
     """
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark or not
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except (OSError, ValueError) as error:
@@ -244,14 +245,28 @@ def load_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def to_json(values: Any, indent: int | None = None) -> str:
+    """Return JSON, in which numbers and arrays of NumPy are like those of Python."""
+    return json.dumps(values, indent=indent, default=_as_python)
+
+
 def save_json(path: Path, values: Any) -> None:
     """Write a JSON file atomically: it holds either the old values or all of the new ones."""
-    text = json.dumps(values, indent=2)
+    text = to_json(values, indent=2)
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
+
+
+def _as_python(value: Any) -> Any:
+    """Return a number or an array of NumPy as a number or a list."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def _as_tuple(value: Any) -> Any:
     """Turn lists, also nested ones, into tuples."""
+    if hasattr(value, "tolist"):
+        value = _as_python(value)
     if isinstance(value, list):
         return tuple(_as_tuple(v) for v in value)
     return value

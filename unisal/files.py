@@ -1,14 +1,16 @@
-"""Files and folders that never exist half-written."""
+"""Files and folders that never exist half-written, and the order in which they are listed."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+DIGITS = "0123456789"
 MAX_PREFIX_BYTES = 60
 """How much of a file's name its temporary name repeats: a long name leaves no room for more."""
 
@@ -63,6 +65,19 @@ def whole_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def natural_order(path: PurePath | str) -> tuple[object, ...]:
+    """Return a key by which files are sorted as people number them: `2.jpg` before `10.jpg`.
+
+    Runs of the digits 0 to 9 count as whole numbers, everything else character by character, folder
+    by folder. Where numbers are padded with zeros this is the order of the names; what differs only
+    in the zeros (`1.jpg`, `01.jpg`) is in the order of the names too.
+    """
+    parts = PurePath(path).parts
+    tokens = [re.findall(r"[0-9]+|[^0-9]", part) for part in parts]
+    # A number stands where its digits do among the other characters.
+    return [[("0", int(t)) if t[0] in DIGITS else (t, 0) for t in name] for name in tokens], parts
 
 
 def _temporary(name: str, path: Path) -> Path:

@@ -321,6 +321,19 @@ def assert_written(folder, expected, tolerance=1):
 
 
 @pytest.mark.usefixtures("small_input")
+def test_frames_are_in_the_order_of_their_numbers_without_zeros_too(folder):
+    padded = write_video(folder, n=6)  # 0008.png to 0013.png
+    predict(folder, is_video=True)
+    expected = [pixels(folder / "saliency" / path.name) for path in padded]
+    for path in padded:
+        path.rename(path.with_name(f"{int(path.stem)}.png"))
+    predict(folder, is_video=True)
+    for path, grey in zip(padded, expected, strict=True):
+        again = pixels(folder / "saliency" / f"{int(path.stem)}.png")
+        np.testing.assert_array_equal(again, grey)
+
+
+@pytest.mark.usefixtures("small_input")
 @pytest.mark.parametrize("source", [None, "DHF1K", "Hollywood", "UCFSports", "SALICON"])
 def test_a_video_is_predicted_with_its_sources_modules_and_step(folder, source):
     paths = write_video(folder)

@@ -49,13 +49,13 @@ def test_what_was_read_can_be_written_to(tmp_path):
         read(tmp_path / "a.png")[:] = 0
 
 
-def test_pictures_are_listed_in_sorted_order_and_nothing_else_is(tmp_path):
-    pictures = ["10.png", "2.jpg", "B.JPEG", "a.PNG", "a b.jpeg", "é.jpg"]
+def test_pictures_are_listed_in_natural_order_and_nothing_else_is(tmp_path):
+    pictures = ["2.jpg", "10.png", "B.JPEG", "a b.jpeg", "a.PNG", "a2.png", "a10.jpg", "é.jpg"]
     others = [".hidden.png", "notes.txt", "a.gif", "png", "a.png.bak", ".DS_Store"]
     for name in [*reversed(pictures), *others]:
         (tmp_path / name).touch()
     found = list_pictures(tmp_path)
-    assert [p.name for p in found] == sorted(pictures)
+    assert [p.name for p in found] == pictures
     assert all(p.parent == tmp_path for p in found)
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import plain_metrics as plain
 import pytest
+import torch
 from support import PROJECT
 
 from unisal.evaluate import metrics
@@ -342,7 +343,9 @@ FIXATED = {
     "auc_shuffled": lambda p, f: metrics.auc_shuffled(p, f, np.eye(*p.shape)),
     "expected": lambda p, f: metrics.auc_shuffled(p, f, np.eye(*p.shape), n_splits=None),
     "against": lambda p, f: metrics.auc_shuffled(p, np.eye(*p.shape), f),
-    "information_gain": lambda p, f: metrics.information_gain(np.log(p), p, f),
+    "information_gain": lambda p, f: metrics.information_gain(
+        np.log(p), np.full_like(p, -math.log(p.size)), f
+    ),
 }
 """The metrics of a prediction and a fixation map."""
 
@@ -450,6 +453,138 @@ def test_a_value_that_is_not_finite_is_an_error_that_names_the_array(name, argum
     says = "NaN" if math.isnan(value) else "infini"
     with pytest.raises(ValueError, match=rf"^{argument} holds .*{says}"):
         CALLS[name][0](**arrays)
+
+
+def log_of(values):
+    return np.log(values, where=values > 0, out=np.full_like(values, -np.inf))
+
+
+def tail_of_a_blur(fixations):
+    blurred = fixations.astype(np.float32)
+    return (blurred + np.roll(blurred, 1)) / 2
+
+
+WRONG = {
+    "a density for its logarithm": ("log_density", lambda x: np.exp(x), "natural logarithm"),
+    "a small density": ("log_density", lambda x: np.full_like(x, 1e-6), "natural logarithm"),
+    "a baseline's density": ("baseline_log_density", lambda x: np.exp(x), "natural logarithm"),
+    "logits": ("log_density", lambda x: x - x.max() + 4, "at most|never above 0"),
+    "the logarithm of a map": ("log_density", lambda x: x - x.max(), "sums to .*divided by"),
+    "log10": ("log_density", lambda x: x / math.log(10), "sums to .*natural"),
+    "a target of 0..255": ("target", lambda x: np.uint8(255 * x / x.max()), "sums to .*divide"),
+    "a target of 0..1": ("target", lambda x: x / x.max(), "sums to .*divide it by its sum"),
+    "an empty target": ("target", np.zeros_like, "sums to 0.*only 0"),
+    "a negative target": ("target", lambda x: 2 * x - 1 / x.size, "negative"),
+}
+"""What is easily taken for another thing: the argument, a change, and words of the message."""
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_density_or_no_logarithm_is_refused_with_what_to_do(case):
+    argument, change, words = WRONG[case]
+    name = "information_gain" if argument.startswith("baseline") else "kld"
+    arrays = arguments_of(name)
+    assert math.isfinite(CALLS[name][0](**arrays))
+    arrays[argument] = change(arrays[argument])
+    with pytest.raises(ValueError, match=rf"\b{argument} .*({words})") as refused:
+        CALLS[name][0](**arrays)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rounding_is_no_mistake(dtype):
+    p, t, fixations = random_maps((33, 17), np.float64)
+    exact = metrics.kld(np.log(p), t), metrics.information_gain(np.log(p), np.log(p), fixations)
+    rounded = (
+        metrics.kld(np.log(p).astype(dtype), t.astype(dtype)),
+        metrics.information_gain(np.log(p).astype(dtype), np.log(p), fixations),
+    )
+    assert rounded == pytest.approx(exact, abs=1e-2)
+    certain = log_of(np.eye(1, 40)).astype(dtype)  # all on one pixel
+    assert metrics.kld(certain, np.eye(1, 40).astype(dtype)) == 0
+    one = np.zeros((1, 1), dtype)
+    assert metrics.kld(one, np.ones((1, 1), dtype)) == 0
+    assert metrics.kld(one + dtype(1e-7), np.ones((1, 1), dtype)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("argument", ["density", "target"])
+def test_the_similarity_of_a_negative_map_is_refused(argument):
+    arrays = arguments_of("sim")
+    arrays[argument] = np.log(arrays[argument] + 1e-6)
+    with pytest.raises(ValueError, match=rf"^{argument} holds -.*exponential"):
+        metrics.sim(**arrays)
+
+
+NO_FIXATIONS = {
+    "blurred": (lambda f: tail_of_a_blur(f), "blurred"),
+    "blurred in grey levels": (lambda f: np.uint8(tail_of_a_blur(f) * 255), "blurred"),
+    "counts": (lambda f: f + np.roll(f, 1).astype(int), "counts.*> 0"),
+    "negative": (lambda f: -f.astype(np.float32), "holds -1"),
+    "one negative": (lambda f: np.where(f, 1, -1), "holds -1"),
+    "fractional": (lambda f: f / 2, "holds 0.5"),
+    "NaN": (lambda f: np.where(f, 1, np.nan), "holds NaN"),
+    "one NaN": (lambda f: np.where(f, np.nan, 0), "holds NaN"),
+    "infinite": (lambda f: np.where(f, np.inf, 0), "infinite"),
+    "text": (lambda f: f.astype(str), "real numbers"),
+    "complex": (lambda f: f.astype(complex), "real numbers"),
+}
+
+
+@pytest.mark.parametrize("case", NO_FIXATIONS)
+@pytest.mark.parametrize(("name", "argument"), [x for x in ARGUMENTS if "fixations" in x[1]])
+def test_what_is_no_fixation_map_is_refused(name, argument, case):
+    change, words = NO_FIXATIONS[case]
+    arrays = arguments_of(name)
+    arrays[argument] = change(arrays[argument])
+    with pytest.raises(ValueError, match=rf"^{argument} (holds|is) .*{words}|^{argument} {words}"):
+        CALLS[name][0](**arrays)
+
+
+FORMS = {
+    "lists": lambda x: x.tolist(),
+    "tensors": torch.from_numpy,
+    "tensors with a gradient": lambda x: torch.from_numpy(x).requires_grad_(x.dtype.kind == "f"),
+    "tensors in another order": lambda x: torch.from_numpy(x.T.copy()).T,
+    "a subclass": lambda x: x.view(np.memmap),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", CALLS)
+def test_lists_and_tensors_are_taken(name, form):
+    arrays = arguments_of(name)
+    expected = CALLS[name][0](**arrays)
+    for argument in arrays:
+        changed = {**arrays, argument: FORMS[form](arrays[argument])}
+        assert CALLS[name][0](**changed) == pytest.approx(expected, rel=1e-6)
+    changed = {argument: FORMS[form](values) for argument, values in arrays.items()}
+    assert CALLS[name][0](**changed) == pytest.approx(expected, rel=1e-6)
+
+
+def test_half_precision_tensors_are_taken():
+    p, _, fixations = random_maps((33, 17), np.float32)
+    rounded = torch.from_numpy(p).bfloat16()
+    expected = metrics.nss(rounded.float().numpy(), fixations)
+    assert metrics.nss(rounded, torch.from_numpy(fixations)) == expected
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros((0, 9)), "is empty"),
+        ([[1, 2], [3]], "is no array"),
+        ("map.png", "real numbers"),
+        (None, "real numbers"),
+        (np.ma.masked_less(np.eye(6, 9), 1), "masked pixels"),
+    ],
+    ids=["empty", "ragged", "path", "None", "masked"],
+)
+def test_what_is_no_array_of_numbers_is_refused(name, value, words):
+    arrays = arguments_of(name)
+    for argument in arrays:
+        with pytest.raises(ValueError, match=f"^{argument} .*{words}"):
+            CALLS[name][0](**{**arrays, argument: value})
 
 
 @pytest.mark.parametrize(

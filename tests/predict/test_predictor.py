@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import subprocess
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torchvision.transforms import functional as tv
 import unisal
 from unisal.errors import UserError
 from unisal.inference.densities import to_density
+from unisal.predict.inputs import as_rgb
 
 TOLERANCE = 1e-4
 """Of ONNX Runtime, which adds up in another order than PyTorch."""
@@ -220,11 +223,13 @@ def test_exif_orientation_is_applied(predictor, tmp_path, orientation):
 @pytest.mark.parametrize(
     ("shape", "dtype"),
     [
-        ((60, 80), "uint8"),
-        ((60, 80, 4), "uint8"),
+        ((60, 80, 2), "uint8"),
+        ((60, 80, 5), "uint8"),
         ((3, 60, 80), "uint8"),
         ((1, 60, 80, 3), "uint8"),
-        ((60, 80, 3), "float32"),
+        ((80,), "float32"),
+        ((60, 80, 3), "int64"),
+        ((60, 80, 3), "bool"),
         ((60, 80, 3), "uint16"),
         ((0, 80, 3), "uint8"),
         ((), "uint8"),
@@ -236,6 +241,136 @@ def test_other_arrays_are_refused_with_their_shape_and_dtype(predictor, shape, d
     assert str(list(shape)) in str(refused.value)
     assert dtype in str(refused.value)
     assert "[height, width, 3] uint8" in str(refused.value)
+
+
+def with_alpha(rgb, channels=3):
+    alpha = np.linspace(0, 255, rgb[..., 0].size).reshape(rgb.shape[:2]).astype(np.uint8)
+    return np.dstack([rgb[..., :channels], alpha])
+
+
+ARRAYS = {
+    "HxW": lambda rgb: rgb[..., 1],
+    "HxWx1": lambda rgb: rgb[..., 1:2],
+    "HxWx3": lambda rgb: rgb,
+    "HxWx4": with_alpha,
+    "another order": lambda rgb: np.asfortranarray(with_alpha(rgb)),
+    "every second pixel": lambda rgb: with_alpha(rgb)[::-2, ::2],
+}
+
+
+def as_file(array, path):
+    Image.fromarray(np.ascontiguousarray(array.squeeze())).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_arrays_and_tensors_are_what_a_file_of_them_is(kind, tmp_path):
+    array = ARRAYS[kind](photo((60, 80)))
+    array.flags.writeable = False
+    expected = as_rgb(as_file(array, tmp_path / "a.png"))
+    channels_first = array if array.ndim == 2 else array.transpose(2, 0, 1)
+    tensor = torch.from_numpy(channels_first.copy())
+    forms = [array, tensor]
+    for dtype in (np.float16, np.float32, np.float64):
+        forms.append((array / 255).astype(dtype))
+        forms.append(torch.from_numpy((channels_first / 255).astype(dtype)).requires_grad_())
+    if kind == "HxWx3":
+        forms.append(tensor.float().div(255).to(memory_format=torch.contiguous_format))
+        forms.append(tensor.permute(1, 2, 0))  # channels last, where that cannot be mistaken
+    for form in forms:
+        rgb = as_rgb(form)
+        assert (rgb.dtype, rgb.shape) == (np.uint8, expected.shape)
+        np.testing.assert_array_equal(rgb, expected)
+
+
+def test_a_bfloat16_tensor_is_a_picture():
+    levels = torch.from_numpy(photo((60, 80)).transpose(2, 0, 1).copy())
+    found = as_rgb((levels / 255).bfloat16())
+    assert np.abs(found.astype(int) - photo((60, 80))).max() <= 1
+
+
+def test_floats_are_rounded_to_the_nearest_level():
+    floats = np.array([[0, 0.0019, 0.002, 0.5, 0.999, 1, 1 + 1e-6, -1e-6]], np.float32)
+    assert as_rgb(floats)[0, :, 0].tolist() == [0, 0, 1, 128, 255, 255, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(1.5, "0 to 1.5"), (-0.5, "-0.5 to 1"), (255, "uint8"), (np.nan, "NaN"), (np.inf, "inf")],
+)
+@pytest.mark.parametrize("form", [np.asarray, torch.from_numpy])
+def test_floats_outside_0_to_1_are_refused(predictor, value, words, form):
+    array = np.zeros((3, 60, 3))
+    array[0, 0], array[1, 1, 1] = 1 if value < 0 else 0, value
+    with pytest.raises(UserError, match=rf"float64.*{words}.*from 0 to 1"):
+        predictor.image(form(array))
+
+
+def test_bytes_and_open_files_are_pictures(predictor, tmp_path):
+    path = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo((60, 80))).save(path, exif=exif)
+    content = path.read_bytes()
+    expected = predictor.image(path)
+    assert expected.shape == (80, 60)
+    for form in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        np.testing.assert_array_equal(predictor.image(form), expected)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(predictor.image(file), expected)
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as process:  # cannot seek
+        np.testing.assert_array_equal(predictor.image(process.stdout), expected)
+    with path.open(encoding="latin-1") as file, pytest.raises(UserError, match=r"photo\.jpg.*'rb'"):
+        predictor.image(file)
+    (tmp_path / "bad.jpg").write_bytes(content[:300])
+    for broken in (b"", b"no picture", content[:300]):
+        with pytest.raises(UserError, match=r"^the picture .*(not a picture|damaged|read)"):
+            predictor.image(broken)
+    with (tmp_path / "bad.jpg").open("rb") as file, pytest.raises(UserError, match=r"bad\.jpg"):
+        predictor.image(file)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_many_pictures_come_back_in_order(runs, monkeypatch, runtime):
+    monkeypatch.setenv("TRAIN_DIR", str(runs[0]))
+    predictor = unisal.load("all", device="cpu", runtime=runtime)
+    sizes = [(60, 80), (90, 40), (30, 30), (224, 416), (50, 60)] * 3
+    pictures = [photo(size, seed) for seed, size in enumerate(sizes)]
+    found = list(predictor.images(pictures))
+    assert len(found) == len(pictures)
+    for picture, density in zip(pictures, found, strict=True):
+        np.testing.assert_allclose(density, predictor.image(picture), rtol=1e-3, atol=1e-9)
+    logs = list(predictor.images(iter(pictures[:2]), log=True, domain="DHF1K"))
+    expected = predictor.image(pictures[1], log=True, domain="DHF1K")
+    np.testing.assert_allclose(logs[1], expected, atol=TOLERANCE)
+    assert list(predictor.images([])) == []
+
+
+def test_many_pictures_are_taken_only_a_little_ahead(predictor):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield photo((30, 40))
+
+    found = predictor.images(endless())
+    assert not taken
+    for n in range(1, 6):
+        next(found)
+        assert len(taken) <= n + predictor.engine.workers
+    found.close()
+
+
+def test_a_picture_among_many_that_cannot_be_read_is_named_in_its_turn(predictor, tmp_path):
+    pictures = [photo(), photo(), tmp_path / "missing.png", photo()]
+    found = predictor.images(pictures)
+    assert [next(found).shape for _ in range(2)] == [(60, 80)] * 2
+    with pytest.raises(UserError, match=r"^picture 3: .*missing\.png does not exist"):
+        next(found)
+    for single in (photo(), "a.png", b"...", Image.fromarray(photo()), io.BytesIO()):
+        with pytest.raises(UserError, match=r"image\(\)"):
+            predictor.images(single)
 
 
 def test_a_bad_file_is_named(predictor, tmp_path):

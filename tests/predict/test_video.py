@@ -7,13 +7,17 @@ import logging
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from plain_video import plain_input, plain_video
 from support import PROJECT, lively_network, photo
+from videos import decode, numbered, write_clip
 
+from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.predict import Predictor
 from unisal.predict.presets import Preset, find_preset
@@ -207,6 +211,61 @@ def test_the_frames_stay_as_they_are(predictor, frames):
     np.testing.assert_array_equal(frames, before)
 
 
+# ---- files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "step"), [(30, 5), (25, 4), (10, 2)])
+def test_a_video_file_is_predicted_at_its_own_rate(predictor, tmp_path, rate, step):
+    path = write_clip(tmp_path / "clip.mp4", numbered(9), rate=rate)
+    shown, _ = decode(path)
+    expected = list(predictor.video(shown, frame_step=step, log=True))
+    for given in (path, str(path)):
+        found = list(predictor.video(given, log=True))
+        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    other = list(predictor.video(path, log=True, frame_step=np.int64(1)))
+    assert not np.allclose(other, expected, atol=10 * TOLERANCE)
+    assert_same(other, list(predictor.video(shown, frame_step=1, log=True)))
+
+
+def test_a_video_file_gives_densities_one_by_one_and_is_closed(predictor, tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "clip.mp4", numbered(9))
+    closed = []
+    close = VideoFile.close
+    monkeypatch.setattr(VideoFile, "close", lambda self: (closed.append(self), close(self)))
+    maps = predictor.video(path)
+    assert next(maps).sum() == pytest.approx(1, abs=1e-5)
+    assert not closed
+    maps.close()
+    assert len(closed) == 1
+    assert len(list(predictor.video(path, smooth_method="med3"))) == 9
+    assert len(closed) == 2
+
+
+def test_a_video_file_that_is_cut_off_gives_what_it_has_and_a_warning(predictor, tmp_path, caplog):
+    path = write_clip(tmp_path / "clip.mkv", numbered(60))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING):
+        found = list(predictor.video(path))
+    assert 0 < len(found) < 60
+    assert "clip.mkv is cut off" in caplog.text
+
+
+def test_a_folder_of_frames_is_in_natural_order(predictor, frames, tmp_path):
+    for number, rgb in enumerate(frames, 1):
+        Image.fromarray(rgb).save(tmp_path / f"{number}.png")
+    expected = list(predictor.video(frames))
+    for given in (tmp_path, str(tmp_path)):
+        np.testing.assert_array_equal(list(predictor.video(given)), expected)
+
+
+def test_frames_may_be_of_any_kind(predictor, frames):
+    expected = list(predictor.video(frames))
+    array = np.stack(frames)
+    tensor = torch.from_numpy(array.transpose(0, 3, 1, 2).copy())
+    for given in (array, tensor, tensor / 255, array / 255):
+        np.testing.assert_array_equal(list(predictor.video(given)), expected)
+
+
 # ---- what goes wrong ----------------------------------------------------------------------
 
 
@@ -224,12 +283,12 @@ def test_a_frame_of_another_size_is_named(predictor, frames, tmp_path, at):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (np.zeros((40, 70), np.uint8), ["[40, 70]", "[height, width, 3] uint8"]),
-        (np.zeros((40, 70, 3), np.float32), ["float32"]),
+        (np.zeros((40, 70, 2), np.uint8), ["[40, 70, 2]", "[height, width, 3] uint8"]),
+        (np.full((40, 70, 3), 255, np.float32), ["float32", "from 0 to 1"]),
         ("missing.png", ["missing.png", "does not exist"]),
         (Image.new("F", (70, 40)), ["'F'"]),
     ],
-    ids=["grey", "float", "missing", "mode"],
+    ids=["shape", "range", "missing", "mode"],
 )
 def test_a_bad_frame_is_named(predictor, frames, bad, words):
     with pytest.raises(UserError, match="frame 4") as refused:
@@ -245,7 +304,13 @@ def test_a_bad_frame_is_named(predictor, frames, bad, words):
         ({"frame_step": -1}, "frame_step is -1"),
         ({"frame_step": 2.5}, "frame_step is 2.5"),
         ({"smooth_method": "med4"}, "'med4'"),
-        ({"frames": "video.mp4"}, r"'video\.mp4'"),
+        ({"frames": "video.mp4"}, r"video\.mp4 does not exist"),
+        ({"frames": Path("video.mp4")}, r"video\.mp4 does not exist"),
+        ({"frames": __file__}, r"test_video\.py (cannot be read|holds no)"),
+        ({"frames": Path(__file__).parent}, "predict holds no pictures"),
+        ({"frames": np.zeros((40, 70, 3), np.uint8)}, r"single picture.*image\(\)"),
+        ({"frames": Image.new("RGB", (70, 40))}, r"single picture.*image\(\)"),
+        ({"frames": b"..."}, r"single picture.*image\(\)"),
     ],
 )
 def test_a_wrong_option_is_told_when_called(predictor, options, message):

@@ -151,6 +151,6 @@ def _check_blob(file: Path, name: str) -> None:
 
 def _check_json(file: Path, name: str) -> None:
     try:
-        json.loads(file.read_text())
+        json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise UserError(f"{name} as received is not JSON: {error}") from None

@@ -21,6 +21,7 @@ from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import SomeFailed, UserError
+from unisal.files import natural_order
 from unisal.inference.densities import (
     check_finite,
     log_density,
@@ -63,7 +64,7 @@ def predict_folder(
     """Predict `<folder>/images/*` into `<folder>/saliency/` (and `<folder>/overlay/`).
 
     Args:
-        folder: holds pictures, or with `is_video` the frames of one video, in sorted order.
+        folder: holds pictures, or with `is_video` the frames of one video, in natural order.
         is_video: whether the pictures are one video.
         source: the name of the preset, see `unisal.predict.presets`; by default the one for
             images or for videos.
@@ -349,7 +350,7 @@ def predict_image_folder(engine: Engine, job: FolderJob, source: str, domain: st
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """List the pictures in `<folder>/images`, in sorted order.
+    """List the pictures in `<folder>/images`, in natural order.
 
     Raises:
         UserError: there are none; says what was expected and where.
@@ -372,5 +373,6 @@ def has_pictures(folder: Path) -> bool:
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    """Return the subfolders that are not hidden, sorted."""
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    """Return the subfolders that are not hidden, in natural order."""
+    found = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    return sorted(found, key=natural_order)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unisal.commands.progress import TERMINAL
-from unisal.config import load_json, pred_dir, run_name
+from unisal.config import load_json, pred_dir, run_name, to_json
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
@@ -145,7 +145,7 @@ def plan_job(
         "smooth_method": smooth_method,
         "options": {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS},
     }
-    made_with = json.loads(json.dumps(made_with))
+    made_with = json.loads(to_json(made_with))
     folder = pred_dir() / train_id / dataset.prediction_folder(run, fold)
     return Job(dataset, folder, weights, domain, smooth_method, made_with)
 

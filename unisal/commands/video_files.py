@@ -18,6 +18,7 @@ from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import SomeFailed, UserError
+from unisal.files import natural_order
 from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
 from unisal.predict import Predictor, load
@@ -283,7 +284,7 @@ def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
         options: what to write; outputs of earlier calls are not counted as videos.
 
     Returns:
-        The videos, in sorted order.
+        The videos, in natural order.
 
     Raises:
         UserError: there are none.
@@ -301,7 +302,8 @@ def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
     else:
         raise UserError(f"{path} does not exist")
     written = {output for p in found for output in options.outputs(p)}
-    found = sorted(p for p in found if not written & {p, *p.parents})
+    found = [p for p in found if not written & {p, *p.parents}]
+    found.sort(key=natural_order)
     if not found:
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if path.is_dir() else ""
         raise UserError(f"there is no video in {path}{kinds}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -196,7 +197,7 @@ class SaliencyDataset(Dataset[Item]):
         known = inspect.signature(type(self)).parameters
         self.config = {name: value for name, value in options.items() if name in known}
         self.phase = phase
-        self.seed = [seed] if isinstance(seed, int) else list(seed)
+        self.seed = [int(seed)] if isinstance(seed, int | Integral) else list(seed)
         self.augmentation: Augmentation | None = None
         if augment and phase == "train":
             self.augmentation = build(Augmentation, {} if augment is True else augment)
@@ -449,6 +450,8 @@ def check_size(value: Any, name: str) -> Size:
     Raises:
         UserError: it is not a pair of positive integers.
     """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise UserError(f"{name} is {value!r}; it has to be (height, width)")
     height, width = value

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from unisal.files import natural_order
+
 K = TypeVar("K", bound=Any)
 
 
@@ -70,14 +72,15 @@ def list_images(places: Mapping[str, Place]) -> tuple[list[FrameFiles], list[Pro
         places: where the files lie, by kind: the names of the fields of `FrameFiles`.
 
     Returns:
-        The files of each image, in the order of their names, and a problem for each missing file.
+        The files of each image, in the natural order of their names, and a problem for each missing
+        file.
     """
     files = {kind: place.find() for kind, place in places.items()}
 
     def expected(kind: str, name: str) -> Path:
         return places[kind].folder / (name + " or ".join(places[kind].endings))
 
-    return match_files(sorted(set().union(*files.values())), files, expected)
+    return match_files(sorted(set().union(*files.values()), key=natural_order), files, expected)
 
 
 def match_files(

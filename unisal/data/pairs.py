@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from unisal.data.pictures import list_pictures
 from unisal.errors import UserError
+from unisal.files import natural_order
 
 
 class Layout(NamedTuple):
@@ -32,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """Pair the pictures of a folder with their maps, in sorted order.
+    """Pair the pictures of a folder with their maps, in natural order.
 
     The folder holds `images/` and `maps/`, or `ALLSTIMULI/` and `ALLFIXATIONMAPS/`. Pictures may
     lie in a nested folder of the same name (`ALLSTIMULI/ALLSTIMULI/`), maps in any subfolder
@@ -124,6 +125,7 @@ def _list_maps(folder: Path) -> list[Path]:
     """List the maps in a folder and its subfolders."""
     if not folder.is_dir():
         return []
-    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    inside = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    inside.sort(key=natural_order)
     found = [path for place in (folder, *inside) for path in list_pictures(place)]
     return [path for path in found if not path.stem.endswith(POINTS_ENDING)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from unisal.errors import UserError
+from unisal.files import natural_order
 from unisal.types import RGB, Size
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -20,12 +21,13 @@ TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """List the pictures of a folder in sorted order, without hidden files."""
-    return sorted(
+    """List the pictures of a folder in natural order, without hidden files."""
+    found = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    )
+    ]
+    return sorted(found, key=natural_order)
 
 
 def read_rgb(path: Path) -> RGB:

@@ -17,7 +17,7 @@ from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import picture_size, read_grey
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
-from unisal.files import write_atomically
+from unisal.files import natural_order, write_atomically
 from unisal.types import Size
 
 PART_OF_PHASE = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
@@ -71,7 +71,7 @@ class SALICONDataset(ImageDataset):
         part = PART_OF_PHASE[phase]
         self.folder = self.root()
         pattern = f"COCO_{part}2014_*.jpg"
-        found = sorted((self.folder / "images").glob(pattern))
+        found = sorted((self.folder / "images").glob(pattern), key=natural_order)
         self.images = first_share(found, subset)
         if not self.images:
             raise UserError(

@@ -1,18 +1,21 @@
 """Saliency metrics as pure functions on arrays (docs/behaviour.md, "Scoring and prediction").
 
-A prediction is a density or its natural logarithm, usually `[H, W]`; the other arrays have its
-shape. Pixels of a fixation map that are not 0 are fixated, so 0/1, 0/255 and bool all work. Scores
-are computed in float64, but for the AUCs a map is first scaled to [0, 1] in its own dtype, where
-rounding can create ties.
+A prediction is a density or its natural logarithm, as a rule `[H, W]`; the other arrays have its
+shape. All may be NumPy arrays, lists, or tensors of PyTorch on any device. A fixation map holds 0
+and one other whole number, so 0/1, 0/255 and bool are all accepted. Numbers are computed in
+float64, but for the AUCs a map is first brought to [0, 1] in its own dtype, where rounding can make
+ties.
 
-Undefined values (no fixation, a constant map) are NaN; callers leave them out of means and count
-them. A prediction or target that holds NaN, and arrays of different shapes, raise a `ValueError`
-that names the argument.
+Undefined values (no fixation, a constant map) are NaN; whoever averages leaves them out and counts
+them. Whatever would give a number without a meaning raises a `ValueError` that names the argument:
+arrays of different shapes, values that are not finite, a density in place of its logarithm or the
+other way round, a ground truth that does not sum to 1, a blurred map in place of a fixation map.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,16 @@ UNDEFINED = float("nan")
 
 AUC_DIGITS = 4
 """Decimal places to which the published AUC-Judd rounds its shares."""
+
+SUM_TOLERANCE = 0.01
+"""By how much the sum of a ground-truth density may miss 1, for rounding in any dtype."""
+
+LOG_SUM_LIMIT = 1.5
+"""A predicted log-density is taken for one if its probabilities sum to 1, give or take this factor:
+scaled and cropped predictions pass, saliency maps, logits and other logarithms do not."""
+
+LOG_ROUNDING = 1e-3
+"""How far rounding may raise the logarithm of a probability above 0, in float16."""
 
 BUCKET_SHIFT = 12
 """Low bits of a float32 that its bucket's number leaves out: 2048 buckets per power of 2."""
@@ -50,10 +63,13 @@ def kld(log_density: Map, target: Map) -> float:
 
     Returns:
         The divergence in nats; 0 is best.
+
+    Raises:
+        ValueError: an argument is not what it should be; says which, and what to do.
     """
-    _check_shapes(log_density=log_density, target=target)
+    log_density, target = _arrays(log_density=log_density, target=target)
     _check_log("log_density", log_density)
-    _range("target", target)
+    _check_density("target", target)
     seen = target > 0
     t = target[seen].astype(np.float64)
     return float((t * (np.log(t) - log_density[seen])).sum())
@@ -70,10 +86,13 @@ def nss(density: Map, fixations: FixationMap) -> float:
 
     Returns:
         The mean; chance has 0. NaN without fixations or for a constant map.
+
+    Raises:
+        ValueError: see `kld`.
     """
-    _check_shapes(density=density, fixations=fixations)
+    density, fixations = _arrays(density=density, fixations=fixations)
     low, high = _range("density", density)
-    fixated = _fixated(fixations)
+    fixated = _fixated("fixations", fixations)
     if low == high or not fixated.any():
         return UNDEFINED
     above_mean = _from_mean(density)
@@ -90,8 +109,11 @@ def cc(density: Map, target: Map) -> float:
 
     Returns:
         The correlation; 1 is best. NaN if either map is constant.
+
+    Raises:
+        ValueError: see `kld`.
     """
-    _check_shapes(density=density, target=target)
+    density, target = _arrays(density=density, target=target)
     ranges = _range("density", density), _range("target", target)
     if any(low == high for low, high in ranges):
         return UNDEFINED
@@ -109,10 +131,13 @@ def sim(density: Map, target: Map) -> float:
 
     Returns:
         The overlap, from 0 to 1; 1 is best. NaN if a sum is 0.
+
+    Raises:
+        ValueError: see `kld`; also if a value is negative.
     """
-    _check_shapes(density=density, target=target)
-    _range("density", density)
-    _range("target", target)
+    density, target = _arrays(density=density, target=target)
+    _check_not_negative("density", density)
+    _check_not_negative("target", target)
     total_p, total_t = (x.sum(dtype=np.float64) for x in (density, target))
     if total_p == 0 or total_t == 0:
         return UNDEFINED
@@ -134,15 +159,19 @@ def information_gain(log_density: Map, baseline_log_density: Map, fixations: Fix
     Returns:
         Bits per fixation; 0 for the baseline itself. Infinite where one of the two densities is 0
         at a fixated pixel; NaN where both are, and without fixations.
+
+    Raises:
+        ValueError: see `kld`.
     """
-    logs = {"log_density": log_density, "baseline_log_density": baseline_log_density}
-    _check_shapes(**logs, fixations=fixations)
-    for name, values in logs.items():
-        _check_log(name, values)
-    fixated = _fixated(fixations)
+    log_density, baseline_log_density, fixations = _arrays(
+        log_density=log_density, baseline_log_density=baseline_log_density, fixations=fixations
+    )
+    _check_log("log_density", log_density)
+    _check_log("baseline_log_density", baseline_log_density)
+    fixated = _fixated("fixations", fixations)
     if not fixated.any():
         return UNDEFINED
-    p, b = (values[fixated].astype(np.float64) for values in logs.values())
+    p, b = (values[fixated].astype(np.float64) for values in (log_density, baseline_log_density))
     with np.errstate(invalid="ignore"):
         return float((p - b).mean() / math.log(2))
 
@@ -164,10 +193,13 @@ def auc_judd(density: Map, fixations: FixationMap, *, exact: bool = False) -> fl
     Returns:
         The area; 1 is best, chance and a constant map have 0.5. NaN if no pixel is fixated, or
         all are.
+
+    Raises:
+        ValueError: see `kld`.
     """
-    _check_shapes(density=density, fixations=fixations)
+    density, fixations = _arrays(density=density, fixations=fixations)
     low, high = _range("density", density)
-    (places,) = _fixated(fixations).ravel().nonzero()
+    (places,) = _fixated("fixations", fixations).ravel().nonzero()
     n_fixated, n_others = places.size, density.size - places.size
     if not n_fixated or not n_others:
         return UNDEFINED
@@ -220,15 +252,20 @@ def auc_shuffled(
     Returns:
         The area; 1 is best, chance and a constant map have 0.5. NaN without fixations, and
         without other fixations.
+
+    Raises:
+        ValueError: see `kld`; also if an option is out of range.
     """
-    _check_shapes(density=density, fixations=fixations, other_fixations=other_fixations)
+    density, fixations, other_fixations = _arrays(
+        density=density, fixations=fixations, other_fixations=other_fixations
+    )
     low, high = _range("density", density)
     _check_draws(n_splits, step_size, rng)
     steps = np.arange(math.ceil(1 / step_size) + 1) * step_size
     steps = steps[steps < 1]  # no value is above 1
     fixated, others = (
-        _levels(_to_unit_range(density[_fixated(where)], low, high), steps)
-        for where in (fixations, other_fixations)
+        _levels(_to_unit_range(density[_fixated(name, where)], low, high), steps)
+        for name, where in (("fixations", fixations), ("other_fixations", other_fixations))
     )
     if not fixated.size or not others.size:
         return UNDEFINED
@@ -412,9 +449,49 @@ def _to_unit_range(values: Map, low: np.floating, high: np.floating) -> Map:
     return shares
 
 
-def _fixated(fixations: FixationMap) -> NDArray[np.bool_]:
-    """Return which pixels are fixated."""
-    return fixations.astype(bool, copy=False)
+# ---- what is given ------------------------------------------------------------------------
+def _arrays(**given: Any) -> list[NDArray[Any]]:
+    """Return the arguments as arrays of numbers, not empty and all of one shape."""
+    arrays = {name: _array(name, values) for name, values in given.items()}
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
+        raise ValueError(f"the arrays have to be of one shape; they are {shapes}")
+    return list(arrays.values())
+
+
+def _array(name: str, values: Any) -> NDArray[Any]:
+    if type(values) is not np.ndarray:
+        if hasattr(values, "detach"):  # a tensor, which may need a gradient or lie on a GPU
+            values = values.detach().cpu()
+            values = values.float() if "bfloat16" in str(values.dtype) else values
+        if np.ma.is_masked(values):
+            raise ValueError(f"{name} has masked pixels; fill them, or cut them away")
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"{name} is no array: {error}") from None
+    if values.dtype.kind not in "bifu":
+        raise ValueError(f"{name} is an array of {values.dtype}; it has to be one of real numbers")
+    if not values.size:
+        raise ValueError(f"{name} is empty: its shape is {list(values.shape)}")
+    return values
+
+
+def _fixated(name: str, fixations: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pixels are fixated; ValueError for what is no fixation map."""
+    if fixations.dtype == bool:
+        return fixations
+    low, high = _range(name, fixations)
+    if low < 0 or high != np.floor(high):
+        wrong = low if low < 0 else high
+        raise ValueError(f"{name} holds {wrong:g}; it has to be 0 where nobody looked, else 1")
+    fixated = fixations != 0
+    if high and np.count_nonzero(fixations == high) != np.count_nonzero(fixated):
+        raise ValueError(
+            f"{name} holds more values than 0 and {high:g}, as a blurred map or one of counts "
+            f"does; it has to be 0 where nobody looked, else 1 ({name} > 0, if it holds counts)"
+        )
+    return fixated
 
 
 def _range(name: str, values: Map) -> tuple[np.floating, np.floating]:
@@ -423,6 +500,24 @@ def _range(name: str, values: Map) -> tuple[np.floating, np.floating]:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(f"{name} holds {'NaN' if np.isnan(low) else 'an infinite value'}")
     return low, high
+
+
+def _check_not_negative(name: str, values: Map) -> None:
+    low, _ = _range(name, values)
+    if low < 0:
+        raise ValueError(
+            f"{name} holds {low:.4g}, and a density is never negative; of a log-density pass the "
+            "exponential"
+        )
+
+
+def _check_density(name: str, values: Map) -> None:
+    """Refuse negative values, and a sum that is not 1."""
+    _check_not_negative(name, values)
+    total = values.sum(dtype=np.float64)
+    if abs(total - 1) > SUM_TOLERANCE:
+        advice = f"divide it by its sum ({name} / {name}.sum())" if total else "it holds only 0"
+        raise ValueError(f"{name} sums to {total:.6g}, and a density to 1; {advice}")
 
 
 def _check_draws(n_splits: int | None, step_size: float, rng: Random | None) -> None:
@@ -435,13 +530,23 @@ def _check_draws(n_splits: int | None, step_size: float, rng: Random | None) -> 
 
 
 def _check_log(name: str, values: Map) -> None:
-    """Refuse NaN and plus infinity; the logarithm of 0 is allowed."""
+    """Refuse NaN, plus infinity and what is no log-density; the logarithm of 0 is allowed."""
     high = values.max()
     if not high < np.inf:
         raise ValueError(f"{name} holds {'NaN' if np.isnan(high) else 'plus infinity'}")
-
-
-def _check_shapes(**arrays: NDArray[np.generic]) -> None:
-    if len({array.shape for array in arrays.values()}) > 1:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise ValueError(f"the arrays have to be of one shape; they are {shapes}")
+    if high > LOG_ROUNDING or (high > 0 and values.size > 1 and values.min() >= 0):
+        raise ValueError(
+            f"{name} holds {high:.4g}, and the logarithm of a probability is never above 0; of a "
+            "density pass the natural logarithm"
+        )
+    exact = np.result_type(values, np.float32)
+    flat = values.ravel()
+    total = sum(
+        float(np.exp(flat[start : start + BLOCK_PIXELS]).sum(dtype=exact))
+        for start in range(0, flat.size, BLOCK_PIXELS)
+    )
+    if high > -np.inf and not 1 / LOG_SUM_LIMIT <= total <= LOG_SUM_LIMIT:
+        raise ValueError(
+            f"the exponential of {name} sums to {total:.4g}, and a density to 1; pass the natural "
+            "logarithm of a density that was divided by its sum"
+        )

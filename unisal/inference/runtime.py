@@ -8,7 +8,7 @@ rebuilt when the weights have changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.errors import GraphError, UserError
+from unisal.inference.forks import never_free, renew_after_fork
 from unisal.memory import give_back_freed_memory
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
@@ -113,9 +114,7 @@ def pick_runtime(
             ) from None
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
         return TorchRuntime(model, device)
-    return (
-        runtime if name == "onnx" else FallbackRuntime(runtime, lambda: TorchRuntime(model, device))
-    )
+    return runtime if name == "onnx" else FallbackRuntime(runtime, model, device)
 
 
 class TorchRuntime:
@@ -138,7 +137,20 @@ class TorchRuntime:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.autocast = autocast
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew; see `unisal.inference.forks`."""
         self._running = Lock()  # PyTorch uses several threads for a single call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_running"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.renew()
+        renew_after_fork(self)
 
     @torch.inference_mode()
     def logits(
@@ -164,15 +176,29 @@ class FallbackRuntime:
 
     Args:
         fast: ONNX Runtime.
-        make_plain: makes the PyTorch runtime with the same network. It is called only when needed,
-            since that runtime changes the memory layout of the weights and with it the rounding of
-            other computations.
+        model: the same network, for PyTorch. Its runtime is made only when it is needed, since it
+            changes the memory layout of the weights and with it the rounding of other computations.
+        device: where to run it.
     """
 
-    def __init__(self, fast: OnnxRuntime, make_plain: Callable[[], TorchRuntime]) -> None:
+    def __init__(self, fast: OnnxRuntime, model: UNISAL, device: torch.device) -> None:
         self._runtime: Runtime = fast
-        self._make_plain = make_plain
+        self._model = model
+        self._device = device
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew; see `unisal.inference.forks`."""
         self._replacing = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_replacing"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.renew()
+        renew_after_fork(self)
 
     @property
     def name(self) -> str:
@@ -201,7 +227,7 @@ class FallbackRuntime:
             # could not be trained any more.
             with self._replacing, torch.inference_mode(False):
                 if self._runtime is runtime:
-                    self._runtime = self._make_plain()
+                    self._runtime = TorchRuntime(self._model, self._device)
                     log.warning(
                         "PyTorch runs the network, more slowly than ONNX Runtime: %s", error
                     )
@@ -233,10 +259,21 @@ class OnnxRuntime:
         tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
         self._tables = [table for table in tables if table]
         self._runtime = onnxruntime
+        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget the sessions and make the lock anew; see `unisal.inference.forks`."""
+        for session in self._sessions.values():
+            never_free(session)
         self._making = Lock()
         self._weights: Any = None
-        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
+        self._sessions = {}
         self._priors: dict[tuple[str, int, int], Any] = {}
+
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[UNISAL]]:
+        return type(self), (self.model,)  # sessions can be neither copied nor sent
 
     @torch.inference_mode()
     def logits(

@@ -55,7 +55,7 @@ class Stream:
         frame_step: int | None = None,
         reset_at_cuts: bool = False,
     ) -> None:
-        check_number(fps, "fps", above=True)
+        fps = check_number(fps, "fps", above=True)
         self._preset = find_preset(source)
         step = self._preset.frame_step_for(fps) if frame_step is None else frame_step
         self.frame_step = check_count(step, "frame_step")

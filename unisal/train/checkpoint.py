@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unisal.errors import UserError
-from unisal.files import write_atomically
+from unisal.files import natural_order, write_atomically
 from unisal.model.weights import BEST, load_tensors
 
 LATEST_CHECKPOINT = "chkpnt_latest.pth"
@@ -54,7 +54,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
-    numbered = sorted(folder.glob("chkpnt_epoch*.pth"), reverse=True)
+    numbered = sorted(folder.glob("chkpnt_epoch*.pth"), key=natural_order, reverse=True)
     found = [f for f in (folder / LATEST_CHECKPOINT, *numbered) if f.is_file()]
     for path in found:
         try:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unisal.config import load_json, run_dir, save_json, writable_run_dir
+from unisal.config import load_json, run_dir, save_json, to_json, writable_run_dir
 from unisal.data.mit1003 import FINE_TUNING_RECORD
 from unisal.errors import UserError
 from unisal.files import write_atomically
@@ -149,7 +149,7 @@ class FineTuner(EpochLoop):
         if not (folder / FINE_TUNING_RECORD).is_file():
             return
         made_with = load_json(folder / FINE_TUNING_RECORD).get("options") or {}
-        ours = json.loads(json.dumps(self.options.as_dict()))
+        ours = json.loads(to_json(self.options.as_dict()))
         changed = [
             name
             for name in ours

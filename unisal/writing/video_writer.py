@@ -188,8 +188,9 @@ def as_rate(fps: Fraction | float) -> Fraction:
     Raises:
         UserError: it is not a number above 0.
     """
-    rate = Fraction(check_number(fps, "fps", above=True))
-    if isinstance(fps, float):
+    given = check_number(fps, "fps", above=True)
+    rate = Fraction(given)
+    if isinstance(given, float):
         rate = rate.limit_denominator(MAX_DENOMINATOR)
     if rate == 0:
         raise UserError(f"fps is {fps!r}; that is too close to 0")
