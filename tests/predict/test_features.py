@@ -204,4 +204,4 @@ def test_a_bad_picture_is_named(predictor, tmp_path):
     with pytest.raises(UserError, match=r"missing\.png"):
         predictor.features(tmp_path / "missing.png")
     with pytest.raises(UserError, match="frame 1"):
-        list(predictor.features([np.zeros((4, 4), np.uint8)]))
+        list(predictor.features([np.zeros((4, 4, 2), np.uint8)]))

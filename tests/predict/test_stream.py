@@ -189,7 +189,7 @@ def test_a_wrong_option_is_told(predictor, options, words):
     ("arguments", "words"),
     [
         (lambda _: (photo((40, 71)),), r"40 x 71 .* 40 x 70 .*reset\(\)"),
-        (lambda _: (np.zeros((4, 4)),), "uint8 RGB"),
+        (lambda _: (np.zeros((4, 4, 2)),), "uint8 RGB"),
         (lambda _: ("missing.png",), "missing.png"),
         (lambda frames: (frames[0], -1), "skipped is -1"),
         (lambda frames: (frames[0], 1.5), "skipped is 1.5"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -197,7 +196,7 @@ class SaliencyDataset(Dataset[Item]):
         known = inspect.signature(type(self)).parameters
         self.config = {name: value for name, value in options.items() if name in known}
         self.phase = phase
-        self.seed = [int(seed)] if isinstance(seed, int | Integral) else list(seed)
+        self.seed = np.atleast_1d(seed).tolist()
         self.augmentation: Augmentation | None = None
         if augment and phase == "train":
             self.augmentation = build(Augmentation, {} if augment is True else augment)

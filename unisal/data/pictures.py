@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,23 @@ def list_pictures(folder: Path) -> list[Path]:
     return sorted(found, key=natural_order)
 
 
-def read_rgb(path: Path) -> RGB:
+class PictureBytes(io.BytesIO):
+    """The content of a picture file, for `read_rgb`.
+
+    Args:
+        content: the bytes.
+        name: what messages call it.
+    """
+
+    def __init__(self, content: bytes | bytearray | memoryview, name: str) -> None:
+        super().__init__(content)
+        self._name = name
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def read_rgb(path: Path | PictureBytes) -> RGB:
     """Read a photograph as RGB, the right way up.
 
     Grey, palette, CMYK and 16-bit grey pictures are converted, transparent ones are laid on white,
@@ -46,7 +63,7 @@ def read_rgb(path: Path) -> RGB:
     return np.array(read_rgb_image(path))
 
 
-def read_rgb_image(path: Path) -> Image.Image:
+def read_rgb_image(path: Path | PictureBytes) -> Image.Image:
     """Read a photograph as `read_rgb` does, as a PIL image, which can be resized without a copy."""
     with _open(path) as image:
         try:
@@ -130,7 +147,7 @@ def displayed_size(path: Path) -> Size:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | PictureBytes) -> Image.Image:
     """Open a picture file; only its header is read."""
     try:
         return Image.open(path)

@@ -6,46 +6,115 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import IO, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unisal.data.pictures import read_rgb, to_rgb
+from unisal.data.pictures import PictureBytes, read_rgb, to_rgb
 from unisal.data.transforms import normalise, resize_rgb
 from unisal.errors import UserError
 from unisal.predict.presets import Preset
 from unisal.types import RGB, Size
 
-PictureLike = NDArray[np.uint8] | Image.Image | str | os.PathLike[str]
-"""An array `[H, W, 3] uint8`, a PIL image, or the path of a picture file."""
+Content = bytes | bytearray | memoryview
+"""What a picture file holds."""
+PictureLike = (
+    NDArray[np.uint8]
+    | NDArray[np.floating]
+    | Tensor
+    | Image.Image
+    | str
+    | os.PathLike[str]
+    | Content
+    | IO[bytes]
+)
+"""Whatever `as_rgb` takes."""
+CHANNELS = (1, 3, 4)
+"""Grey, RGB, and RGB with alpha."""
+FLOAT_ROUNDING = 1e-3
+"""How far floats may leave [0, 1]: less than half of one of the 255 levels that they become."""
 
 
 def as_rgb(picture: Any) -> RGB:
     """Return the pixels of a picture in any accepted form.
 
     Args:
-        picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
+        picture: one of
+
+            * an array `[H, W]` or `[H, W, 1]` (grey), `[H, W, 3]` (RGB) or `[H, W, 4]` (RGB and
+              alpha, which is laid on white), uint8 from 0 to 255 or float from 0 to 1;
+            * a tensor of PyTorch `[H, W]`, `[1, H, W]`, `[3, H, W]` or `[4, H, W]`, of the same
+              types and ranges, on any device;
+            * a PIL image;
+            * the path of a picture file, its content as bytes, or a file that is open for reading
+              bytes, which is read from where it stands to its end.
 
     Returns:
         `[H, W, 3] uint8`, with the EXIF orientation applied.
 
     Raises:
-        UserError: the picture cannot be read, or is an array of another shape or dtype.
+        UserError: the picture cannot be read, or is an array of another shape, dtype or range.
     """
     if isinstance(picture, str | os.PathLike):
         return read_rgb(Path(picture))
     if isinstance(picture, Image.Image):
         return to_rgb(picture)
+    if isinstance(picture, Content):
+        return read_rgb(PictureBytes(picture, "the picture"))
+    if hasattr(picture, "read"):
+        return _read_file(picture)
+    return _from_array(_channels_last(picture) if isinstance(picture, Tensor) else picture)
+
+
+def _read_file(file: IO[bytes]) -> RGB:
+    name = getattr(file, "name", None)
+    content = file.read()
+    if isinstance(content, str):
+        raise UserError(f"{name or 'the picture'} is open as text; open it with mode 'rb'")
+    return read_rgb(PictureBytes(content, name if isinstance(name, str) else "the picture"))
+
+
+def _channels_last(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor `[C, H, W]` as an array `[H, W, C]`; others as they are."""
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # NumPy has no bfloat16
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in CHANNELS else array
+
+
+def _from_array(picture: Any) -> RGB:
     array = np.asarray(picture)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
+    if not fits or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
         raise UserError(
-            f"the picture is an array {list(array.shape)} of {array.dtype}; "
-            "it has to be [height, width, 3] uint8 RGB"
+            f"the picture is an array {list(array.shape)} of {array.dtype}; it has to be "
+            "[height, width, 3] uint8 RGB, the same in float from 0 to 1, or one with 1 or 4 "
+            "channels; tensors are [channels, height, width]"
         )
-    return array
+    if array.dtype != np.uint8:
+        array = _to_levels(array)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.shape[2] == 4:
+        return to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return array if array.shape[2] == 3 else array.repeat(3, axis=2)
+
+
+def _to_levels(array: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Bring floats from 0 to 1 to the nearest of 256 levels."""
+    low, high = array.min(), array.max()
+    if not (low >= -FLOAT_ROUNDING and high <= 1 + FLOAT_ROUNDING):
+        found = "NaN" if np.isnan(low) else f"values from {low:.4g} to {high:.4g}"
+        is_levels = low >= 0 and 2 <= high <= 255
+        hint = "levels from 0 to 255 have to be uint8, and " if is_levels else ""
+        raise UserError(
+            f"the picture is an array {list(array.shape)} of {array.dtype} that holds {found}; "
+            f"{hint}floats have to be from 0 to 1"
+        )
+    return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
 
 
 def prepare(rgb: RGB | Image.Image, input_size: Size) -> Tensor:
@@ -63,9 +132,10 @@ def prepare(rgb: RGB | Image.Image, input_size: Size) -> Tensor:
 
 def is_picture(pictures: Any) -> TypeGuard[PictureLike]:
     """Return whether this is one picture, not several frames as in an array `[n, H, W, 3]`."""
-    if isinstance(pictures, np.ndarray):
-        return pictures.ndim == 3
-    return isinstance(pictures, Image.Image | str | os.PathLike)
+    if isinstance(pictures, np.ndarray | Tensor):
+        return pictures.ndim < 4
+    is_one = isinstance(pictures, Image.Image | str | os.PathLike | Content)
+    return is_one or hasattr(pictures, "read")
 
 
 def prepare_frames(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Generic, TypeVar, cast, overload
 
 import numpy as np
@@ -13,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.checks import check_count
+from unisal.data.pictures import PICTURE_SUFFIXES, list_pictures
+from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
@@ -27,11 +32,14 @@ from unisal.predict.presets import (
 )
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.predict.stream import Stream
-from unisal.types import Density, LogDensity, Size
+from unisal.threads import in_threads
+from unisal.types import RGB, Density, LogDensity, Size
 
 FeatureArrays = dict[str, NDArray[np.float32]]
 """`[C, h, w]` each, by the names of `unisal.model.unisal.Features`."""
 K = TypeVar("K")
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,10 @@ class Predictor:
         """Predict the saliency of one picture.
 
         Args:
-            picture: `[H, W, 3] uint8` RGB array, PIL image, or path of a picture file.
+            picture: `[H, W, 3]` RGB array, uint8 from 0 to 255 or float from 0 to 1; grey and with
+                alpha as well (`[H, W]`, `[H, W, 1]`, `[H, W, 4]`); such a tensor with the channels
+                first; PIL image; path of a picture file, its content, or an open file. See
+                `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
             domain: the network domain to use; by default SALICON's.
 
@@ -79,20 +90,58 @@ class Predictor:
             its pixels that sums to 1, or its logarithm.
 
         Raises:
-            UserError: the picture cannot be read, or is an array of another shape or dtype.
+            UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
+        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
+        return self._image(picture, log, domain)
+
+    def images(
+        self, pictures: Iterable[PictureLike], log: bool = False, domain: str | None = None
+    ) -> Iterator[Density]:
+        """Predict the saliency of many pictures, several at a time, as the results are asked for.
+
+        Memory does not grow with their number: pictures are taken from the iterable a little ahead
+        of the results, in the caller's thread.
+
+        Args:
+            pictures: each as in `image`, of any sizes.
+            log: see `image`.
+            domain: see `image`.
+
+        Yields:
+            For each picture, in order, what `image` returns; but for rounding the same numbers.
+
+        Raises:
+            UserError: `pictures` is a single picture (when called); a picture cannot be read (when
+                its turn has come; says which).
+        """
+        if is_picture(pictures):
+            raise UserError("pictures is a single picture; image() takes one, images() many")
+        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
+
+        def predict(numbered: tuple[int, PictureLike]) -> Density:
+            number, picture = numbered
+            try:
+                return self._image(picture, log, domain, concurrent=True)
+            except UserError as error:
+                raise UserError(f"picture {number}: {error}") from None
+
+        workers = self.engine.workers
+        return in_threads(predict, enumerate(pictures, 1), workers, ahead=workers)
+
+    def _image(
+        self, picture: PictureLike, log: bool, domain: str, concurrent: bool = False
+    ) -> Density:
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
-        preset = find_preset(IMAGE_PRESET)
-        frame = prepare(rgb, preset.input_size_for(size))
-        domain = self.engine.domain(domain or preset.domain)
-        log_density = self.engine.images(frame[None], size, domain)[0].numpy()
+        frame = prepare(rgb, find_preset(IMAGE_PRESET).input_size_for(size))
+        log_density = self.engine.images(frame[None], size, domain, concurrent)[0].numpy()
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
 
     def video(
         self,
-        frames: Iterable[PictureLike],
+        frames: str | os.PathLike[str] | Iterable[PictureLike],
         source: str = VIDEO_PRESET,
         domain: str | None = None,
         frame_step: int | None = None,
@@ -105,36 +154,50 @@ class Predictor:
         predictions, see `Engine.video`.
 
         Args:
-            frames: the pictures in order, each as in `image`, all of one size.
-            source: the preset, named after the data set whose videos are most similar. It decides
-                the defaults of `domain` and `frame_step`, and the size at which the network sees
-                the frames. With a preset for images each frame is predicted by itself.
-            domain: the network domain to use.
-            frame_step: the distance between frames that the network sees as neighbours; by
-                default 5 for DHF1K and 4 for the others.
-            smooth_method: "medK" for the median over K neighbouring frames, K odd.
+            frames: the pictures in order, each as in `image`, all of one size (an array
+                `[n, H, W, 3]` as well); or the path of a video file, or of a folder with a video's
+                frames, which are read in natural order.
+            source: the preset, named after the data set whose videos are most similar: decides the
+                defaults of `domain` and `frame_step`, and the size at which the network sees the
+                frames. With a preset for images each frame is predicted by itself.
+            domain: whose modules of the network to use.
+            frame_step: how far apart the frames are that the network sees as neighbours; by
+                default 5 for DHF1K and 4 for the others. Of a video file whatever is nearest to
+                that in time: with DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60.
+            smooth_method: "medK": the median over K neighbouring frames, K odd.
             log: whether to yield the natural logarithm of the density.
 
         Yields:
             For each frame `[H, W] float32`, as `image` returns it.
 
         Raises:
-            UserError: an option is wrong (raised by the call), or a frame cannot be read or differs
-                in size from the first one (raised when its turn has come; names the frame).
+            UserError: an option is wrong, or the file is no video (when called); a frame cannot be
+                read or has another size than the first one (when its turn has come; says which
+                frame).
         """
-        if isinstance(frames, str | os.PathLike):
-            raise UserError(f"frames is {str(frames)!r}; it has to be the pictures of a video")
         preset = find_preset(source)
         window = smoothing_window(smooth_method)
-        step = check_count(preset.frame_step if frame_step is None else frame_step, "frame_step")
+        step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
+        video = None
+        if isinstance(frames, str | os.PathLike):
+            if Path(frames).is_dir():
+                frames = _pictures_in(Path(frames))
+            else:
+                video = VideoFile(frames if isinstance(frames, str) else Path(frames))
+                step = step or preset.frame_step_for(video.rate)
+        elif is_picture(frames):
+            raise UserError("frames is a single picture; image() takes one, video() many")
+        pictures = cast(Iterable[PictureLike], frames) if video is None else _frames_of(video)
+        step = step or preset.frame_step
 
         def predict() -> Iterator[Density]:
-            size, inputs = prepare_frames(frames, preset)
-            predictions = self.log_densities(inputs, size, domain, step)
-            keyed = ((p.key, p.log_density) for p in predictions)
-            for _, y in median_over_time(keyed, window):
-                yield y if log else to_density(y)
+            with closing(video) if video else nullcontext():
+                size, inputs = prepare_frames(pictures, preset)
+                predictions = self.log_densities(inputs, size, domain, step)
+                keyed = ((p.key, p.log_density) for p in predictions)
+                for _, y in median_over_time(keyed, window):
+                    yield y if log else to_density(y)
 
         return predict()
 
@@ -184,8 +247,7 @@ class Predictor:
         """Compute the network's features of a picture, or of each frame of a video.
 
         Args:
-            pictures: one picture as in `image`, or frames as in `video`, which may also be an array
-                `[n, H, W, 3]`.
+            pictures: one picture as in `image`, or frames as in `video`, but no video file.
             source: the name of the preset: by default SALICON for a picture, DHF1K for a video.
             domain: as in `video`.
             frame_step: as in `video`.
@@ -258,6 +320,20 @@ class Predictor:
         for position, (key, x) in enumerate(inputs):
             state = states[position % frame_step]
             yield key, *self.engine.features(x, domain, state, size)
+
+
+def _frames_of(video: VideoFile) -> Iterator[RGB]:
+    for frame in video:
+        yield frame.rgb
+    if video.damage:
+        _LOG.warning("%s", video.damage)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    found = list_pictures(folder)
+    if not found:
+        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+    return found
 
 
 def _arrays(found: Features) -> FeatureArrays:
