@@ -3,6 +3,8 @@ happens to its weights; where it is missing, PyTorch takes its place."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -316,6 +318,16 @@ def test_a_network_that_pytorch_took_over_can_still_be_trained():
     Engine(model, "cpu").image_logits(clip(1, 1, 64, 96)[0], "SALICON")
     model.requires_grad_(True)
     model(clip(1, 1, 64, 96), source="SALICON").sum().backward()
+
+
+@pytest.mark.parametrize("runtime", ["auto", "onnx", "torch"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
+def test_an_engine_can_be_copied_and_pickled(runtime, copied):
+    engine, x = Engine(lively_network(), "cpu", runtime=runtime), clip(1, 2, 64, 96)[0]
+    expected = engine.image_logits(x, "SALICON")
+    again = copied(engine)
+    torch.testing.assert_close(again.image_logits(x, "SALICON"), expected, atol=1e-6, rtol=0)
+    assert again.model is not engine.model
 
 
 def test_several_threads_that_find_no_graph_warn_once(caplog):

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.errors import GraphError, UserError
-from unisal.inference.forks import never_free, renew_after_fork
 from unisal.memory import give_back_freed_memory
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
@@ -137,11 +136,10 @@ class TorchRuntime:
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.autocast = autocast
-        self.renew()
-        renew_after_fork(self)
+        self._make_lock()
 
-    def renew(self) -> None:
-        """Make the lock anew; see `unisal.inference.forks`."""
+    def _make_lock(self) -> None:
+        """Make the lock, which cannot be copied or sent to another process."""
         self._running = Lock()  # PyTorch uses several threads for a single call
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,8 +147,7 @@ class TorchRuntime:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.renew()
-        renew_after_fork(self)
+        self._make_lock()
 
     @torch.inference_mode()
     def logits(
@@ -185,11 +182,10 @@ class FallbackRuntime:
         self._runtime: Runtime = fast
         self._model = model
         self._device = device
-        self.renew()
-        renew_after_fork(self)
+        self._make_lock()
 
-    def renew(self) -> None:
-        """Make the lock anew; see `unisal.inference.forks`."""
+    def _make_lock(self) -> None:
+        """Make the lock, which cannot be copied or sent to another process."""
         self._replacing = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -197,8 +193,7 @@ class FallbackRuntime:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.renew()
-        renew_after_fork(self)
+        self._make_lock()
 
     @property
     def name(self) -> str:
@@ -259,17 +254,9 @@ class OnnxRuntime:
         tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
         self._tables = [table for table in tables if table]
         self._runtime = onnxruntime
-        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Forget the sessions and make the lock anew; see `unisal.inference.forks`."""
-        for session in self._sessions.values():
-            never_free(session)
         self._making = Lock()
         self._weights: Any = None
-        self._sessions = {}
+        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
         self._priors: dict[tuple[str, int, int], Any] = {}
 
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[UNISAL]]:
