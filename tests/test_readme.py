@@ -125,6 +125,7 @@ RUN = {
 PYTHON_CHECKS = {
     ".image(": "assert density.shape == rgb.shape[:2] and density.dtype == np.float32\n"
     "assert abs(density.sum() - 1) < 1e-3\n",
+    ".images(": "assert density.shape == (60, 80) and abs(density.sum() - 1) < 1e-3\n",
     ".stream(": "assert density.shape == (90, 120) and abs(density.sum() - 1) < 1e-3\n",
     ".features(": 'assert list(features)[0] == "encoder_8" and values.ndim == 3\n',
     "metrics.nss(": "assert nss > 0 and auc > 0.99\n",
