@@ -129,7 +129,8 @@ PYTHON_CHECKS = {
     ".stream(": "assert density.shape == (90, 120) and abs(density.sum() - 1) < 1e-3\n",
     ".features(": 'assert list(features)[0] == "encoder_8" and values.ndim == 3\n',
     "metrics.nss(": "assert nss > 0 and auc > 0.99\n",
-    ".fit(": 'assert Path("runs/from_python_unisal/weights_best.pth").is_file()\n',
+    ".fit(": "from pathlib import Path\n"
+    'assert Path("runs/from_python_unisal/weights_best.pth").is_file()\n',
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
