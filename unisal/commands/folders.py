@@ -6,12 +6,13 @@ See docs/behaviour.md, "Commands and files".
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,39 @@ IMAGES, MAPS, OVERLAYS = "images", "saliency", "overlay"
 """Subfolders: the one that is read, and the two that are written."""
 
 log = logging.getLogger(__name__)
+
+
+def predict_folders(*, folders: Sequence[Path], **options: Any) -> None:
+    """Predict several folders one after the other.
+
+    Args:
+        folders: see `predict_folder`.
+        options: the other arguments of `predict_folder`.
+
+    Raises:
+        UserError: a folder does not exist; nothing was done. Or none could be predicted.
+        SomeFailed: some folders, or pictures of them, could not be predicted; the rest are done.
+    """
+    if len(folders) == 1:
+        predict_folder(folder=folders[0], **options)
+        return
+    for folder in folders:
+        if not os.path.lexists(folder):
+            raise UserError(
+                f"{folder} does not exist; every word that is not --name=value names a folder "
+                "to predict"
+            )
+    failed: dict[Path, UserError | SomeFailed] = {}
+    for folder in folders:
+        try:
+            predict_folder(folder=folder, **options)
+        except (UserError, SomeFailed) as error:
+            failed[folder] = error
+    said = "; ".join(dict.fromkeys(map(str, failed.values())))
+    if len(failed) == len(folders) and all(isinstance(e, UserError) for e in failed.values()):
+        raise UserError(said)
+    if failed:
+        raise SomeFailed(said)
 
 
 def predict_folder(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, with_options_of
+from unisal.commands.cli import Inputs, as_inputs, as_names, as_path, with_options_of
 from unisal.evaluate.options import ScoringOptions
+from unisal.files import from_home
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
@@ -18,7 +19,7 @@ DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
-def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
+def train(*, eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
     """Train the network on one or more data sets, then score it.
 
     eval_sources: what to score afterwards, by default what was trained on.
@@ -31,7 +32,7 @@ def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -
 
 @with_options_of(FineTuneConfig)
 def train_finetune_mit(
-    eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
+    *, eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
@@ -48,6 +49,7 @@ def train_finetune_mit(
 
 def score_model(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     model_domain: str | None = None,
     metrics: Any = DEFAULT_METRICS,
@@ -89,7 +91,8 @@ def score_model(
 
 
 def predictions_from_folder(
-    folder_path: str,
+    folder_path: Inputs,
+    *,
     is_video: bool = False,
     source: str | None = None,
     train_id: str | None = None,
@@ -115,10 +118,10 @@ def predictions_from_folder(
         saliency/<folder>_densities.npz or .h5 with all densities and the names of their frames.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     """
-    from unisal.commands.folders import predict_folder
+    from unisal.commands.folders import predict_folders
 
-    predict_folder(
-        folder=Path(folder_path),
+    predict_folders(
+        folders=[Path(word) for word in as_inputs(folder_path, "folder_path")],
         is_video=is_video,
         source=source,
         train_id=train_id,
@@ -131,6 +134,7 @@ def predictions_from_folder(
 
 
 def predict_examples(
+    *,
     train_id: str | None = None,
     overlay: bool = True,
     examples_dir: str | None = None,
@@ -145,12 +149,14 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    folder = None if examples_dir is None else Path(examples_dir)
-    predict_examples(train_id=train_id, folder=folder, overlay=overlay, device=device)
+    predict_examples(
+        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+    )
 
 
 def predict_video(
-    video_path: str,
+    video_path: Inputs,
+    *,
     out_dir: str | None = None,
     train_id: str | None = None,
     overlay: bool = True,
@@ -169,7 +175,8 @@ def predict_video(
     the sound of the original. Finished files are skipped; unreadable videos are reported and the
     rest still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
-    video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
+    video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
+        name, as often as there are videos: every word that is not --name=value names some.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
@@ -189,7 +196,7 @@ def predict_video(
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
 
     options = VideoOptions(
-        out_dir=None if out_dir is None else Path(out_dir),
+        out_dir=as_path(out_dir),
         source=source,
         model_domain=model_domain,
         overlay=overlay,
@@ -199,11 +206,17 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
     )
-    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
+    predict_videos(
+        video_paths=as_inputs(video_path, "video_path"),
+        options=options,
+        train_id=train_id,
+        device=device,
+    )
 
 
 def predict_camera(
     camera: str = "0",
+    *,
     out: str | None = None,
     window: bool = False,
     train_id: str | None = None,
@@ -236,7 +249,7 @@ def predict_camera(
     from unisal.commands.camera import CameraOptions, predict_camera
 
     options = CameraOptions(
-        out=None if out is None else Path(out),
+        out=as_path(out),
         window=window or out is None,
         source=source,
         model_domain=model_domain,
@@ -245,11 +258,12 @@ def predict_camera(
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
     )
-    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
+    predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
 
 def visualize_examples(
     folder_path: str,
+    *,
     train_id: str | None = None,
     n: int = 12,
     seed: int = 0,
@@ -285,7 +299,7 @@ def visualize_examples(
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        folder=Path(folder_path),
+        folder=Path(from_home(folder_path)),
         train_id=train_id,
         n=n,
         seed=seed,
@@ -302,6 +316,7 @@ def visualize_examples(
 
 def generate_predictions(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     phase: str | None = None,
     model_domain: str | None = None,
@@ -337,7 +352,7 @@ def generate_predictions(
     )
 
 
-def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
+def check_data(source: Any = None, *, quick: bool = False, max_shown: int = 20) -> None:
     """Inspect the data folders: count their files and report missing, damaged and odd ones.
 
     source: data sets, separated by commas (all whose folder exists).
@@ -349,7 +364,7 @@ def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> 
     check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
 
 
-def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
+def prepare_dhf1k(dhf1k_dir: str | None = None, *, tolerance: int = 5) -> None:
     """Convert the videos of DHF1K's official download to frames.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
@@ -361,10 +376,10 @@ def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
+    prepare_dhf1k(folder=as_path(dhf1k_dir or None), tolerance=tolerance)
 
 
-def download_weights(base_url: str | None = None) -> None:
+def download_weights(*, base_url: str | None = None) -> None:
     """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
     base_url: a mirror of the files.
