@@ -15,8 +15,9 @@ import av
 
 from unisal.checks import check_count
 from unisal.commands.frames import FRAMES_AHEAD
+from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.progress import TERMINAL
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
+from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
 from unisal.errors import SomeFailed, UserError
 from unisal.files import natural_order
 from unisal.inference.densities import to_density
@@ -27,7 +28,7 @@ from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import Bar
 from unisal.threads import BackgroundWorker, drawn_ahead
-from unisal.writing.formats import find_map_format
+from unisal.writing.formats import distinct_names, find_map_format
 from unisal.writing.video_outputs import (
     Output,
     PredictedFrame,
@@ -89,18 +90,24 @@ class VideoOptions:
     def preset(self) -> Preset:
         return find_preset(self.source)
 
-    def outputs(self, path: Path) -> dict[Path, Output]:
-        """Return the files and folders that are written for a video, with the writer of each."""
+    def outputs(self, path: Path, name: str | None = None) -> dict[Path, Output]:
+        """Return the files and folders that are written for a video, with the writer of each.
+
+        Args:
+            path: the video.
+            name: how their names begin, see `video_names`; None: looks for it.
+        """
+        name = video_names([path])[path] if name is None else name
         folder = path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
         chosen: dict[Path, Output] = {}
         if self.overlay:
-            chosen[folder / f"{path.stem}_overlay.mp4"] = overlay_video
+            chosen[folder / f"{name}_overlay.mp4"] = overlay_video
         if self.maps is not None:
             map_format = find_map_format(self.maps)
-            chosen[folder / (path.stem + map_format.video_ending)] = map_output(map_format)
+            chosen[folder / (name + map_format.video_ending)] = map_output(map_format)
         if self.features is not None:
             writer: Output = partial(features_h5, name=self.features)
-            chosen[folder / f"{path.stem}_features_{self.features}.h5"] = writer
+            chosen[folder / f"{name}_features_{self.features}.h5"] = writer
         return chosen
 
 
@@ -130,8 +137,9 @@ def predict_videos(
         SomeFailed: some of several could not be read or predicted; all others are done.
     """
     paths = find_video_files(video_path, options)
+    names = video_names(paths)
     check_names(paths, options)
-    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options))}
+    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
     notes: list[str] = []
     with ExitStack() as stack:
         lengths, failed, opened = _probe(jobs, stack)
@@ -293,21 +301,53 @@ def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [
-            p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.name[0] != "."
-        ]
+        found = [p for p in path.iterdir() if is_video_name(p) or is_animation(p)]
     elif glob.has_magic(video_path):
         names = glob.glob(video_path, recursive=True)  # noqa: PTH207  # absolute patterns too
         found = [p for p in map(Path, names) if p.is_file()]
     else:
         raise UserError(f"{path} does not exist")
-    written = {output for p in found for output in options.outputs(p)}
+    names = video_names(found)
+    written = {output for p in found for output in options.outputs(p, names[p])}
     found = [p for p in found if not written & {p, *p.parents}]
     found.sort(key=natural_order)
     if not found:
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if path.is_dir() else ""
         raise UserError(f"there is no video in {path}{kinds}")
+    if path.is_dir():
+        _warn_of_others(path, found, written)
     return found
+
+
+def _warn_of_others(folder: Path, found: Sequence[Path], written: Iterable[Path]) -> None:
+    """Warn of the files of a folder that are neither videos nor were written for them."""
+    known = {*found, *written}
+    others = [p for p in folder.iterdir() if p.name[0] != "." and p not in known and p.is_file()]
+    reason = "no video" if len(others) == 1 else "no videos"
+    warn_of_left_out(folder, sorted(others, key=natural_order), reason)
+
+
+def video_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Choose how the names of what is written for videos begin.
+
+    That is the video's name without suffix or, where another video of its folder has the same, with
+    it: `film.avi_overlay.mp4`. What else lies in the folder counts too, so that a video has the
+    same name whether it is predicted by itself or with the others.
+    """
+    names: dict[Path, str] = {}
+    for folder in {path.parent: None for path in paths}:
+        wanted = [path for path in paths if path.parent == folder]
+        try:
+            beside = [p for p in folder.iterdir() if is_video_name(p) and p not in wanted]
+        except OSError:  # a folder that may not be listed, with files that may be read
+            beside = []
+        names.update(distinct_names(sorted([*wanted, *beside], key=natural_order)))
+    return names
+
+
+def is_video_name(path: Path) -> bool:
+    """Return whether a file is a video by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
 def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
@@ -317,8 +357,9 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
         UserError: two are; names them and the place.
     """
     writers: dict[Path, Path] = {}
+    names = video_names(paths)
     for path in paths:
-        for output in options.outputs(path):
+        for output in options.outputs(path, names[path]):
             other = writers.setdefault(output, path)
             if other != path:
                 raise UserError(
@@ -327,9 +368,9 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def _missing_outputs(path: Path, options: VideoOptions) -> dict[Path, Output]:
+def _missing_outputs(path: Path, options: VideoOptions, name: str) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
-    outputs = options.outputs(path)
+    outputs = options.outputs(path, name)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 
