@@ -16,3 +16,7 @@ class GraphError(UserError):
 
 class SomeFailed(Exception):
     """Some of many inputs failed and have been named; the rest are done."""
+
+
+class PlaceLost(SomeFailed):
+    """Nothing can be written any more, so the work ends. What was done before is whole."""

@@ -101,11 +101,18 @@ def predictions_from_folder(
     smooth_method: str | None = None,
     device: str = "auto",
     maps: str | None = None,
+    out_dir: str | None = None,
+    recursive: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
-    Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
+    Reads the pictures in <folder_path>/images/, or if there are none those in <folder_path>, and
+    writes <folder_path>/saliency/<same name>; for kinds other than PNG and JPEG <name>.png. The
+    same command finishes a run that was stopped: what was made of the same pictures, with the same
+    weights and options, is skipped.
 
+    folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source: the preset, named after the data set whose pictures are most similar. Images: SALICON,
         MIT1003 or MIT300 (SALICON); videos: also DHF1K, Hollywood or UCFSports (DHF1K).
@@ -117,6 +124,10 @@ def predictions_from_folder(
         saliency/<name>.npz or .h5 for each image, or for a video
         saliency/<folder>_densities.npz or .h5 with all densities and the names of their frames.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
+    out_dir: where saliency/ and overlay/ are written instead of into the folder.
+    recursive: also predict the folders below it, each as if it had been named (with out_dir: to
+        <out_dir>/<subfolder>/saliency/); with is_video each is a video.
+    overwrite: predict what is finished again.
     """
     from unisal.commands.folders import predict_folders
 
@@ -129,6 +140,9 @@ def predictions_from_folder(
         overlay=overlay,
         maps=maps,
         smooth_method=smooth_method,
+        out_dir=None if out_dir is None else Path(out_dir),
+        recursive=recursive,
+        overwrite=overwrite,
         device=device,
     )
 

@@ -17,8 +17,9 @@ import av
 
 from unisal.checks import check_count
 from unisal.commands.frames import FRAMES_AHEAD
+from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.progress import TERMINAL
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
+from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
 from unisal.errors import SomeFailed, UserError
 from unisal.files import (
     PlaceWatch,
@@ -35,7 +36,7 @@ from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import Bar
 from unisal.threads import BackgroundWorker, drawn_ahead
-from unisal.writing.formats import find_map_format
+from unisal.writing.formats import distinct_names, find_map_format
 from unisal.writing.video_outputs import (
     Output,
     PredictedFrame,
@@ -104,19 +105,25 @@ class VideoOptions:
         """Return the folder that is written to for a video."""
         return path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
 
-    def outputs(self, path: Path) -> dict[Path, Output]:
-        """Return the files and folders that are written for a video, with the writer of each."""
+    def outputs(self, path: Path, name: str | None = None) -> dict[Path, Output]:
+        """Return the files and folders that are written for a video, with the writer of each.
+
+        Args:
+            path: the video.
+            name: how their names begin, see `video_names`; None: looks for it.
+        """
+        name = video_names([path])[path] if name is None else name
         folder = self.folder_of(path)
         chosen: dict[Path, Output] = {}
         if self.overlay:
-            chosen[folder / derived_name(path.stem, "_overlay.mp4")] = overlay_video
+            chosen[folder / derived_name(name, "_overlay.mp4")] = overlay_video
         if self.maps is not None:
             map_format = find_map_format(self.maps)
-            name = derived_name(path.stem, map_format.video_ending)
-            chosen[folder / name] = map_output(map_format)
+            maps_name = derived_name(name, map_format.video_ending)
+            chosen[folder / maps_name] = map_output(map_format)
         if self.features is not None:
             writer: Output = partial(features_h5, name=self.features)
-            chosen[folder / derived_name(path.stem, f"_features_{self.features}.h5")] = writer
+            chosen[folder / derived_name(name, f"_features_{self.features}.h5")] = writer
         return chosen
 
 
@@ -148,9 +155,10 @@ def predict_videos(
             before the disk was full.
     """
     paths = find_video_files(video_paths, options)
+    names = video_names(paths)
     check_names(paths, options)
-    check_places(paths, options)
-    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options))}
+    check_places(paths, options, names)
+    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
     done: list[Path] = []
     notes: list[str] = []
     lost: Exception | None = None
@@ -322,8 +330,11 @@ def find_video_files(video_paths: Sequence[str], options: VideoOptions) -> list[
         UserError: there are none.
     """
     found = {os.path.abspath(p): p for path in video_paths for p in _files_of(path)}  # noqa: PTH100
-    written = {output for p in found.values() for output in options.outputs(p)}
+    names = video_names(list(found.values()))
+    written = {output for p in found.values() for output in options.outputs(p, names[p])}
     videos = [p for p in found.values() if not written & {p, *p.parents}]
+    for path in filter(os.path.isdir, video_paths):
+        _warn_of_others(Path(path), videos, written)
     if not videos:
         only = Path(video_paths[0])
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if only.is_dir() else ""
@@ -337,9 +348,7 @@ def _files_of(video_path: str) -> list[Path]:
     if os.path.isfile(video_path):  # noqa: PTH113  # that of Path raises for a very long name
         return [path]
     if os.path.isdir(video_path):  # noqa: PTH112
-        found = [
-            p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.name[0] != "."
-        ]
+        found = [p for p in path.iterdir() if is_video_name(p) or is_animation(p)]
     elif URL.match(video_path):
         raise UserError(
             f"{video_path} is an address; predict_video reads files: download it, or predict it as "
@@ -358,6 +367,37 @@ def _files_of(video_path: str) -> list[Path]:
     return sorted(found, key=natural_order)
 
 
+def _warn_of_others(folder: Path, found: Sequence[Path], written: Iterable[Path]) -> None:
+    """Warn of the files of a folder that are neither videos nor were written for them."""
+    known = {*found, *written}
+    others = [p for p in folder.iterdir() if p.name[0] != "." and p not in known and p.is_file()]
+    reason = "no video" if len(others) == 1 else "no videos"
+    warn_of_left_out(folder, sorted(others, key=natural_order), reason)
+
+
+def video_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Choose how the names of what is written for videos begin.
+
+    That is the video's name without suffix or, where another video of its folder has the same, with
+    it: `film.avi_overlay.mp4`. What else lies in the folder counts too, so that a video has the
+    same name whether it is predicted by itself or with the others.
+    """
+    names: dict[Path, str] = {}
+    for folder in {path.parent: None for path in paths}:
+        wanted = [path for path in paths if path.parent == folder]
+        try:
+            beside = [p for p in folder.iterdir() if is_video_name(p) and p not in wanted]
+        except OSError:  # a folder that may not be listed, with files that may be read
+            beside = []
+        names.update(distinct_names(sorted([*wanted, *beside], key=natural_order)))
+    return names
+
+
+def is_video_name(path: Path) -> bool:
+    """Return whether a file is a video by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
 def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
     """Check that no two videos are written to the same place.
 
@@ -365,8 +405,9 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
         UserError: two are; names them and the place.
     """
     writers: dict[Path, Path] = {}
+    names = video_names(paths)
     for path in paths:
-        for output in options.outputs(path):
+        for output in options.outputs(path, names[path]):
             other = writers.setdefault(output, path)
             if other != path:
                 raise UserError(
@@ -375,8 +416,13 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def check_places(paths: Sequence[Path], options: VideoOptions) -> None:
+def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Path, str]) -> None:
     """Check that the outputs can be written, and remove what a killed process left there.
+
+    Args:
+        paths: the videos.
+        options: what is written for them.
+        names: see `video_names`.
 
     Raises:
         UserError: a folder cannot be written to, or a folder lies where a file belongs, or a file
@@ -387,15 +433,15 @@ def check_places(paths: Sequence[Path], options: VideoOptions) -> None:
         require_writable_folder(folder, advice)
         remove_leftovers(folder)
     for path in paths:
-        for at, output in options.outputs(path).items():
+        for at, output in options.outputs(path, names[path]).items():
             if at.exists() and at.is_dir() != is_folder(output):
                 kind = "a folder" if at.is_dir() else "a file"
                 raise UserError(f"{at} cannot be written: it is {kind}; remove it, or {advice}")
 
 
-def _missing_outputs(path: Path, options: VideoOptions) -> dict[Path, Output]:
+def _missing_outputs(path: Path, options: VideoOptions, name: str) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
-    outputs = options.outputs(path)
+    outputs = options.outputs(path, name)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 

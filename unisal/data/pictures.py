@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from unisal.data.picture_kinds import advice, list_files, prepare_for
 from unisal.errors import UserError
-from unisal.files import natural_order
 from unisal.types import RGB, Size
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Endings of pictures in a folder, in lower or upper case."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
 TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
@@ -23,12 +21,7 @@ TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
 
 def list_pictures(folder: Path) -> list[Path]:
     """List the pictures of a folder in natural order, without hidden files."""
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    ]
-    return sorted(found, key=natural_order)
+    return list_files(folder).pictures
 
 
 class PictureBytes(io.BytesIO):
@@ -150,12 +143,13 @@ def displayed_size(path: Path) -> Size:
 def _open(path: Path | PictureBytes) -> Image.Image:
     """Open a picture file; only its header is read."""
     try:
+        prepare_for(path)
         return Image.open(path)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; expected a picture") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is not a picture that can be read") from None
+        raise UserError(f"{path} is not a picture that can be read{advice(path)}") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.checks import check_count
-from unisal.data.pictures import PICTURE_SUFFIXES, list_pictures
+from unisal.data.pictures import list_pictures
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
@@ -332,7 +332,7 @@ def _frames_of(video: VideoFile) -> Iterator[RGB]:
 def _pictures_in(folder: Path) -> list[Path]:
     found = list_pictures(folder)
     if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+        raise UserError(f"{folder} holds no pictures")
     return found
 
 

@@ -25,11 +25,24 @@ def whole_h5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         The open file, and a function to call now and then, which raises an `OSError` if something
         could not be written so far. At the end of the block that is raised in any case.
     """
+    with whole_file(path) as temporary, _opened(temporary, "w") as opened:
+        yield opened
+
+
+@contextmanager
+def changed_h5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file to change it; what cannot be written is an `OSError` at the end."""
+    with _opened(path, "r+") as (file, _):
+        yield file
+
+
+@contextmanager
+def _opened(path: Path, mode: str) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     import h5py  # here, since its 11 MB are of use to few
 
-    with whole_file(path) as temporary, _Patient(temporary) as file:
+    with _Patient(path, mode) as file:
         try:
-            with h5py.File(file, "w") as opened:
+            with h5py.File(file, mode) as opened:
                 yield opened, file.check
         finally:
             file.check()  # rather than what HDF5 makes of it
@@ -42,8 +55,8 @@ class _Patient(io.FileIO):
     process. So the error is kept, and raised by `check`.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "w+")
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, "w+" if mode == "w" else mode)
         self._error: OSError | None = None
 
     def check(self) -> None:
