@@ -55,7 +55,7 @@ class PictureBytes(io.BytesIO):
     """
 
     def __init__(self, content: bytes | bytearray | memoryview, name: str) -> None:
-        super().__init__(content)
+        super().__init__(bytes(content))  # a view may have gaps
         self._name = name
 
     def __str__(self) -> str:
@@ -179,6 +179,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         raise UserError(
             f"is of mode {image.mode!r}, which cannot be converted to RGB unambiguously"
         )
+    if image.mode == "La":  # Pillow does not convert it to RGBA
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -225,7 +227,7 @@ def _attempts(path: Path | PictureBytes) -> Iterator[Path | io.BytesIO]:
             with path.open("rb") as file:
                 head = file.read(max(map(len, BEGINNINGS)))
                 content = head + file.read() if head.startswith(BEGINNINGS) else b""
-    except (OSError, MemoryError):
+    except (OSError, ValueError, MemoryError):
         return  # the first attempt has found the same
     yield from map(io.BytesIO, without_metadata(content))
 
