@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.places import prepare_folder
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.config import run_dir, run_dir_to_write, save_json, writable_run_dir
 from unisal.data import DATASETS, SaliencyDataset
@@ -76,20 +76,22 @@ def score_model(
         dataset = result.dataset
         return predict_frame(engine(dataset.fine_tuned), dataset, result.domain, index, number)
 
-    results = []
-    for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
-        network = engine(dataset.fine_tuned)
-        domain = network.domain(model_domain or dataset.domain)
-        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
-        scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
-        others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
-        result = Result(dataset, domain, scores, others)
-        save_result(result, folder / dataset.score_folder(folder), options)
-        print(format_table(folder.name, scores, others, options.random_seed))
-        results.append(result)
-    if report:
-        write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
-        print(f"report: {folder / REPORT}")
+    results: list[Result] = []
+    done = lambda: f"{len(results)} of {len(datasets)} data sets"  # noqa: E731
+    with until_lost(folder, done, "make room and repeat the command"):
+        for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
+            network = engine(dataset.fine_tuned)
+            domain = network.domain(model_domain or dataset.domain)
+            name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
+            scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
+            others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
+            result = Result(dataset, domain, scores, others)
+            save_result(result, folder / dataset.score_folder(folder), options)
+            print(format_table(folder.name, scores, others, options.random_seed))
+            results.append(result)
+        if report:
+            write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
+            print(f"report: {folder / REPORT}")
     return results
 
 
