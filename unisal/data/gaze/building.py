@@ -105,8 +105,8 @@ def _outside(rows: Rows, sizes: Sequence[Size]) -> NDArray[np.bool_]:
     )
     if outside.sum() > MANY * len(xy) and exchanged.sum() < FEW * outside.sum():
         rows.report.assumed.append(
-            f"x and y may be exchanged: of {len(xy):,} rows {outside.sum():,} lie off the stimulus, "
-            f"the other way round {exchanged.sum():,} would"
+            f"x and y may be exchanged: of {len(xy):,} rows {outside.sum():,} lie off the "
+            f"stimulus, the other way round {exchanged.sum():,} would"
         )
     return outside
 
