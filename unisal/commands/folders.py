@@ -32,7 +32,14 @@ from unisal.inference.densities import (
 from unisal.inference.engine import Engine
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, is_video_preset
+from unisal.predict.presets import (
+    IMAGE_PRESET,
+    VIDEO_PRESET,
+    Preset,
+    find_preset,
+    is_video_preset,
+    run_presets,
+)
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
@@ -83,7 +90,7 @@ def predict_folder(
         SomeFailed: some images could not be read; all others are done.
     """
     source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
-    preset = find_preset(source, for_images=not is_video)
+    preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
@@ -95,7 +102,7 @@ def predict_folder(
     if size is not None:
         predict_video_folder(predictor, job, size, source, domain, smooth_method)
     else:
-        predict_image_folder(predictor.engine, job, source, domain)
+        predict_image_folder(predictor.engine, job, preset, domain)
 
 
 class ExampleFolder(NamedTuple):
@@ -165,9 +172,10 @@ def predict_example(predictor: Predictor, example: ExampleFolder, overlay: bool)
         SomeFailed: some of its images, or its video, could not be predicted.
     """
     job = FolderJob(example.folder, find_pictures(example.folder), overlay)
-    domain = predictor.engine.domain(find_preset(example.preset).domain)
+    preset = find_preset(example.preset)
+    domain = predictor.engine.domain(preset.domain)
     if not example.is_video:
-        predict_image_folder(predictor.engine, job, example.preset, domain)
+        predict_image_folder(predictor.engine, job, preset, domain)
         return
     try:
         size = check_frames(job.pictures)
@@ -273,7 +281,7 @@ def predict_video_folder(
             written; a file of densities is not.
     """
     workers, window = predictor.engine.video_workers, smoothing_window(smooth_method)
-    preset = find_preset(source)
+    preset = find_preset(source, own=predictor.presets)
     input_size = preset.input_size_for(size)
     inputs = read_frames(job.pictures, size, input_size, workers, key=lambda path, _: path)
     is_logits = window == 1
@@ -304,20 +312,18 @@ def predict_video_folder(
     job.say_done(n_frames, job.video_place)
 
 
-def predict_image_folder(engine: Engine, job: FolderJob, source: str, domain: str) -> None:
+def predict_image_folder(engine: Engine, job: FolderJob, preset: Preset, domain: str) -> None:
     """Predict unrelated pictures, several at a time.
 
     Args:
         engine: runs the network.
         job: the pictures, and what to write for them.
-        source: the name of the preset.
+        preset: how to predict them.
         domain: the network domain to use.
 
     Raises:
         SomeFailed: some pictures could not be read; all others are done.
     """
-
-    preset = find_preset(source, for_images=True)
 
     def predict(path: Path) -> tuple[Path, UserError | None]:
         try:

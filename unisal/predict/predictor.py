@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,8 +26,10 @@ from unisal.model.unisal import Features
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
     IMAGE_PRESET,
+    NO_PRESETS,
     STREAM_RATE,
     VIDEO_PRESET,
+    Preset,
     find_preset,
 )
 from unisal.predict.smooth import median_over_time, smoothing_window
@@ -64,17 +66,30 @@ class Predictor:
             considers that safe. It is faster, and allowed only on processors with instructions for
             it.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
+        presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
     """
 
     def __init__(
-        self, model: UNISAL, device: str = "auto", precision: str = "fp32", runtime: str = "auto"
+        self,
+        model: UNISAL,
+        device: str = "auto",
+        precision: str = "fp32",
+        runtime: str = "auto",
+        presets: Mapping[str, Preset] = NO_PRESETS,
     ) -> None:
         self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.presets = dict(presets)
 
-    def image(self, picture: PictureLike, log: bool = False, domain: str | None = None) -> Density:
+    def image(
+        self,
+        picture: PictureLike,
+        log: bool = False,
+        domain: str | None = None,
+        source: str = IMAGE_PRESET,
+    ) -> Density:
         """Predict the saliency of one picture.
 
         Args:
@@ -83,7 +98,8 @@ class Predictor:
                 first; PIL image; path of a picture file, its content, or an open file. See
                 `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
-            domain: the network domain to use; by default SALICON's.
+            domain: the network domain to use; by default the preset's.
+            source: the name of the preset, one for images, see `unisal.predict.presets`.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -92,11 +108,15 @@ class Predictor:
         Raises:
             UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
-        return self._image(picture, log, domain)
+        preset = find_preset(source, for_images=True, own=self.presets)
+        return self._image(picture, log, preset, self.engine.domain(domain or preset.domain))
 
     def images(
-        self, pictures: Iterable[PictureLike], log: bool = False, domain: str | None = None
+        self,
+        pictures: Iterable[PictureLike],
+        log: bool = False,
+        domain: str | None = None,
+        source: str = IMAGE_PRESET,
     ) -> Iterator[Density]:
         """Predict the saliency of many pictures, several at a time, as the results are asked for.
 
@@ -107,6 +127,7 @@ class Predictor:
             pictures: each as in `image`, of any sizes.
             log: see `image`.
             domain: see `image`.
+            source: see `image`.
 
         Yields:
             For each picture, in order, what `image` returns; but for rounding the same numbers.
@@ -117,12 +138,13 @@ class Predictor:
         """
         if is_picture(pictures):
             raise UserError("pictures is a single picture; image() takes one, images() many")
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
+        preset = find_preset(source, for_images=True, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
 
         def predict(numbered: tuple[int, PictureLike]) -> Density:
             number, picture = numbered
             try:
-                return self._image(picture, log, domain, concurrent=True)
+                return self._image(picture, log, preset, domain, concurrent=True)
             except UserError as error:
                 raise UserError(f"picture {number}: {error}") from None
 
@@ -130,11 +152,16 @@ class Predictor:
         return in_threads(predict, enumerate(pictures, 1), workers, ahead=workers)
 
     def _image(
-        self, picture: PictureLike, log: bool, domain: str, concurrent: bool = False
+        self,
+        picture: PictureLike,
+        log: bool,
+        preset: Preset,
+        domain: str,
+        concurrent: bool = False,
     ) -> Density:
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
-        frame = prepare(rgb, find_preset(IMAGE_PRESET).input_size_for(size))
+        frame = prepare(rgb, preset.input_size_for(size))
         log_density = self.engine.images(frame[None], size, domain, concurrent)[0].numpy()
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
@@ -175,7 +202,7 @@ class Predictor:
                 read or has another size than the first one (when its turn has come; says which
                 frame).
         """
-        preset = find_preset(source)
+        preset = find_preset(source, own=self.presets)
         window = smoothing_window(smooth_method)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
@@ -221,7 +248,8 @@ class Predictor:
         Raises:
             UserError: an option is wrong.
         """
-        return Stream(self.engine, fps, source, domain, frame_step, reset_at_cuts)
+        preset = find_preset(source, own=self.presets)
+        return Stream(self.engine, fps, preset, domain, frame_step, reset_at_cuts)
 
     @overload
     def features(  # type: ignore[overload-overlap]  # a picture could be iterated over, too
@@ -263,11 +291,11 @@ class Predictor:
         """
         if is_picture(pictures):
             rgb = as_rgb(pictures)
-            preset = find_preset(source or IMAGE_PRESET)
+            preset = find_preset(source or IMAGE_PRESET, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
             return _arrays(found)
-        preset = find_preset(source or VIDEO_PRESET)
+        preset = find_preset(source or VIDEO_PRESET, own=self.presets)
         step = check_count(preset.frame_step if frame_step is None else frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
 

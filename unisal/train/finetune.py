@@ -19,13 +19,11 @@ from unisal.train import epoch as passes
 from unisal.train.checkpoint import save_weights
 from unisal.train.finetune_config import SOURCE, FineTuneConfig
 from unisal.train.interrupt import DeferredInterrupt
-from unisal.train.loop import EpochLoop
+from unisal.train.loop import START_EPOCH, EpochLoop
 from unisal.train.setup import kept_options
 
 WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
-START_EPOCH = -1
-"""The "epoch" of the weights that fine-tuning starts from."""
 OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
 """Options that do not affect the weights. The run to start from is known by its folder."""
 
@@ -105,8 +103,7 @@ class FineTuner(EpochLoop):
             ) from None
 
     def _begin(self, interrupt: DeferredInterrupt) -> None:
-        valid = self._run_valid(interrupt, "start valid")
-        self._track("valid", valid, START_EPOCH)
+        valid = self._validate_start(interrupt)
         self.start_loss = valid[SOURCE]["loss"]
         self.best_epoch, self.best_val_score = START_EPOCH, -self.start_loss
         self.progress.say(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")

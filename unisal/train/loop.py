@@ -23,6 +23,9 @@ from unisal.train.setup import domains, make_datasets, make_loaders, make_model,
 from unisal.train.sources import loss_factor
 from unisal.train.tracking import Scalars
 
+START_EPOCH = -1
+"""The "epoch" of the weights that a run starts from, where they are validated as well."""
+
 
 class EpochLoop:
     """Trains a network epoch by epoch. A subclass decides what is kept, and where.
@@ -92,7 +95,7 @@ class EpochLoop:
             try:
                 with DeferredInterrupt() as interrupt:
                     self._begin(interrupt)
-                    while self.epoch < self.cfg.num_epochs:
+                    while self.epoch < self.cfg.num_epochs and not self._out_of_patience():
                         self._fit_epoch(interrupt)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -118,6 +121,19 @@ class EpochLoop:
     def _interrupted(self) -> None:
         """Handle Ctrl-C."""
 
+    # ---- the start, the end ---------------------------------------------------------------
+    def _validate_start(self, interrupt: DeferredInterrupt) -> dict[str, passes.Losses]:
+        """Validate the weights that the run starts from."""
+        valid = self._run_valid(interrupt, "start valid")
+        self._track("valid", valid, START_EPOCH)
+        return valid
+
+    def _out_of_patience(self) -> bool:
+        """Return whether too many epochs in a row were no better than the best one."""
+        if self.cfg.patience is None or self.best_epoch is None:
+            return False
+        return self.epoch - 1 - self.best_epoch >= self.cfg.patience
+
     # ---- one epoch ----------------------------------------------------------------------
     def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
         self._train_epoch(interrupt)
@@ -141,8 +157,14 @@ class EpochLoop:
         order = self._order(loaders)
         for source, n_done in Counter(order[: self.step]).items():
             skip_batches(loaders[source], n_done)
-        cnn_trains = self.epoch >= self.cfg.train_cnn_after
-        passes.set_training_mode(self.model, self.cfg.cnn_eval, cnn_trains)
+        cfg = self.cfg
+        whole = cfg.trains == "all"
+        passes.set_training_mode(
+            self.model,
+            cnn_eval=cfg.cnn_eval or not whole,
+            cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
+            modules_of=domains(cfg) if cfg.trains == "modules" else None,
+        )
 
         def before_step() -> None:
             set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
