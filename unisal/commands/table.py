@@ -61,6 +61,9 @@ def finetune(
     init_from: str | None = None,
     base: str | None = None,
     train: str = "modules",
+    folds: int | None = None,
+    curve: Any = False,
+    observers: Any = False,
     eval_sources: Any = None,
     resume: str | None = None,
     **options: Any,
@@ -78,8 +81,14 @@ def finetune(
     train: modules: only what the domain has for itself, so that all other domains predict what
         they did before, to the last bit; decoder: whatever follows the encoder; all. With the
         last two it is printed what became of the other domains.
+    folds: also train and score so many times, each time leaving out another fold of all stimuli,
+        for scores on every one of them: folds.csv and folds.json in the run.
+    curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or
+        their numbers, separated by commas; curve.csv, curve.json and curve.png in the run.
+    observers: likewise on the gaze of fewer people; observers.csv, .json and .png.
     eval_sources: what to score afterwards, by default the data.
-    resume: name of a run that was stopped, to continue it from its newest checkpoint.
+    resume: name of a run that was stopped, to continue it from its newest checkpoint; with folds,
+        curve or observers also of one that is finished.
 
     All other options are those of the command train. Those listed with None have defaults of
     their own, see docs/guide/own_data.md.
@@ -92,10 +101,30 @@ def finetune(
         init_from=init_from,
         base=base,
         trains=train,
+        folds=folds,
+        curve=as_counts(curve, "curve"),
+        observers=as_counts(observers, "observers"),
         eval_sources=as_names(eval_sources, "eval_sources"),
         resume=resume,
         options=options,
     )
+
+
+def as_counts(value: Any, option: str) -> tuple[int, ...] | None:
+    """Read an option that is a switch or a list of numbers.
+
+    Returns:
+        The numbers, none for True; None for False.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if value is None or isinstance(value, bool):
+        return () if value else None
+    values = value if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise UserError(f"{option} is {value!r}; expected True or whole numbers with commas")
+    return tuple(values)
 
 
 def chosen_preset(source: str | None, preset: str | None) -> str | None:

@@ -23,6 +23,8 @@ from unisal.train.setup import domains, make_datasets, make_loaders, make_model,
 from unisal.train.sources import loss_factor
 from unisal.train.tracking import Scalars
 
+MAIN_SOURCE = "DHF1K"
+"""The source whose validation loss selects the best weights, if it is trained on."""
 START_EPOCH = -1
 """The "epoch" of the weights that a run starts from, where they are validated as well."""
 
@@ -108,11 +110,11 @@ class EpochLoop:
         """Make the folder and save the options."""
         raise NotImplementedError
 
-    def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Prepare the first epoch."""
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
+        """Tell the losses at the start."""
 
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        """Keep the weights of this epoch if they are the best so far."""
+    def _save_best(self, val_loss: float) -> None:
+        """Save the weights, which are the best so far."""
         raise NotImplementedError
 
     def _after_epoch(self) -> None:
@@ -122,11 +124,27 @@ class EpochLoop:
         """Handle Ctrl-C."""
 
     # ---- the start, the end ---------------------------------------------------------------
-    def _validate_start(self, interrupt: DeferredInterrupt) -> dict[str, passes.Losses]:
-        """Validate the weights that the run starts from."""
+    def _begin(self, interrupt: DeferredInterrupt) -> None:
+        """Validate the weights at the start too, if they are those of a domain that is trained."""
+        if self.cfg.domain is None or self.best_epoch is not None:
+            return
         valid = self._run_valid(interrupt, "start valid")
         self._track("valid", valid, START_EPOCH)
-        return valid
+        self._keep_if_best(valid, START_EPOCH)
+        self._say_start(valid)
+
+    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
+        """Keep the weights if the epoch is past the warm-up and the best so far."""
+        # A run shorter than the warm-up still leaves the weights of its last epoch.
+        if self.epoch >= min(self.cfg.chkpnt_warmup, self.cfg.num_epochs - 1):
+            self._keep_if_best(valid, self.epoch)
+
+    def _keep_if_best(self, valid: dict[str, passes.Losses], epoch: int) -> None:
+        scored = [MAIN_SOURCE] if MAIN_SOURCE in valid else list(valid)
+        val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
+        if -val_loss > self.best_val_score:
+            self.best_val_score, self.best_epoch = -val_loss, epoch
+            self._save_best(val_loss)
 
     def _out_of_patience(self) -> bool:
         """Return whether too many epochs in a row were no better than the best one."""

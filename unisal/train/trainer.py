@@ -19,15 +19,12 @@ from unisal.train.checkpoint import (
     save_checkpoint,
 )
 from unisal.train.config import TrainerConfig
-from unisal.train.interrupt import DeferredInterrupt
-from unisal.train.loop import START_EPOCH, EpochLoop
+from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
 from unisal.train.randomness import random_states
 from unisal.train.setup import domains, kept_options, own_presets
 from unisal.train.sources import saved_options
 
-MAIN_SOURCE = "DHF1K"
-"""The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
 CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
 """Options that may change when a run is continued: they do not affect the weights."""
@@ -134,26 +131,13 @@ class Trainer(EpochLoop):
         super().fit(progress)
 
     # ---- what is kept -------------------------------------------------------------------
-    def _begin(self, interrupt: DeferredInterrupt) -> None:
-        if self.cfg.domain is None or self.best_epoch is not None:
-            return
-        valid = self._validate_start(interrupt)
-        self._keep_if_best(valid, START_EPOCH)
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
         losses = ", ".join(f"{source} {values['loss']:.4f}" for source, values in valid.items())
         self.progress.say(f"start: loss valid: {losses}")
 
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        """Keep the weights if the epoch is past the warm-up and the best so far."""
-        # A run shorter than the warm-up still leaves the weights of its last epoch.
-        if self.epoch >= min(self.cfg.chkpnt_warmup, self.cfg.num_epochs - 1):
-            self._keep_if_best(valid, self.epoch)
-
-    def _keep_if_best(self, valid: dict[str, passes.Losses], epoch: int) -> None:
-        scored = [MAIN_SOURCE] if MAIN_SOURCE in valid else list(valid)
-        val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
-        if -val_loss > self.best_val_score:
-            self.best_val_score, self.best_epoch = -val_loss, epoch
-            save_best(self.folder, self.best_model, epoch, val_loss)
+    def _save_best(self, val_loss: float) -> None:
+        assert self.best_epoch is not None
+        save_best(self.folder, self.best_model, self.best_epoch, val_loss)
 
     def _after_epoch(self) -> None:
         checkpoint = self._checkpoint(finished=True)
