@@ -157,7 +157,7 @@ def run_study(trainer: Trainer, kind: str, runs: Sequence[SubRun]) -> list[Outco
 
 def _train(trainer: Trainer, folder: Path, sub: SubRun) -> None:
     """Train one run of a study, score it, and keep its scores instead of its weights."""
-    cfg, source = trainer.cfg, trainer.cfg.data_sources[0]
+    cfg, source = trainer.cfg, next(iter(trainer.datasets["train"]))
     if (folder / CONFIG).is_file():
         part = Trainer.resume(run_name(folder), device=cfg.device)
     else:

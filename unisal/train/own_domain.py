@@ -52,7 +52,7 @@ def domain_options(
     chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": f"{domain.lower()}_{trains}"}
     chosen |= options
     if not is_video:
-        sizes = dict.fromkeys(data, BATCH_SIZE)
+        sizes = {find_dataset(source).source: BATCH_SIZE for source in data}
         chosen["batch_sizes"] = {**sizes, **(chosen.get("batch_sizes") or {})}
     return chosen | {
         "data_sources": tuple(data),

@@ -10,14 +10,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from unisal.config import RUN_PRESETS, build, load_json, run_dir
-from unisal.data import Batch, SaliencyDataset, find_dataset
+from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
-from unisal.train.sources import batch_size, check_sources, dataset_options
+from unisal.train.sources import (
+    batch_size,
+    check_sources,
+    dataset_of,
+    dataset_options,
+    names_of_sources,
+)
 
 
 def make_datasets(
@@ -38,8 +44,8 @@ def make_datasets(
     """
     check_sources(cfg)
     datasets = {}
-    for number, source in enumerate(cfg.data_sources):
-        datasets[source] = find_dataset(source).from_options(
+    for number, source in enumerate(names_of_sources(cfg)):
+        datasets[source] = dataset_of(cfg, source).from_options(
             dataset_options(cfg, source),
             progress=progress,
             phase=phase,
@@ -152,7 +158,7 @@ def domains(cfg: TrainerConfig) -> tuple[str, ...]:
     """Return the domains that a run trains, each once."""
     if cfg.domain:
         return (cfg.domain,)
-    return tuple(dict.fromkeys(find_dataset(source).domain for source in cfg.data_sources))
+    return tuple(dict.fromkeys(dataset_of(cfg, source).domain for source in cfg.data_sources))
 
 
 def n_cores() -> int:
