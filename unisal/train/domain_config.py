@@ -17,7 +17,7 @@ SHARED_DEFAULTS = {
 }
 """Defaults of `finetune` that differ from those of `train`, whatever is trained."""
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "modules": {"num_epochs": 12, "lr": 0.1, "weight_decay": 0.0},
+    "modules": {"num_epochs": 8, "optim_algo": "Adam", "lr": 0.003, "weight_decay": 0.0},
     "decoder": {"num_epochs": 12, "lr": 0.02},
     "all": {"num_epochs": 12, "lr": 0.02},
 }
