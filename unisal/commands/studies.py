@@ -147,7 +147,7 @@ def run_study(trainer: Trainer, kind: str, runs: Sequence[SubRun]) -> list[Outco
     """
     outcomes = []
     for number, sub in enumerate(runs, 1):
-        folder = trainer.folder / kind / sub.name
+        folder = trainer.folder / kind / f"{sub.name}_{trainer.cfg.suffix}"
         if not (folder / SCORES).is_file():
             print(f"{kind}: {sub.name}, {number} of {len(runs)}")
             _train(trainer, folder, sub)
