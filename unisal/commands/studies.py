@@ -230,8 +230,8 @@ def mean_and_interval(outcomes: Sequence[Outcome], metric: str) -> tuple[float, 
         metric: one of `METRICS`.
     """
     values = _per_stimulus(outcomes, metric)
-    means = _resampled(values)
-    return float(values.mean()), *(float(end) for end in np.percentile(means, INTERVAL))
+    low, high = np.percentile(_resampled(values), INTERVAL)
+    return float(values.mean()), float(low), float(high)
 
 
 def _per_stimulus(outcomes: Sequence[Outcome], metric: str) -> NDArray[np.float64]:

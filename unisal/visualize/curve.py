@@ -124,8 +124,8 @@ def _draw_values(pen: ImageDraw.ImageDraw, axes: _Axes, curve: Curve) -> None:
     pen.line([(axes.x(p.n), axes.y(p.mean)) for p in points], LINE, 3 * SCALE)
     for point, top, bottom in zip(points, upper, lower, strict=True):
         pen.line([top, bottom], LINE, 2 * SCALE)
-        x, y, r = axes.x(point.n), axes.y(point.mean), 5 * SCALE
-        pen.ellipse([x - r, y - r, x + r, y + r], LINE)
+        centre, r = (axes.x(point.n), axes.y(point.mean)), 5 * SCALE
+        pen.ellipse([*(c - r for c in centre), *(c + r for c in centre)], LINE)
 
 
 def _ticks(low: float, high: float) -> list[float]:
