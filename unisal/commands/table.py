@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, with_options_of
+from unisal.commands.cli import Inputs, as_inputs, as_names, as_path, with_options_of
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
+from unisal.files import from_home
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.domain_config import DECIDED, default_options
 from unisal.train.finetune_config import FineTuneConfig
@@ -31,7 +32,7 @@ def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
 def train(
-    eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
+    *, eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
 ) -> None:
     """Train the network on one or more data sets, then score it.
 
@@ -49,7 +50,7 @@ def train(
 
 @with_options_of(FineTuneConfig)
 def train_finetune_mit(
-    eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
+    *, eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
@@ -72,6 +73,7 @@ def train_finetune_mit(
     described=False,
 )
 def finetune(
+    *,
     data: Any = None,
     domain: str | None = None,
     init_from: str | None = None,
@@ -165,6 +167,7 @@ def chosen_preset(source: str | None, preset: str | None) -> str | None:
 
 def score_model(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     model_domain: str | None = None,
     metrics: Any = DEFAULT_METRICS,
@@ -208,7 +211,8 @@ def score_model(
 
 
 def predictions_from_folder(
-    folder_path: str,
+    folder_path: Inputs,
+    *,
     is_video: bool = False,
     source: str | None = None,
     train_id: str | None = None,
@@ -217,12 +221,19 @@ def predictions_from_folder(
     smooth_method: str | None = None,
     device: str = "auto",
     maps: str | None = None,
+    out_dir: str | None = None,
+    recursive: bool = False,
+    overwrite: bool = False,
     preset: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
-    Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
+    Reads the pictures in <folder_path>/images/, or if there are none those in <folder_path>, and
+    writes <folder_path>/saliency/<same name>; for kinds other than PNG and JPEG <name>.png. The
+    same command finishes a run that was stopped: what was made of the same pictures, with the same
+    weights and options, is skipped.
 
+    folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
         are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
@@ -235,11 +246,15 @@ def predictions_from_folder(
         saliency/<name>.npz or .h5 for each image, or for a video
         saliency/<folder>_densities.npz or .h5 with all densities and the names of their frames.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
+    out_dir: where saliency/ and overlay/ are written instead of into the folder.
+    recursive: also predict the folders below it, each as if it had been named (with out_dir: to
+        <out_dir>/<subfolder>/saliency/); with is_video each is a video.
+    overwrite: predict what is finished again.
     """
-    from unisal.commands.folders import predict_folder
+    from unisal.commands.folders import predict_folders
 
-    predict_folder(
-        folder=Path(folder_path),
+    predict_folders(
+        folders=[Path(word) for word in as_inputs(folder_path, "folder_path")],
         is_video=is_video,
         source=chosen_preset(source, preset),
         train_id=train_id,
@@ -247,11 +262,15 @@ def predictions_from_folder(
         overlay=overlay,
         maps=maps,
         smooth_method=smooth_method,
+        out_dir=None if out_dir is None else Path(out_dir),
+        recursive=recursive,
+        overwrite=overwrite,
         device=device,
     )
 
 
 def predict_examples(
+    *,
     train_id: str | None = None,
     overlay: bool = True,
     examples_dir: str | None = None,
@@ -266,12 +285,14 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    folder = None if examples_dir is None else Path(examples_dir)
-    predict_examples(train_id=train_id, folder=folder, overlay=overlay, device=device)
+    predict_examples(
+        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+    )
 
 
 def predict_video(
-    video_path: str,
+    video_path: Inputs,
+    *,
     out_dir: str | None = None,
     train_id: str | None = None,
     overlay: bool = True,
@@ -291,7 +312,8 @@ def predict_video(
     the sound of the original. Finished files are skipped; unreadable videos are reported and the
     rest still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
-    video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
+    video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
+        name, as often as there are videos: every word that is not --name=value names some.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
@@ -313,7 +335,7 @@ def predict_video(
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
     options = VideoOptions(
-        out_dir=None if out_dir is None else Path(out_dir),
+        out_dir=as_path(out_dir),
         source=chosen_preset(source, preset) or VIDEO_PRESET,
         presets=run_presets(train_id),
         model_domain=model_domain,
@@ -324,11 +346,17 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
     )
-    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
+    predict_videos(
+        video_paths=as_inputs(video_path, "video_path"),
+        options=options,
+        train_id=train_id,
+        device=device,
+    )
 
 
 def predict_camera(
     camera: str = "0",
+    *,
     out: str | None = None,
     window: bool = False,
     train_id: str | None = None,
@@ -363,7 +391,7 @@ def predict_camera(
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
     options = CameraOptions(
-        out=None if out is None else Path(out),
+        out=as_path(out),
         window=window or out is None,
         source=chosen_preset(source, preset) or VIDEO_PRESET,
         presets=run_presets(train_id),
@@ -373,11 +401,12 @@ def predict_camera(
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
     )
-    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
+    predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
 
 def visualize_examples(
     folder_path: str,
+    *,
     train_id: str | None = None,
     n: int = 12,
     seed: int = 0,
@@ -417,7 +446,7 @@ def visualize_examples(
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        folder=Path(folder_path),
+        folder=Path(from_home(folder_path)),
         train_id=train_id,
         n=n,
         seed=seed,
@@ -435,6 +464,7 @@ def visualize_examples(
 
 def generate_predictions(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     phase: str | None = None,
     model_domain: str | None = None,
@@ -475,6 +505,7 @@ def generate_predictions(
 
 def check_data(
     source: Any = None,
+    *,
     quick: bool = False,
     max_shown: int = 20,
     data: str | None = None,
@@ -501,12 +532,12 @@ def check_data(
         sources=with_data(source, "source", data),
         quick=quick,
         max_shown=max_shown,
-        out=None if out is None else Path(out),
+        out=as_path(out),
         n=n,
     )
 
 
-def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
+def prepare_dhf1k(dhf1k_dir: str | None = None, *, tolerance: int = 5) -> None:
     """Convert the videos of DHF1K's official download to frames.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
@@ -518,10 +549,10 @@ def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
+    prepare_dhf1k(folder=as_path(dhf1k_dir or None), tolerance=tolerance)
 
 
-def download_weights(base_url: str | None = None) -> None:
+def download_weights(*, base_url: str | None = None) -> None:
     """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
     base_url: a mirror of the files.

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
+from unisal.commands.left_out import first_names, warn_of_no_pictures
 from unisal.commands.progress import TERMINAL
 from unisal.config import PRETRAINED, find_run, run_dir
-from unisal.data.base import MAX_NAMED_FILES
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
+from unisal.data.picture_kinds import list_files
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
@@ -122,6 +123,8 @@ def visualize_examples(
     preset = preset._replace(domain=model_domain or preset.domain)
     as_video = preset.is_video or video
     pairs = find_pairs(folder)
+    images = pairs[0].image.parent
+    warn_of_no_pictures(images, list_files(images))
     chosen = choose(pairs, n, seed, as_video)
     frames = pairs if video else pairs[: pairs.index(chosen[-1]) + 1]
     size = check_video(frames) if as_video else None
@@ -189,7 +192,7 @@ def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> 
     if not with_map:
         log.warning("no maps belong to the pictures in %s: no ground truth is shown", folder)
     elif without:
-        names = ", ".join(without[:MAX_NAMED_FILES]) + ", ..." * (len(without) > MAX_NAMED_FILES)
+        names = first_names(without)
         so = "are shown without ground truth" if as_video else "are left out"
         log.warning("%d pictures in %s have no map and %s: %s", len(without), folder, so, names)
     candidates = with_map or pairs
