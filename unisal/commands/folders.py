@@ -463,7 +463,10 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
     Raises:
         PlaceLost: nothing can be written any more.
     """
-    engine, preset = how.predictor.engine, find_preset(how.source, for_images=True, own=how.predictor.presets)
+    engine, preset = (
+        how.predictor.engine,
+        find_preset(how.source, for_images=True, own=how.predictor.presets),
+    )
 
     def predict(path: Path) -> tuple[Path, UserError | OSError | None]:
         try:
