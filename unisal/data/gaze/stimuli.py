@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unisal.data.pictures import PICTURE_SUFFIXES
+from unisal.data.picture_kinds import PICTURE_SUFFIXES
 from unisal.data.video_file import VIDEO_SUFFIXES
 from unisal.errors import UserError
 from unisal.files import natural_order
