@@ -38,9 +38,9 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
         trainer = Trainer.resume(resume, progress=TERMINAL, **options)
     sources = eval_sources or trainer.cfg.data_sources
     # Missing and damaged files are found before the training.
-    _check_files(trainer)
+    check_files(trainer)
     quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
-    _fit(trainer)
+    fit(trainer)
     score_model(
         train_id=trainer.train_id,
         sources=sources,
@@ -66,16 +66,22 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
     sources = sources_to_evaluate(
         named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
     )
-    _check_files(tuner)
-    _fit(tuner)
+    check_files(tuner)
+    fit(tuner)
     evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
-def _check_files(loop: EpochLoop) -> None:
+def check_files(loop: EpochLoop) -> None:
+    """Find missing and damaged files of a run's data before the training.
+
+    Raises:
+        UserError: there are some; names them.
+    """
     quick_check(dataset for part in loop.datasets.values() for dataset in part.values())
 
 
-def _fit(loop: EpochLoop) -> None:
+def fit(loop: EpochLoop) -> None:
+    """Train, with progress bars."""
     if loop.device.type == "cpu":
         keep_freed_memory()
     loop.fit(progress=TERMINAL)

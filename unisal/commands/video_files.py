@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class VideoOptions:
             one nearest in time to the preset's.
         smooth_method: see `Predictor.video`.
         overwrite: whether to predict finished videos again.
+        presets: the presets of the run, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -81,9 +82,10 @@ class VideoOptions:
     frame_step: int | None
     smooth_method: str | None
     overwrite: bool
+    presets: Mapping[str, Preset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        find_preset(self.source)
+        _ = self.preset  # a mistake is found before any work
         smoothing_window(self.smooth_method)
         if self.maps is not None:
             find_map_format(self.maps)
@@ -97,7 +99,7 @@ class VideoOptions:
 
     @property
     def preset(self) -> Preset:
-        return find_preset(self.source)
+        return find_preset(self.source, own=self.presets)
 
     def folder_of(self, path: Path) -> Path:
         """Return the folder that is written to for a video."""
