@@ -303,8 +303,8 @@ def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
     if path.is_dir():
         found = [p for p in path.iterdir() if is_video_name(p) or is_animation(p)]
     elif glob.has_magic(video_path):
-        names = glob.glob(video_path, recursive=True)  # noqa: PTH207  # absolute patterns too
-        found = [p for p in map(Path, names) if p.is_file()]
+        fitting = glob.glob(video_path, recursive=True)  # noqa: PTH207  # absolute patterns too
+        found = [p for p in map(Path, fitting) if p.is_file()]
     else:
         raise UserError(f"{path} does not exist")
     names = video_names(found)
