@@ -681,7 +681,7 @@ def test_films_of_all_kinds_are_found_and_the_rest_is_named(tmp_path, caplog):
     pictures[0].save(tmp_path / "still.gif")
     options = video_options(out_dir=tmp_path)
     (tmp_path / "1_overlay.mp4").touch()  # of an earlier call
-    assert [p.name for p in find_video_files(str(tmp_path), options)] == films
+    assert [p.name for p in find_video_files([str(tmp_path)], options)] == films
     (record,) = caplog.records
     assert record.getMessage() == (
         f"{tmp_path}: 4 files left out, no videos: notes.txt, photo.jpg, still.gif, z.srt"

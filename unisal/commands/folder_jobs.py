@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unisal.commands.picture_folders import MAPS, OVERLAYS, PictureSet
 from unisal.config import load_json, to_json
-from unisal.files import whole_file
+from unisal.files import derived_name, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
 from unisal.model.weights import find_weights
 from unisal.predict.presets import find_preset
@@ -130,6 +130,10 @@ class FolderJob:
         return self.found.out / MAPS
 
     @property
+    def overlays_folder(self) -> Path:
+        return self.found.out / OVERLAYS
+
+    @property
     def holds_densities(self) -> bool:
         """Whether densities are written rather than saliency maps."""
         return self.map_format is not None and self.map_format.holds_densities
@@ -139,17 +143,17 @@ class FolderJob:
         """Where a video's maps go: the file of its densities, or the folder of pictures."""
         if self.map_format is None or not self.holds_densities:
             return self.maps_folder
-        return self.maps_folder / (self.found.name + self.map_format.video_ending)
+        return self.maps_folder / derived_name(self.found.name, self.map_format.video_ending)
 
     def map_path(self, picture: Path) -> Path:
         """Return the file of a picture's map."""
         if self.map_format is None:
             return self.maps_folder / self._picture_names[picture]
-        return self.maps_folder / (self._map_names[picture] + self.map_format.suffix)
+        return self.maps_folder / derived_name(self._map_names[picture], self.map_format.suffix)
 
     def overlay_path(self, picture: Path) -> Path:
         """Return the file of a picture's overlay."""
-        return self.found.out / OVERLAYS / self._picture_names[picture]
+        return self.overlays_folder / self._picture_names[picture]
 
     # ---- keys of what is written: what it was made of and how ------------------------------
 
@@ -250,7 +254,7 @@ class FolderJob:
     def say_done(self, n_maps: int, place: Path) -> None:
         """Print what was written, and where."""
         what = "densities" if self.holds_densities else "saliency maps"
-        also = f", overlays in {self.found.out / OVERLAYS}" if self.overlay else ""
+        also = f", overlays in {self.overlays_folder}" if self.overlay else ""
         print(f"{n_maps} {what} in {place}{also}")
 
     @cached_property

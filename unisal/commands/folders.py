@@ -37,7 +37,15 @@ from unisal.commands.picture_folders import (
 from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
-from unisal.errors import SomeFailed, UserError
+from unisal.errors import PlaceLost, SomeFailed, UserError
+from unisal.files import (
+    PlaceWatch,
+    is_place_error,
+    named_place,
+    remove_leftovers,
+    require_writable_folder,
+    said_reason,
+)
 from unisal.inference.densities import check_finite
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
@@ -120,6 +128,7 @@ def predict_folders(
     )
     left = [found for found in sets if not is_video or found.source in sizes]
     jobs = [FolderJob(found, overlay, maps, settings) for found in left]
+    check_places(jobs)
     unfinished = find_unfinished(jobs, is_video, overwrite)
     if any(unfinished):
         predictor = load(train_id, device, preset.fine_tuned)
@@ -225,6 +234,7 @@ def predict_example(
         except UserError as error:
             return [Failure(example.folder, error, is_video=True)]
     job = FolderJob(found, overlay, None, settings)
+    check_places([job])
     return predict_jobs(how, [job], [job.pictures], sizes)
 
 
@@ -322,6 +332,8 @@ def predict_jobs(
             except (UserError, SomeFailed) as error:
                 is_video = isinstance(error, UserError)
                 failed.append(Failure(job.found.place, error, is_video))
+                if isinstance(error, PlaceLost):  # it would be the same for the next ones
+                    break
     for job, n_done, place in said:
         job.say_done(n_done, place)
     return failed
@@ -353,6 +365,7 @@ def predict_video_folder(how: How, job: FolderJob, size: Size, bar: Bar) -> None
     Raises:
         UserError: a frame is damaged or of another size. Pictures of earlier frames may have been
             written; a file of densities is not.
+        PlaceLost: nothing can be written any more.
     """
     workers = how.predictor.engine.video_workers
     window = smoothing_window(how.smooth_method)
@@ -368,12 +381,18 @@ def predict_video_folder(how: How, job: FolderJob, size: Size, bar: Bar) -> None
             job.write_overlay(frame.path, read_rgb(frame.path), maps, frame.key)
         return frame, maps.density
 
-    found = predict_frames(how, job, size, window)
-    with job.open_video_file() as append:
-        for frame, density in in_threads(finish, found, workers, FRAMES_AHEAD):
-            if append is not None and density is not None:
-                append(density, frame.path.name, frame.key)
-            bar.update()
+    found, n_done = predict_frames(how, job, size, window), 0
+    try:
+        with job.open_video_file() as append:
+            for frame, density in in_threads(finish, found, workers, FRAMES_AHEAD):
+                if append is not None and density is not None:
+                    append(density, frame.path.name, frame.key)
+                bar.update()
+                n_done += 1
+    except OSError as error:
+        if not is_place_error(error):
+            raise
+        raise PlaceLost(_said_lost(job, 0 if job.holds_densities else n_done, error)) from error
 
 
 class KeyedFrame(NamedTuple):
@@ -434,10 +453,13 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
 
     Returns:
         The names of those that could not be read, which were reported; all others are done.
+
+    Raises:
+        PlaceLost: nothing can be written any more.
     """
     engine, preset = how.predictor.engine, find_preset(how.source, for_images=True)
 
-    def predict(path: Path) -> tuple[Path, UserError | None]:
+    def predict(path: Path) -> tuple[Path, UserError | OSError | None]:
         try:
             image = read_rgb_image(path)
             key = job.picture_key(path)
@@ -450,15 +472,45 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
         y = engine.image_logits(x[None], how.domain, concurrent=True)[0].cpu().numpy()
         check_finite(y, f"the prediction for {path}")
         maps = job.maps_of(y, size, is_logits=True)
-        job.write_map(path, maps, key)
-        if job.overlay:
-            job.write_overlay(path, np.asarray(image), maps, key)
+        try:
+            job.write_map(path, maps, key)
+            if job.overlay:
+                job.write_overlay(path, np.asarray(image), maps, key)
+        except OSError as error:
+            return path, error
         return path, None
 
-    failed = []
-    for path, error in in_threads(predict, pictures, engine.workers):
+    failed: list[str] = []
+    watch = PlaceWatch()
+    for n, (path, error) in enumerate(in_threads(predict, pictures, engine.workers), 1):
         bar.update()
         if error is not None:
             failed.append(path.name)
-            log.error("%s", error)
+            said = isinstance(error, UserError)
+            log.error("%s", error if said else f"{path}: its map cannot be written: {error}")
+        if watch.is_lost(job.maps_folder, None if isinstance(error, UserError) else error):
+            assert isinstance(error, OSError)
+            n_before = len(job.pictures) - len(pictures)
+            raise PlaceLost(_said_lost(job, n_before + n - len(failed), error))
     return failed
+
+
+def check_places(jobs: Sequence[FolderJob]) -> None:
+    """Check that maps and overlays can be written, and remove what a killed process left there.
+
+    Raises:
+        UserError: a folder cannot be written to.
+    """
+    for job in jobs:
+        for folder in (job.maps_folder, *([job.overlays_folder] if job.overlay else [])):
+            require_writable_folder(folder, "name another folder with --out_dir")
+            remove_leftovers(folder)
+
+
+def _said_lost(job: FolderJob, n_done: int, error: OSError) -> str:
+    """Say how far the pictures of a folder came until nothing could be written any more."""
+    return (
+        f"{n_done} of {len(job.pictures)} pictures in {job.found.source} done, then "
+        f"{named_place(error) or job.maps_folder} could not be written: {said_reason(error)}; the "
+        "same command goes on from there"
+    )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, with_options_of
+from unisal.commands.cli import Inputs, as_inputs, as_names, as_path, with_options_of
 from unisal.evaluate.options import ScoringOptions
+from unisal.files import from_home
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
@@ -17,21 +18,41 @@ DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 """The metrics that a run is scored with by default, as they are typed."""
 
 
+def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
+    """Return the sources that an option names, and the folder of gaze data that `--data` names."""
+    names = as_names(sources, option)
+    if data is None:
+        return names
+    from unisal.data import name_data
+
+    return (*names, name_data(data))
+
+
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
-def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
+def train(
+    *,
+    eval_sources: Any = None,
+    resume: str | None = None,
+    data: str | None = None,
+    **options: Any,
+) -> None:
     """Train the network on one or more data sets, then score it.
 
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json, to
+        train on. Beside other data sets: --data_sources=SALICON,crowd=FOLDER.
     eval_sources: what to score afterwards, by default what was trained on.
     resume: name of a run that was stopped, to continue it from its newest checkpoint.
     """
     from unisal.commands.training import train
 
+    if data is not None:
+        options["data_sources"] = with_data(options.get("data_sources"), "data_sources", data)
     train(eval_sources=as_names(eval_sources, "eval_sources"), resume=resume, options=options)
 
 
 @with_options_of(FineTuneConfig)
 def train_finetune_mit(
-    eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
+    *, eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
@@ -48,6 +69,7 @@ def train_finetune_mit(
 
 def score_model(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     model_domain: str | None = None,
     metrics: Any = DEFAULT_METRICS,
@@ -57,6 +79,7 @@ def score_model(
     n_aucs_maps: int = ScoringOptions.n_aucs_maps,
     random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
+    data: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -73,13 +96,14 @@ def score_model(
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: seed of all random draws; the same seed gives the same files.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json.
     """
     from unisal.commands.scoring import score_model
 
     names = as_names(metrics, "metrics") or ScoringOptions.metrics
     score_model(
         train_id=train_id,
-        sources=as_names(sources, "sources"),
+        sources=with_data(sources, "sources", data),
         model_domain=model_domain,
         baselines=baselines,
         report=report,
@@ -89,7 +113,8 @@ def score_model(
 
 
 def predictions_from_folder(
-    folder_path: str,
+    folder_path: Inputs,
+    *,
     is_video: bool = False,
     source: str | None = None,
     train_id: str | None = None,
@@ -98,7 +123,6 @@ def predictions_from_folder(
     smooth_method: str | None = None,
     device: str = "auto",
     maps: str | None = None,
-    *,
     out_dir: str | None = None,
     recursive: bool = False,
     overwrite: bool = False,
@@ -130,7 +154,7 @@ def predictions_from_folder(
     from unisal.commands.folders import predict_folders
 
     predict_folders(
-        folders=[Path(folder_path)],
+        folders=[Path(word) for word in as_inputs(folder_path, "folder_path")],
         is_video=is_video,
         source=source,
         train_id=train_id,
@@ -138,7 +162,7 @@ def predictions_from_folder(
         overlay=overlay,
         maps=maps,
         smooth_method=smooth_method,
-        out_dir=None if out_dir is None else Path(out_dir),
+        out_dir=as_path(out_dir),
         recursive=recursive,
         overwrite=overwrite,
         device=device,
@@ -146,6 +170,7 @@ def predictions_from_folder(
 
 
 def predict_examples(
+    *,
     train_id: str | None = None,
     overlay: bool = True,
     examples_dir: str | None = None,
@@ -160,12 +185,14 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    folder = None if examples_dir is None else Path(examples_dir)
-    predict_examples(train_id=train_id, folder=folder, overlay=overlay, device=device)
+    predict_examples(
+        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+    )
 
 
 def predict_video(
-    video_path: str,
+    video_path: Inputs,
+    *,
     out_dir: str | None = None,
     train_id: str | None = None,
     overlay: bool = True,
@@ -184,7 +211,8 @@ def predict_video(
     the sound of the original. Finished files are skipped; unreadable videos are reported and the
     rest still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
-    video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
+    video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
+        name, as often as there are videos: every word that is not --name=value names some.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
@@ -204,7 +232,7 @@ def predict_video(
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
 
     options = VideoOptions(
-        out_dir=None if out_dir is None else Path(out_dir),
+        out_dir=as_path(out_dir),
         source=source,
         model_domain=model_domain,
         overlay=overlay,
@@ -214,11 +242,17 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
     )
-    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
+    predict_videos(
+        video_paths=as_inputs(video_path, "video_path"),
+        options=options,
+        train_id=train_id,
+        device=device,
+    )
 
 
 def predict_camera(
     camera: str = "0",
+    *,
     out: str | None = None,
     window: bool = False,
     train_id: str | None = None,
@@ -251,7 +285,7 @@ def predict_camera(
     from unisal.commands.camera import CameraOptions, predict_camera
 
     options = CameraOptions(
-        out=None if out is None else Path(out),
+        out=as_path(out),
         window=window or out is None,
         source=source,
         model_domain=model_domain,
@@ -260,11 +294,12 @@ def predict_camera(
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
     )
-    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
+    predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
 
 def visualize_examples(
     folder_path: str,
+    *,
     train_id: str | None = None,
     n: int = 12,
     seed: int = 0,
@@ -300,7 +335,7 @@ def visualize_examples(
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        folder=Path(folder_path),
+        folder=Path(from_home(folder_path)),
         train_id=train_id,
         n=n,
         seed=seed,
@@ -317,6 +352,7 @@ def visualize_examples(
 
 def generate_predictions(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     phase: str | None = None,
     model_domain: str | None = None,
@@ -324,6 +360,7 @@ def generate_predictions(
     x_val_step: int | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    data: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -337,12 +374,14 @@ def generate_predictions(
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     x_val_step: the fold of MIT1003 (the one that the run's fine-tuning held out, else 0).
     overwrite: first remove existing predictions, for instance those of other weights.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
+        of them, or with --phase=eval the validation part.
     """
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
         train_id=train_id,
-        sources=as_names(sources, "sources"),
+        sources=with_data(sources, "sources", data),
         phase=phase,
         model_domain=model_domain,
         smooth_method=smooth_method,
@@ -352,19 +391,41 @@ def generate_predictions(
     )
 
 
-def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
+def check_data(
+    source: Any = None,
+    *,
+    quick: bool = False,
+    max_shown: int = 20,
+    data: str | None = None,
+    out: str | None = None,
+    n: int = 6,
+) -> None:
     """Inspect the data folders: count their files and report missing, damaged and odd ones.
 
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json. What
+        was dropped and assumed is printed too, and a page with examples is drawn.
+    out: where to write that page, a .png or .jpg file (<name>_examples.png here).
+    n: how many examples it shows.
     source: data sets, separated by commas (all whose folder exists).
     quick: read only the headers of the files, not every pixel.
     max_shown: how many problems to name per data set.
     """
     from unisal.commands.check_data import check_data
+    from unisal.commands.check_gaze import check_gaze
 
-    check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
+    if data is None:
+        check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
+        return
+    check_gaze(
+        sources=with_data(source, "source", data),
+        quick=quick,
+        max_shown=max_shown,
+        out=as_path(out),
+        n=n,
+    )
 
 
-def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
+def prepare_dhf1k(dhf1k_dir: str | None = None, *, tolerance: int = 5) -> None:
     """Convert the videos of DHF1K's official download to frames.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
@@ -376,10 +437,10 @@ def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
+    prepare_dhf1k(folder=as_path(dhf1k_dir or None), tolerance=tolerance)
 
 
-def download_weights(base_url: str | None = None) -> None:
+def download_weights(*, base_url: str | None = None) -> None:
     """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
     base_url: a mirror of the files.

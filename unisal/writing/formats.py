@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unisal.data.picture_kinds import PICTURE_SUFFIXES
 from unisal.errors import UserError
+from unisal.files import derived_name
 from unisal.writing.maps import (
     write_16_bit_map,
     write_density_h5,
@@ -107,4 +108,4 @@ def picture_names(pictures: Sequence[Path]) -> dict[Path, str]:
     others = [file for file in pictures if file.suffix.lower() not in PICTURE_SUFFIXES]
     taken = [file.stem for file in kept if file.suffix.lower() == PNG]
     pngs = distinct_names(others, taken)
-    return {file: pngs[file] + PNG if file in pngs else file.name for file in pictures}
+    return {f: derived_name(pngs[f], PNG) if f in pngs else f.name for f in pictures}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unisal.files import whole_file
+from unisal.writing.hdf5 import changed_h5
 
 NAME = "unisal"
 STAMP = re.compile(rb"unisal[ \0]([0-9a-f]{32})")
@@ -114,14 +115,12 @@ def _stamp_npz(path: Path, key: str) -> None:
 
 def _stamp_h5(path: Path, key: str) -> None:
     """Set an attribute of the file."""
-    import h5py  # here, since its 11 MB are of use to few
-
-    with h5py.File(path, "a") as file:
+    with changed_h5(path) as file:
         file.attrs[NAME] = key
 
 
 def _read_h5(path: Path) -> str | None:
-    import h5py
+    import h5py  # here, since its 11 MB are of use to few
 
     with h5py.File(path) as file:
         found = file.attrs.get(NAME)
