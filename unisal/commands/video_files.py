@@ -315,12 +315,12 @@ def find_video_files(video_paths: Sequence[str], options: VideoOptions) -> list[
     names = video_names(list(found.values()))
     written = {output for p in found.values() for output in options.outputs(p, names[p])}
     videos = [p for p in found.values() if not written & {p, *p.parents}]
-    for path in filter(os.path.isdir, video_paths):
-        _warn_of_others(Path(path), videos, written)
     if not videos:
         only = Path(video_paths[0])
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if only.is_dir() else ""
         raise UserError(f"there is no video in {', '.join(video_paths)}{kinds}")
+    for path in filter(os.path.isdir, video_paths):
+        _warn_of_others(Path(path), videos, written)
     return videos
 
 
