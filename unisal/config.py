@@ -33,6 +33,10 @@ PRETRAINED = "pretrained_unisal"
 """The run whose weights ship with the project: in a checkout a folder of `training_runs/`, in an
 installed package a folder of the package."""
 
+RUN_PRESETS = "presets.json"
+"""The file in the folder of a run that holds the presets of its own, see
+`unisal.predict.presets`."""
+
 
 def checkout_dir() -> Path | None:
     """Return the checkout that the package is a part of, None if it is installed by itself."""

@@ -188,7 +188,13 @@ def as_names(value: Any, option: str) -> tuple[str, ...]:
     return tuple(v.strip() for v in value if v.strip())
 
 
-def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[[Command], Command]:
+def with_options_of(
+    options: type,
+    other_names: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    without: Iterable[str] = (),
+    described: bool = True,
+) -> Callable[[Command], Command]:
     """Give a command the options of a dataclass.
 
     The command has to take `**options`. Its signature then lists the fields of the class, with
@@ -200,14 +206,18 @@ def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[
         options: the dataclass.
         other_names: names of further options that it is made from, which are not fields. They are
             read as Python values.
+        defaults: defaults that are not those of the class.
+        without: fields that are no options of this command.
+        described: whether the help describes the options as well, and not only lists them.
 
     Returns:
         The decorator.
     """
 
     def add(command: Command) -> Command:
-        described = inspect.cleandoc(options.__doc__ or "").split("Options:", 1)[-1]
-        command.__doc__ = f"{inspect.getdoc(command)}\n\nOptions:{described}"
+        if described:
+            text = inspect.cleandoc(options.__doc__ or "").split("Options:", 1)[-1]
+            command.__doc__ = f"{inspect.getdoc(command)}\n\nOptions:{text}"
         signature = inspect.signature(command)
         own = list(signature.parameters.values())
         types = typing.get_type_hints(options)
@@ -215,11 +225,11 @@ def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[
             inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_default(field),
+                default=(defaults or {}).get(field.name, _default(field)),
                 annotation=types[field.name],
             )
             for field in fields(options)
-            if field.name not in signature.parameters
+            if field.name not in (*signature.parameters, *without)
         ]
         added += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)

@@ -18,7 +18,7 @@ from unisal.config import load_json, to_json
 from unisal.files import derived_name, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
 from unisal.model.weights import find_weights
-from unisal.predict.presets import find_preset
+from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
 from unisal.visualize.overlay import draw_overlay
@@ -81,7 +81,7 @@ def settings_key(
     Raises:
         UserError: there is no such run, or it has no weights.
     """
-    preset = find_preset(source)
+    preset = find_preset(source, own=run_presets(train_id))
     weights = find_weights(train_id, preset.fine_tuned)
     network = to_json(load_json(weights.with_name("UNISAL.json")))
     domain = model_domain or preset.domain

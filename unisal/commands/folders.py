@@ -43,7 +43,13 @@ from unisal.files import PlaceWatch
 from unisal.inference.densities import check_finite
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, is_video_preset
+from unisal.predict.presets import (
+    IMAGE_PRESET,
+    VIDEO_PRESET,
+    find_preset,
+    is_video_preset,
+    run_presets,
+)
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import Bar
 from unisal.threads import in_threads
@@ -102,7 +108,7 @@ def predict_folders(
         SomeFailed: some images or videos could not be read; all others are done.
     """
     source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
-    preset = find_preset(source, for_images=not is_video)
+    preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
@@ -411,7 +417,7 @@ def predict_frames(
     Yields:
         Each frame with its logits or, where a median is taken, its log-density.
     """
-    predictor, preset = how.predictor, find_preset(how.source)
+    predictor, preset = how.predictor, find_preset(how.source, own=how.predictor.presets)
     workers, input_size = predictor.engine.video_workers, preset.input_size_for(size)
 
     def with_content(path: Path, _: Image.Image) -> tuple[Path, str]:
@@ -451,7 +457,10 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
     Raises:
         PlaceLost: nothing can be written any more.
     """
-    engine, preset = how.predictor.engine, find_preset(how.source, for_images=True)
+    engine, preset = (
+        how.predictor.engine,
+        find_preset(how.source, for_images=True, own=how.predictor.presets),
+    )
 
     def predict(path: Path) -> tuple[Path, UserError | OSError | None]:
         try:

@@ -29,6 +29,7 @@ from unisal.evaluate.scoring import (
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
+from unisal.predict.presets import trained_domain
 from unisal.types import LogDensity
 
 
@@ -47,8 +48,9 @@ def score_model(
     Args:
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
-        model_domain: the network domain to use, instead of the source's own. The names of the
-            files then say so (`DHF1K_as_SALICON_...`).
+        model_domain: the network domain to use, instead of the one that the run has trained on the
+            source, or the source's own. The names of the files then say so
+            (`DHF1K_as_SALICON_...`).
         baselines: whether to score reference baselines as well, see `score_baselines`.
         report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
@@ -81,7 +83,8 @@ def score_model(
     with until_lost(folder, done, "make room and repeat the command"):
         for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
             network = engine(dataset.fine_tuned)
-            domain = network.domain(model_domain or dataset.domain)
+            trained = trained_domain(train_id, dataset.source)
+            domain = network.domain(model_domain or trained or dataset.domain)
             name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
             scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
             others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}

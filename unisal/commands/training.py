@@ -42,9 +42,9 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
     sources = eval_sources or trainer.cfg.data_sources
     # Missing and damaged files, and a place that cannot be written, are found before the training.
     prepare_folder(trainer.folder, PLACE_ADVICE)
-    _check_files(trainer)
+    check_files(trainer)
     quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
-    _fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
     score_model(
         train_id=trainer.train_id,
         sources=sources,
@@ -71,16 +71,21 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
         named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
     )
     prepare_folder(run_dir_to_write(tuner.train_id), PLACE_ADVICE)
-    _check_files(tuner)
-    _fit(tuner, "make room and repeat the command")
+    check_files(tuner)
+    fit(tuner, "make room and repeat the command")
     evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
-def _check_files(loop: EpochLoop) -> None:
+def check_files(loop: EpochLoop) -> None:
+    """Find missing and damaged files of a run's data before the training.
+
+    Raises:
+        UserError: there are some; names them.
+    """
     quick_check(dataset for part in loop.datasets.values() for dataset in part.values())
 
 
-def _fit(loop: EpochLoop, advice: str) -> None:
+def fit(loop: EpochLoop, advice: str) -> None:
     """Train; where nothing can be written any more, say how far it came and how to go on."""
     if loop.device.type == "cpu":
         keep_freed_memory()

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class VideoOptions:
             one nearest in time to the preset's.
         smooth_method: see `Predictor.video`.
         overwrite: whether to predict finished videos again.
+        presets: the presets of the run, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -76,9 +77,10 @@ class VideoOptions:
     frame_step: int | None
     smooth_method: str | None
     overwrite: bool
+    presets: Mapping[str, Preset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        find_preset(self.source)
+        _ = self.preset  # a mistake is found before any work
         smoothing_window(self.smooth_method)
         if self.maps is not None:
             find_map_format(self.maps)
@@ -92,7 +94,7 @@ class VideoOptions:
 
     @property
     def preset(self) -> Preset:
-        return find_preset(self.source)
+        return find_preset(self.source, own=self.presets)
 
     def folder_of(self, path: Path) -> Path:
         """Return the folder that is written to for a video."""
@@ -313,12 +315,12 @@ def find_video_files(video_paths: Sequence[str], options: VideoOptions) -> list[
     names = video_names(list(found.values()))
     written = {output for p in found.values() for output in options.outputs(p, names[p])}
     videos = [p for p in found.values() if not written & {p, *p.parents}]
-    for path in filter(os.path.isdir, video_paths):
-        _warn_of_others(Path(path), videos, written)
     if not videos:
         only = Path(video_paths[0])
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if only.is_dir() else ""
         raise UserError(f"there is no video in {', '.join(video_paths)}{kinds}")
+    for path in filter(os.path.isdir, video_paths):
+        _warn_of_others(Path(path), videos, written)
     return videos
 
 

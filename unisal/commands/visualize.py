@@ -31,7 +31,7 @@ from unisal.errors import SomeFailed, UserError
 from unisal.files import derived_name
 from unisal.inference.densities import to_density
 from unisal.predict import Predictor, load
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, Preset, find_preset, run_presets
 from unisal.types import RGB, Density, Size
 from unisal.visualize.panels import Panel, compare, contact_sheet, join_panels, thumbnails
 from unisal.writing.formats import distinct_names
@@ -80,6 +80,7 @@ def visualize_examples(
     alpha: float,
     show_labels: bool,
     source: str | None,
+    model_domain: str | None,
     sheet: bool,
     video: bool,
     fps: Fraction | float,
@@ -103,6 +104,7 @@ def visualize_examples(
         show_labels: whether to write labels above the panels.
         source: the name of the preset, see `unisal.predict.presets`. With a preset for videos the
             pictures are the frames of one.
+        model_domain: the network domain to use; None for the preset's.
         sheet: whether to write the panels of all drawn pictures into a single one as well,
             `contact_sheet_viz.jpg`.
         video: whether to write `<folder's name>_viz.mp4` as well, whose frames are the panels of
@@ -119,7 +121,8 @@ def visualize_examples(
     rate = as_rate(fps)
     out = out_folder(folder, out_dirname)
     source = source or (VIDEO_PRESET if video else IMAGE_PRESET)
-    preset = find_preset(source)
+    preset = find_preset(source, own=run_presets(train_id))
+    preset = preset._replace(domain=model_domain or preset.domain)
     as_video = preset.is_video or video
     pairs = find_pairs(folder)
     prepare_folder(out, "choose another folder with --out_dirname")
@@ -133,7 +136,7 @@ def visualize_examples(
     names = distinct_names([pair.image for pair in pairs], taken=[SHEET_NAME])
     pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
     if size is not None:
-        results = show_frames(predictors, frames, size, source)
+        results = show_frames(predictors, frames, size, preset)
     else:
         results = show_pictures(predictors, chosen, preset.domain, pictures.fail)
     done = lambda: f"{pictures.n_done} of {len(chosen)} pictures"  # noqa: E731
@@ -260,7 +263,7 @@ def show_pictures(
 
 
 def show_frames(
-    predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, source: str
+    predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, preset: Preset
 ) -> Iterator[ShownPicture]:
     """Predict the frames of a video in order.
 
@@ -268,12 +271,11 @@ def show_frames(
         predictors: the models by their names.
         frames: the frames and maps. If only some frames have a map, it is zero for the others.
         size: (height, width) of the frames.
-        source: the name of the preset.
+        preset: how to predict them.
 
     Raises:
         UserError: a frame or its map is damaged.
     """
-    preset = find_preset(source)
     pairs = {frame.image: frame for frame in frames}
     workers = max(predictor.engine.video_workers for predictor in predictors.values())
 
