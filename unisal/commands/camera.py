@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +16,11 @@ import cv2
 import numpy as np
 
 from unisal.checks import check_number
+from unisal.commands.places import prepare_folder
 from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
+from unisal.files import require_writable_file
 from unisal.inference.densities import to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.predict import load
@@ -106,6 +109,9 @@ def predict_camera(
     Raises:
         UserError: the camera cannot be opened, or no window can be shown.
     """
+    if options.out is not None:
+        prepare_folder(options.out.parent, "name another file with --out")
+        require_writable_file(options.out, "name another file with --out")
     with ExitStack() as stack:
         window = stack.enter_context(closing(_open_window())) if options.window else None
         opened = open_camera(camera, options.fps)
@@ -202,7 +208,7 @@ def open_camera(camera: str, fps: float | None = None) -> Camera:
     """
     if camera.isdecimal():
         return _open_device(int(camera), fps)
-    is_file = Path(camera).is_file()
+    is_file = os.path.isfile(camera)  # noqa: PTH113  # that of Path raises for a very long name
     video = VideoFile(Path(camera) if is_file else camera)
     return Camera(
         size=video.size,

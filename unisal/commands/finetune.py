@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unisal.commands import studies
+from unisal.commands.places import prepare_folder
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
 from unisal.commands.studies import SubRun
-from unisal.commands.training import check_files, fit
+from unisal.commands.training import PLACE_ADVICE, check_files, fit
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
@@ -61,10 +62,11 @@ def finetune(
         trainer = Trainer(progress=TERMINAL, **chosen)
     planned = _plan_studies(trainer, folds, curve, observers)
     sources = eval_sources or trainer.cfg.data_sources
+    prepare_folder(trainer.folder, PLACE_ADVICE)
     check_files(trainer)
     quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
     print(f"{trainer.train_id}: trains {trainer.n_trained:,} of {trainer.n_parameters:,} numbers")
-    fit(trainer)
+    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
     score_model(
         train_id=trainer.train_id,
         sources=sources,

@@ -34,18 +34,12 @@ from unisal.commands.picture_folders import (
     find_picture_sets,
     visible_folders,
 )
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import PlaceLost, SomeFailed, UserError
-from unisal.files import (
-    PlaceWatch,
-    is_place_error,
-    named_place,
-    remove_leftovers,
-    require_writable_folder,
-    said_reason,
-)
+from unisal.files import PlaceWatch
 from unisal.inference.densities import check_finite
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
@@ -388,17 +382,13 @@ def predict_video_folder(how: How, job: FolderJob, size: Size, bar: Bar) -> None
         return frame, maps.density
 
     found, n_done = predict_frames(how, job, size, window), 0
-    try:
-        with job.open_video_file() as append:
-            for frame, density in in_threads(finish, found, workers, FRAMES_AHEAD):
-                if append is not None and density is not None:
-                    append(density, frame.path.name, frame.key)
-                bar.update()
-                n_done += 1
-    except OSError as error:
-        if not is_place_error(error):
-            raise
-        raise PlaceLost(_said_lost(job, 0 if job.holds_densities else n_done, error)) from error
+    done = lambda: _said_done(job, 0 if job.holds_densities else n_done)  # noqa: E731
+    with until_lost(job.maps_folder, done), job.open_video_file() as append:
+        for frame, density in in_threads(finish, found, workers, FRAMES_AHEAD):
+            if append is not None and density is not None:
+                append(density, frame.path.name, frame.key)
+            bar.update()
+            n_done += 1
 
 
 class KeyedFrame(NamedTuple):
@@ -490,17 +480,19 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
         return path, None
 
     failed: list[str] = []
-    watch = PlaceWatch()
-    for n, (path, error) in enumerate(in_threads(predict, pictures, engine.workers), 1):
-        bar.update()
-        if error is not None:
-            failed.append(path.name)
-            said = isinstance(error, UserError)
-            log.error("%s", error if said else f"{path}: its map cannot be written: {error}")
-        if watch.is_lost(job.maps_folder, None if isinstance(error, UserError) else error):
-            assert isinstance(error, OSError)
-            n_before = len(job.pictures) - len(pictures)
-            raise PlaceLost(_said_lost(job, n_before + n - len(failed), error))
+    watch, n_done = PlaceWatch(), len(job.pictures) - len(pictures)
+    with until_lost(job.maps_folder, lambda: _said_done(job, n_done)):
+        for path, error in in_threads(predict, pictures, engine.workers):
+            bar.update()
+            if error is None:
+                n_done += 1
+            else:
+                failed.append(path.name)
+                unread = isinstance(error, UserError)
+                log.error("%s", error if unread else f"{path}: no map can be written: {error}")
+            unwritten = error if isinstance(error, OSError) else None
+            if watch.is_lost(job.maps_folder, unwritten) and unwritten is not None:
+                raise unwritten
     return failed
 
 
@@ -512,14 +504,9 @@ def check_places(jobs: Sequence[FolderJob]) -> None:
     """
     for job in jobs:
         for folder in (job.maps_folder, *([job.overlays_folder] if job.overlay else [])):
-            require_writable_folder(folder, "name another folder with --out_dir")
-            remove_leftovers(folder)
+            prepare_folder(folder, "name another folder with --out_dir")
 
 
-def _said_lost(job: FolderJob, n_done: int, error: OSError) -> str:
-    """Say how far the pictures of a folder came until nothing could be written any more."""
-    return (
-        f"{n_done} of {len(job.pictures)} pictures in {job.found.source} done, then "
-        f"{named_place(error) or job.maps_folder} could not be written: {said_reason(error)}; the "
-        "same command goes on from there"
-    )
+def _said_done(job: FolderJob, n_done: int) -> str:
+    """Say how many pictures of a folder are done."""
+    return f"{n_done} of {len(job.pictures)} pictures in {job.found.source}"

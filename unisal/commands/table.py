@@ -262,7 +262,7 @@ def predictions_from_folder(
         overlay=overlay,
         maps=maps,
         smooth_method=smooth_method,
-        out_dir=None if out_dir is None else Path(out_dir),
+        out_dir=as_path(out_dir),
         recursive=recursive,
         overwrite=overwrite,
         device=device,

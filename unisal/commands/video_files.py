@@ -16,16 +16,11 @@ from typing import Any
 from unisal.checks import check_count
 from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
+from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
-from unisal.errors import SomeFailed, UserError, cause
-from unisal.files import (
-    PlaceWatch,
-    derived_name,
-    natural_order,
-    remove_leftovers,
-    require_writable_folder,
-)
+from unisal.errors import PlaceLost, SomeFailed, UserError, cause
+from unisal.files import PlaceWatch, derived_name, natural_order
 from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
 from unisal.predict import Predictor, load
@@ -186,9 +181,9 @@ def predict_videos(
     n_before = len(paths) - len(jobs)
     _say_done(done, jobs, n_before)
     if lost is not None:
-        raise SomeFailed(
-            f"{n_before + len(done)} of {len(paths)} videos done, then nothing could be written "
-            f"any more: {cause(lost)}; the same command goes on from there"
+        raise PlaceLost(
+            f"{n_before + len(done)} of {len(paths)} videos done; then the work stopped: "
+            f"{cause(lost)}; {GOES_ON}"
         )
     if failed:
         _say_failed(failed, len(paths))
@@ -320,12 +315,12 @@ def find_video_files(video_paths: Sequence[str], options: VideoOptions) -> list[
     names = video_names(list(found.values()))
     written = {output for p in found.values() for output in options.outputs(p, names[p])}
     videos = [p for p in found.values() if not written & {p, *p.parents}]
-    for path in filter(os.path.isdir, video_paths):
-        _warn_of_others(Path(path), videos, written)
     if not videos:
         only = Path(video_paths[0])
         kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if only.is_dir() else ""
         raise UserError(f"there is no video in {', '.join(video_paths)}{kinds}")
+    for path in filter(os.path.isdir, video_paths):
+        _warn_of_others(Path(path), videos, written)
     return videos
 
 
@@ -417,8 +412,7 @@ def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Pa
     """
     advice = "name another folder with --out_dir"
     for folder in {options.folder_of(path): None for path in paths}:
-        require_writable_folder(folder, advice)
-        remove_leftovers(folder)
+        prepare_folder(folder, advice)
     for path in paths:
         for at, output in options.outputs(path, names[path]).items():
             if at.exists() and at.is_dir() != is_folder(output):

@@ -20,6 +20,7 @@ from torch import Tensor
 from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
 from unisal.commands.left_out import first_names, warn_of_no_pictures
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.config import PRETRAINED, find_run, run_dir
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
@@ -27,6 +28,7 @@ from unisal.data.picture_kinds import list_files
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
+from unisal.files import derived_name
 from unisal.inference.densities import to_density
 from unisal.predict import Predictor, load
 from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, Preset, find_preset, run_presets
@@ -123,6 +125,7 @@ def visualize_examples(
     preset = preset._replace(domain=model_domain or preset.domain)
     as_video = preset.is_video or video
     pairs = find_pairs(folder)
+    prepare_folder(out, "choose another folder with --out_dirname")
     images = pairs[0].image.parent
     warn_of_no_pictures(images, list_files(images))
     chosen = choose(pairs, n, seed, as_video)
@@ -136,7 +139,8 @@ def visualize_examples(
         results = show_frames(predictors, frames, size, preset)
     else:
         results = show_pictures(predictors, chosen, preset.domain, pictures.fail)
-    with ExitStack() as stack:
+    done = lambda: f"{pictures.n_done} of {len(chosen)} pictures"  # noqa: E731
+    with until_lost(out, done, "make room and repeat the command"), ExitStack() as stack:
         film = stack.enter_context(_Video(out, folder, style, rate)) if video else None
         for shown in results:
             pictures.add(shown)
@@ -337,7 +341,8 @@ class _Pictures:
         if name is None:
             return
         panels = shown.panels(self.style, MAX_PICTURE_SIZE)
-        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.style.show_labels))
+        path = self.out / derived_name(name, "_viz.jpg")
+        write_overlay(path, join_panels(panels, self.style.show_labels))
         self.n_done += 1
         if self.sheet:
             self.rows.append((name, thumbnails(panels, len(self.names))))
@@ -366,7 +371,7 @@ class _Video(ExitStack):
 
     def __init__(self, out: Path, folder: Path, style: PanelStyle, rate: Fraction) -> None:
         super().__init__()
-        self.path = out / f"{folder.resolve().name}_viz.mp4"
+        self.path = out / derived_name(folder.resolve().name, "_viz.mp4")
         self.style, self.rate = style, rate
         self.writer: VideoWriter | None = None
 

@@ -17,10 +17,11 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings, in lower or upper case, of what is a picture by its name alone. A file of any other kind
 also has to begin like a picture, since others use some of those endings too."""
 NOT_PICTURES = frozenset(
-    ("BUFR", "EPS", "FITS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "PSD", "WMF")
+    ("BUFR", "EPS", "FITS", "FLI", "GRIB", "HDF5", "IM", "IPTC", "MPEG", "PDF", "PSD", "WMF")
 )
 """Kinds that Pillow names, and that are not pictures that it can draw on its own and in one right
-way: pages, measurements, films, and layers, whose stored sum may be an empty sheet."""
+way: pages, measurements, films, layers, whose stored sum may be an empty sheet, and what it is
+about to give up."""
 NOT_PICTURE_SUFFIXES = frozenset((".pfm",))
 """Endings of numbers without a range."""
 HEADER_BYTES = 16

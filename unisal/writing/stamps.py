@@ -26,6 +26,8 @@ SEARCHED_BYTES = 128
 READ_BYTES = 1 << 20
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_START, JPEG_END, JFIF, COMMENT = b"\xff\xd8", b"\xff\xd9", b"\xff\xe0", b"\xff\xfe"
+ENDS = ((b"\x89PNG", PNG_END), (JPEG_START, JPEG_END))
+"""How pictures begin, and how they have to end to be whole."""
 
 
 def key_of(*parts: str) -> str:
@@ -77,7 +79,7 @@ def read_stamp(path: Path) -> str | None:
             end = file.read()
     except OSError:
         return None
-    if start.startswith(JPEG_START) and not end.endswith(JPEG_END):
+    if any(start.startswith(first) and not end.endswith(last) for first, last in ENDS):
         return None
     found = STAMP.search(start) or STAMP.search(end)
     return found[1].decode() if found else None
