@@ -131,6 +131,35 @@ def with_options_of(options: type, other_names: Iterable[str] = ()) -> Callable[
     return add
 
 
+def stands_for(option: str, parameter: str) -> Callable[[Command], Command]:
+    """Let an option of a command stand for a parameter that otherwise has to be given.
+
+    Args:
+        option: the option.
+        parameter: the parameter, which then is None.
+
+    Returns:
+        The decorator.
+    """
+
+    def add(command: Command) -> Command:
+        command.stands_for = {option: parameter}  # type: ignore[attr-defined]
+        return command
+
+    return add
+
+
+def _signature(command: Command, arguments: Sequence[str]) -> inspect.Signature:
+    """Return the signature of a command, as the options that were typed make it."""
+    signature = inspect.signature(command)
+    typed = {a[2:].partition("=")[0] for a in arguments if a.startswith("--")}
+    replaced = {p for option, p in getattr(command, "stands_for", {}).items() if option in typed}
+    parameters = signature.parameters.values()
+    return signature.replace(
+        parameters=[p.replace(default=None) if p.name in replaced else p for p in parameters]
+    )
+
+
 def _default(field: Field[Any]) -> Any:
     """Return the default of a dataclass's field as a signature has it."""
     if field.default_factory is not MISSING:
@@ -179,7 +208,9 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             call = fire.Fire(
-                _deferred(commands[arguments[0]]), arguments[1:], serialize=lambda _: None
+                _deferred(commands[arguments[0]], arguments[1:]),
+                arguments[1:],
+                serialize=lambda _: None,
             )
     except FireExit as stopped:
         faults = [e.ErrorAsStr() for e in stopped.trace.elements if e.HasError()]
@@ -189,14 +220,14 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
     return call
 
 
-def _deferred(command: Command) -> Callable[..., _Call]:
+def _deferred(command: Command, typed: Sequence[str]) -> Callable[..., _Call]:
     """Return a function that parses like the command and returns the call."""
     from fire.decorators import SetParseFns
 
     def defer(*arguments: Any, **options: Any) -> _Call:
         return _Call(command, arguments, options)
 
-    defer.__signature__ = inspect.signature(command)  # type: ignore[attr-defined]
+    defer.__signature__ = _signature(command, typed)  # type: ignore[attr-defined]
     defer.__wrapped__ = command  # type: ignore[attr-defined]  # Fire reads the options off it
     return SetParseFns(**_readers(command))(defer)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, with_options_of
+from unisal.commands.cli import as_names, stands_for, with_options_of
+from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
@@ -266,6 +267,7 @@ def predict_camera(
     predict_camera(camera=camera, options=options, train_id=train_id, device=device)
 
 
+@stands_for("data", "folder_path")
 def visualize_examples(
     folder_path: str,
     train_id: str | None = None,
@@ -279,6 +281,7 @@ def visualize_examples(
     video: bool = False,
     fps: float = 30,
     device: str = "auto",
+    data: str | None = None,
 ) -> None:
     """Write pictures next to their ground truth and predictions, to look at.
 
@@ -299,7 +302,27 @@ def visualize_examples(
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
     fps: frames per second of the video.
+    data: instead of folder_path: a folder of pictures or films with a table of where people looked,
+        or its gaze.json. Shows the validation part; writes to <train_id>/<name>_<out_dirname>/ in
+        predictions/ or $PRED_DIR.
     """
+    if data is not None:
+        if folder_path is not None or source is not None or video:
+            raise UserError("data goes without folder_path, source and video")
+        from unisal.commands.visualize_data import visualize_data
+
+        visualize_data(
+            source=with_data(None, "data", data)[0],
+            train_id=train_id,
+            n=n,
+            seed=seed,
+            out_dirname=out_dirname,
+            alpha=alpha,
+            show_labels=show_labels,
+            sheet=contact_sheet,
+            device=device,
+        )
+        return
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
