@@ -31,6 +31,7 @@ from unisal.writing.formats import distinct_names
 def visualize_data(
     *,
     source: str,
+    model_domain: str | None,
     train_id: str | None,
     n: int,
     seed: int,
@@ -48,6 +49,7 @@ def visualize_data(
 
     Args:
         source: NAME=PATH of a folder of gaze data.
+        model_domain: the network domain to use; None for that of the data.
         train_id: see `visualize_examples`.
         n: see `visualize_examples`.
         seed: see `visualize_examples`.
@@ -70,6 +72,7 @@ def visualize_data(
     quick_check([dataset])
     models = load_models(train_id, device, fine_tuned=False)
     engines = {name: predictor.engine for name, predictor in models.items()}
+    domain = model_domain or dataset.domain
     number = len(dataset.lengths())
     chosen = sorted(np.random.RandomState(seed).permutation(number)[:n].tolist())
     out = pred_dir() / run_name(run) / f"{dataset.source}_{out_dirname}"
@@ -83,7 +86,7 @@ def visualize_data(
                 frame = dataset.middle(index)
                 rgb = dataset.read_picture(index, frame)
                 truth = dataset.density(index, number=frame)
-                predictions = dict(_predictions(engines, dataset, index, frame))
+                predictions = dict(_predictions(engines, dataset, domain, index, frame))
                 pictures.add(ShownPicture(pair, rgb, truth, predictions))
             except UserError as error:
                 pictures.fail(pair, error)
@@ -92,15 +95,13 @@ def visualize_data(
 
 
 def _predictions(
-    engines: Mapping[str, Engine], dataset: GazeSource, index: int, frame: int
+    engines: Mapping[str, Engine], dataset: GazeSource, domain: str, index: int, frame: int
 ) -> Iterator[tuple[str, Density]]:
     """Yield what each model predicts for a frame."""
     usual = (GazeVideoFolder if dataset.is_video else GazeFolder).domain
     for place, (name, engine) in enumerate(engines.items()):
         # What a run is compared with may not have its domain.
-        known = place == 0 or dataset.domain in engine.model.sources
-        domain = dataset.domain if known else usual
-        predictions = predict_dataset(
-            engine, dataset, engine.domain(domain), size="frame", chosen=[index]
-        )
+        known = place == 0 or domain in engine.model.sources
+        used = engine.domain(domain if known else usual)
+        predictions = predict_dataset(engine, dataset, used, size="frame", chosen=[index])
         yield name, next(to_density(y) for key, y in predictions if key.number == frame)
