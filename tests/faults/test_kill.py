@@ -74,7 +74,7 @@ def draw_moment(undisturbed: Recording, rng: random.Random) -> dict[str, float |
     alone = {"with_workers": rng.random() < 0.5}
     if rng.random() < 0.5:
         return {"kill_after": rng.uniform(0, undisturbed.result.seconds), **alone}
-    return {"kill_at_change": rng.randint(1, undisturbed.result.n_changes), **alone}
+    return {"kill_at_change": rng.randint(1, len(undisturbed.result.changes)), **alone}
 
 
 def check_files(undisturbed: Recording, before: Tree, after: Tree) -> None:

@@ -44,8 +44,13 @@ class Result(NamedTuple):
     """The most memory that it had, of its own and shared with the parent."""
     stdout: str
     stderr: str
-    n_changes: int
-    """How often it was about to change a file below the sandbox."""
+    changes: list[str]
+    """The file or folder of each change that it was about to make, anywhere, in order."""
+
+    @property
+    def touched(self) -> set[str]:
+        """All files and folders that it changed."""
+        return set(self.changes)
 
     @property
     def killed(self) -> bool:
@@ -93,8 +98,8 @@ class Zygote:
         Args:
             function: "module:function", or "unisal_command" for a command line.
             arguments: what JSON can hold.
-            sandbox: the folder whose changes are counted; the working directory, the home and the
-                folder of temporary files are in it.
+            sandbox: a folder; the working directory, the home and the folder of temporary files are
+                in it.
             env: adds to the environment.
             limit: after so many seconds the child is killed and the call fails.
             kill_after: send SIGKILL after so many seconds,
@@ -131,7 +136,7 @@ class Zygote:
                 answer["peak_mb"],
                 read("stdout"),
                 read("stderr"),
-                Path(logs, "changes").stat().st_size,
+                read("changes").splitlines(),
             )
         if answer["over_limit"]:
             raise TimeoutError(f"{function} {arguments} took over {limit} s: {result}")
@@ -215,23 +220,23 @@ def _set_limits(request: dict[str, Any]) -> None:
 
 def _watch(request: dict[str, Any], changes: int) -> None:
     """Count changes of files, keep what is moved to a name, and kill this process in time."""
-    sandbox, kill_at = request["sandbox"] + os.sep, request["kill_at_change"]
-    main_process, inside = os.getpid(), threading.local()
+    kill_at, main_process, inside = request["kill_at_change"], os.getpid(), threading.local()
     lock = threading.Lock()
     done = [0]
 
     def hook(event: str, arguments: Sequence[Any]) -> None:
         if event not in CHANGES and not (event == "open" and (arguments[2] or 0) & os.O_ACCMODE):
             return
-        paths = [os.fsdecode(a) for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)]
-        if getattr(inside, "hook", False) or not any(p.startswith(sandbox) for p in paths):
+        named = arguments[: 2 if event in ("os.rename", "os.link") else 1]
+        paths = [os.fsdecode(a) for a in named if isinstance(a, str | bytes | os.PathLike)]
+        if getattr(inside, "hook", False) or paths[:1] == [os.devnull] or not paths:
             return
         inside.hook = True
         try:
             with lock:
                 if os.getpid() == main_process:  # not one of its workers
                     done[0] += 1
-                    os.write(changes, b".")
+                    os.write(changes, os.fsencode(repr(paths[-1])[1:-1] + "\n"))
                 if done[0] == kill_at:
                     kill = os.killpg if request["with_workers"] else os.kill
                     kill(main_process, signal.SIGKILL)
