@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.files import whole_folder, write_atomically
 
 T = TypeVar("T")
@@ -238,8 +238,8 @@ def load_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark or not
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {cause(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}; expected a JSON object")
     return values

@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
@@ -43,6 +44,9 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
     """
     name = program.split()[-1]
     logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=logging.WARNING)
+    # What Pillow has to say about odd metadata is of no use to anybody, once for every picture.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview(commands, program))
         return 0

@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-
 from unisal.checks import check_count
 from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
-from unisal.errors import SomeFailed, UserError
+from unisal.errors import SomeFailed, UserError, cause
 from unisal.files import natural_order
 from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
@@ -241,19 +239,6 @@ class _OutputTask:
             self._stack.__exit__(type(error), error, error.__traceback__)
         except Exception as again:
             self.error = again
-
-
-def cause(error: BaseException) -> str:
-    """Say why something failed, without the names of temporary files."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, av.FFmpegError):
-        logged: Any = error.log  # (level, component, message) or nothing
-        said = logged[2].strip() if logged else ""
-        return f"{error.strerror}: {said}" if said else str(error.strerror)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def predict_video_frames(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from unisal.checks import check_count, check_number
+from unisal.checks import check_count, check_number, check_switch
 from unisal.config import accept
 from unisal.errors import UserError
 
@@ -196,7 +196,7 @@ class TrainerConfig:
 
 
 def check_switches(config: Any) -> None:
-    """Check that switches are True or False, since the text "false" would count as true.
+    """Check that the options that are switches are True or False.
 
     Args:
         config: an instance of a class of options.
@@ -205,9 +205,8 @@ def check_switches(config: Any) -> None:
         UserError: one is not; names it.
     """
     for option in fields(config):
-        value = getattr(config, option.name)
-        if option.type == "bool" and not isinstance(value, bool):
-            raise UserError(f"{option.name} is {value!r}; it has to be True or False")
+        if option.type == "bool":
+            check_switch(getattr(config, option.name), option.name)
 
 
 def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:
