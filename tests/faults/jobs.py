@@ -7,7 +7,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,16 @@ class Job:
     """The folder in the sandbox that fills up."""
     goes_back: tuple[str, ...] = ()
     """Endings of files that hold an earlier state for a while when it is started again."""
-    env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, zygote: Zygote, sandbox: Path, **options: Any) -> Result:
         """Run the command in a sandbox; see `Zygote.call`."""
-        env = {name: str(sandbox / folder) for name, folder in FOLDERS.items()}
-        return zygote.command(
-            *self.arguments(sandbox), sandbox=sandbox, env={**env, **self.env}, **options
-        )
+        env = environment(sandbox)
+        return zygote.command(*self.arguments(sandbox), sandbox=sandbox, env=env, **options)
+
+
+def environment(sandbox: Path) -> dict[str, str]:
+    """Return the variables that name the folders of a sandbox."""
+    return {name: str(sandbox / folder) for name, folder in FOLDERS.items()}
 
 
 def _make_training_data(sandbox: Path) -> None:

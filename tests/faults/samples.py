@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from support import (
     photo,
     write_dhf1k,
     write_mat,
-    write_network,
+    write_mit1003,
     write_salicon,
 )
 from videos import numbered, write_clip
@@ -207,21 +206,23 @@ def damaged_file(kind: str, number: int, samples: Path, folder: Path) -> Path:
     return path
 
 
-def all_kinds(samples: Path) -> Iterator[str]:
-    yield from sorted(p.name for p in samples.iterdir())
-
-
 # ---- a run with everything that is read of one ---------------------------------------------
-def write_trained_run(sandbox: Path) -> None:
-    """Write small data and the folder of a run that was trained on it for an epoch."""
+def write_trained_run(sandbox: str) -> None:
+    """Write small data and the folder of a run that was trained on it for an epoch.
+
+    The environment names the folders; see `faults.jobs.environment`.
+    """
     from unisal.train import Trainer
 
-    write_salicon(sandbox / "data/SALICON", "train", 2, SIZE)
-    write_salicon(sandbox / "data/SALICON", "val", 2, SIZE)
-    write_dhf1k(sandbox / "data/DHF1K", {1: 3, 601: 3}, size=SIZE)
+    data = Path(sandbox) / "data"
+    write_salicon(data / "SALICON", "train", 2, SIZE)
+    write_salicon(data / "SALICON", "val", 2, SIZE)
+    write_dhf1k(data / "DHF1K", {1: 3, 601: 3}, size=SIZE)
+    write_mit1003(data / "MIT1003", [SIZE] * 4)
     small = {"out_size": (64, 96)}
     trainer = Trainer(
         prefix="mine",
+        suffix="",
         data_sources=("SALICON", "DHF1K"),
         num_epochs=1,
         salicon_batch_size=1,
@@ -235,7 +236,6 @@ def write_trained_run(sandbox: Path) -> None:
         ema_decay=0.9,
     )
     trainer.fit()
-    write_network(sandbox / "runs" / "network", lively_network())
-    record = {"folder": "logs", "x_val_step": 0, "best_epoch": 0, "valid_kld": 1.0, "options": {}}
-    save_json(trainer.folder / "ft_mit1003.json", record)
-    assert json.loads((trainer.folder / "Trainer.json").read_text())
+    trainer.folder.rename(trainer.folder.with_name("mine"))
+    record = {"folder": "logs", "x_val_step": 1, "best_epoch": 0, "valid_kld": 1.0, "options": {}}
+    save_json(trainer.folder.with_name("mine") / "ft_mit1003.json", record)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from faults.fuzzing import MEMORY_MB
+from faults.jobs import environment
 from faults.samples import damaged_file, write_samples
 from faults.zygote import Result, Zygote
 
@@ -91,9 +92,58 @@ def files_below(folder: Path) -> list[Path]:
     return [p for p in folder.rglob("*") if not p.is_dir()]
 
 
+# ---- structures ----------------------------------------------------------------------------
+STRUCTURES = {
+    "network": (15, 250),
+    "images": (15, 200),
+    "videos": (15, 200),
+    "training": (15, 250),
+    "fine-tuning": (15, 200),
+    "index": (15, 250),
+    "weights": (15, 200),
+    "checkpoint": (15, 250),
+    "mat": (30, 400),
+}
+"""How many are tried by kind: in the short version, in the whole one."""
+
+
+@pytest.fixture(scope="module")
+def trained(zygote, tmp_path_factory):
+    """A sandbox with small data and a run."""
+    sandbox = tmp_path_factory.mktemp("trained")
+    write = "faults.samples:write_trained_run"
+    result = zygote.call(write, str(sandbox), sandbox=sandbox, env=environment(sandbox))
+    assert result.code == 0, result
+    return sandbox
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_an_odd_structure_is_read_or_refused(kind, zygote, trained, tmp_path, amount):
+    short, whole = STRUCTURES[kind]
+    n = amount(short=short, whole=whole)
+    sandbox = Path(shutil.copytree(trained, tmp_path / "sandbox"))
+    result = zygote.call(
+        "faults.structures:read_structures",
+        kind,
+        n,
+        sandbox=sandbox,
+        env=environment(sandbox),
+        limit=3600,
+        memory_mb=MEMORY_MB,
+    )
+    assert result.code == 0, result.stderr[-4000:]
+    counts = json.loads(result.stdout)
+    print(f"structure {kind}: {counts}")
+    assert counts["tried"] >= n * 0.9
+    allowed = str(sandbox / "runs"), str(sandbox / "data")
+    assert all(path.startswith(allowed) for path in result.touched)
+
+
 # ---- what made trouble once ----------------------------------------------------------------
 @pytest.mark.parametrize(
-    "path", [p for p in sorted(CASES.glob("*/*"))], ids=lambda path: f"{path.parent.name}-{path.name}"
+    "path",
+    sorted(CASES.glob("*/*")),
+    ids=lambda path: f"{path.parent.name}-{path.name}",
 )
 def test_what_made_trouble_once_is_read_or_refused(path, zygote, tmp_path):
     result = zygote.call(

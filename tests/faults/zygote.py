@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 TESTS = Path(__file__).resolve().parent.parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PRELOADED = (
-    "av, fire, h5py, jinja2, PIL.Image, scipy.io, tensorboardX, torchvision, support, "
+    "av, fire, h5py, hypothesis, jinja2, PIL.Image, scipy.io, tensorboardX, torchvision, "
+    "faults.fuzzing, "
     "unisal.commands.check_data, unisal.commands.folders, unisal.commands.generate, "
     "unisal.commands.scoring, unisal.commands.table, unisal.commands.training, "
     "unisal.commands.video_files"
@@ -61,7 +62,7 @@ class Zygote:
     """Starts the process, and children of it."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
@@ -105,7 +106,7 @@ class Zygote:
             kill_after: send SIGKILL after so many seconds,
             kill_at_change: or before the change of that number, from 1,
             with_workers: to its own processes too, or to it alone.
-            record: a folder that gets all that is moved to a name, as <number>/<whole path>, in order.
+            record: a folder that gets all that is moved to a name, as <number>/<whole path>.
             memory_mb: how much more memory than the parent the child may have.
             file_kb: how large files may become.
         """
