@@ -18,7 +18,7 @@ import numpy as np
 import scipy.io
 import torch
 from faults.fuzzing import SECONDS_PER_INPUT
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 
 from unisal.data import DHF1KDataset, MIT1003Dataset, SALICONDataset
@@ -196,6 +196,7 @@ def read_structures(kind: str, n: int) -> None:
         deadline=None,
         phases=[Phase.generate],
         report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,  # what was read is in the sandbox
         suppress_health_check=list(HealthCheck),
     )
     @given(structure(kind))
