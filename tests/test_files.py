@@ -20,10 +20,12 @@ from support import PROJECT
 from unisal import files
 from unisal.errors import UserError
 from unisal.files import (
+    MAX_FAILURES,
+    PlaceWatch,
     derived_name,
     from_home,
-    is_full,
     is_place_error,
+    named_place,
     natural_order,
     remove_leftovers,
     require_writable_file,
@@ -331,15 +333,44 @@ def test_a_full_disk_is_noticed_before_and_after(small_disk):
             small_disk / "map", lambda temporary: temporary.write_bytes(bytes(1 << 24))
         )
     assert is_place_error(failed.value)
-    assert not is_full(failed.value, small_disk)  # what was half-written is gone
-    with contextlib.suppress(OSError), (small_disk / "full").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1 << 12))
-    assert is_full(failed.value, small_disk)
-    assert not is_full(OSError(errno.EFBIG, "too large"), small_disk)
+    assert failed.value.filename == str(small_disk / "map")  # and not that of a temporary file
+    watch = PlaceWatch()
+    assert not watch.is_lost(small_disk, failed.value)  # what was half-written is gone
+    fill(small_disk)
+    assert watch.is_lost(small_disk, failed.value)
+    assert not watch.is_lost(small_disk, ValueError("a damaged picture"))
     with pytest.raises(UserError, match="No space left on device; make room"):
         require_writable_folder(small_disk / "new", "make room")
     assert [p.name for p in small_disk.iterdir()] == ["full"]
+
+
+def fill(disk):
+    with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 12))
+
+
+def test_a_place_where_one_thing_after_the_other_fails_is_given_up(tmp_path):
+    watch, error = PlaceWatch(), OSError(errno.EFBIG, "too large")
+    for _ in range(2):
+        assert not any(watch.is_lost(tmp_path, error) for _ in range(MAX_FAILURES - 1))
+        assert not watch.is_lost(tmp_path, None)
+    assert [watch.is_lost(tmp_path, error) for _ in range(MAX_FAILURES)][-1]
+
+
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").touch()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "folder", tmp_path / "file"):
+        make = whole_file if path.is_dir() else whole_folder
+        with pytest.raises(OSError, match=path.name) as failed, make(path):
+            pass
+        assert named_place(failed.value) == str(path)
+    with pytest.raises(OSError, match="other") as failed, whole_file(tmp_path / "map"):
+        (tmp_path / "other" / "x").read_text()
+    assert named_place(failed.value) == str(tmp_path / "other" / "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_errors_that_are_about_a_place():

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePath
@@ -39,6 +39,8 @@ TEMPORARY_NAME = re.compile(
 )
 """Names of temporary files and folders: which process writes them, and a checksum that tells them
 from a user's own hidden files."""
+EARLIER_NAME = re.compile(r"\.(?P<stem>.+)-(?=.*\d)[0-9a-z_]{8,16}(?P<suffix>\.[^.]*)?", re.DOTALL)
+"""Names of temporary files of earlier versions."""
 PLACE_ERRORS = {
     getattr(errno, name)
     for name in (
@@ -49,8 +51,8 @@ PLACE_ERRORS = {
     if hasattr(errno, name)
 }
 """Errors of the operating system that are about where a file lies, not about what is in it."""
-FULL_ERRORS = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
-"""Those that say that there is no room."""
+MAX_FAILURES = 3
+"""After how many results in a row that could not be written a place is given up."""
 
 _numbers = itertools.count()
 
@@ -81,6 +83,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if (named := _naming(error, temporary, path)) is None:
+            raise
+        raise named from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -102,11 +108,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.rename(path)
+    except OSError as error:
+        if (named := _naming(error, temporary, path)) is None:
+            raise
+        raise named from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(folder: Path, below: bool = False) -> None:
+def remove_leftovers(folder: Path, below: bool = False, of: Collection[str] = ()) -> None:
     """Remove the temporary files and folders that processes which were killed left in a folder.
 
     What a process that still runs is writing is never touched, nor is any other file. If it cannot
@@ -116,12 +126,15 @@ def remove_leftovers(folder: Path, below: bool = False) -> None:
     Args:
         folder: where to look; it need not exist.
         below: whether to look in the folders below it as well.
+        of: names of files that nothing but the caller writes there. Their temporary files are
+            removed even if an earlier version of the program made them, whose names do not say
+            which process it was.
     """
     folders = [Path(found) for found, _, _ in os.walk(folder)] if below else [folder]
     for each in folders:
         with contextlib.suppress(OSError):  # then it stays, and only takes room
             for path in each.iterdir():
-                if _is_leftover(path):
+                if _is_leftover(path, of):
                     _remove(path)
 
 
@@ -140,14 +153,25 @@ def _temporary(path: Path, name: str, create: Callable[[Path], object]) -> Path:
         return temporary
 
 
-def _is_leftover(path: Path) -> bool:
+def _naming(error: OSError, temporary: Path, path: Path) -> OSError | None:
+    """Return an error that names the file to be written, where it names none or the temporary one.
+
+    None where it says all that it should, or more, as those of libraries do.
+    """
+    name = named_place(error)
+    is_ours = not name or os.fspath(temporary) in name
+    if not is_ours or not is_place_error(error):
+        return None
+    return OSError(error.errno, error.strerror, os.fspath(path))
+
+
+def _is_leftover(path: Path, of: Collection[str]) -> bool:
     """Return whether a file or folder is a temporary one that nobody writes any more."""
     match = TEMPORARY_NAME.fullmatch(path.name)
-    if match is None:
-        return False
-    token = match["host"] + match["process"] + match["count"]
-    if _checksum(token) != match["check"]:
-        return False
+    token = match and match["host"] + match["process"] + match["count"]
+    if match is None or token is None or _checksum(token) != match["check"]:
+        earlier = EARLIER_NAME.fullmatch(path.name)
+        return earlier is not None and earlier["stem"] + (earlier["suffix"] or "") in of
     if match["host"] == _host() and os.name == "posix":
         return not _runs(int(match["process"], 16))
     return time.time() - path.lstat().st_mtime > FORSAKEN_SECONDS
@@ -243,27 +267,46 @@ def is_place_error(error: BaseException | None) -> bool:
     return _number(error) in PLACE_ERRORS
 
 
-def is_full(error: BaseException | None, folder: Path) -> bool:
-    """Return whether something failed because there is no room, and there still is none.
+class PlaceWatch:
+    """Tells when it is of no use to go on with the next input, since nothing can be written.
 
-    What was half-written is gone by now. If that made room, smaller files may still be written.
-
-    Args:
-        error: why it failed.
-        folder: where it was to be written.
+    A file may be too large where a smaller one is not: what was half-written is gone, and room is
+    there again. So a place is given up if it cannot be written at all any more, or after
+    `MAX_FAILURES` inputs one after the other.
     """
-    if _number(error) not in FULL_ERRORS:
+
+    def __init__(self) -> None:
+        self._n_failures = 0
+
+    def is_lost(self, folder: Path, error: BaseException | None) -> bool:
+        """Count an input, and return whether to give up.
+
+        Args:
+            folder: where its results were to be written.
+            error: why they could not be; None if they were.
+        """
+        if not is_place_error(error):
+            self._n_failures = 0
+            return False
+        self._n_failures += 1
+        if self._n_failures == MAX_FAILURES:
+            return True
+        try:
+            require_writable_folder(folder)
+        except UserError:
+            return True
         return False
-    try:
-        require_writable_folder(folder)
-    except UserError:
-        return True
-    return False
 
 
 def said_reason(error: OSError) -> str:
     """Return what the operating system says about an error, without the names of files."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def named_place(error: OSError) -> str:
+    """Return the file or folder that an error of the operating system is about, "" if unknown."""
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
 
 
 def _number(error: BaseException | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections import deque
@@ -17,16 +18,24 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
+from PIL import Image
 
 from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError, cause
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
+    *(".dif", ".divx", ".drc", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263"),
+    *(".h264", ".h265", ".hevc", ".insv", ".ismv", ".ivf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts"),
+    *(".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe"),
+    *(".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv"),
+    *(".ogx", ".qt", ".rm", ".rmvb", ".roq", ".swf", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob"),
+    *(".vro", ".vvc", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"),
 )
 """Endings of videos in a folder, in lower or upper case. A file that the user names may have any
 ending."""
+ANIMATION_SUFFIXES = (".apng", ".avif", ".avifs", ".gif", ".png")
+"""Endings of pictures that may be videos: if they move, see `is_animation`."""
 DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
 """Frames per second of a file that does not declare them, and the most that are believed."""
 MIN_USUAL_FPS = Fraction(1, 10)
@@ -325,6 +334,17 @@ class VideoFile:
         return f"{self.path} {' and '.join(said)}" if said else None
 
 
+def is_animation(path: Path) -> bool:
+    """Return whether a file is a picture that moves, and that FFmpeg can read (not so WebP)."""
+    if path.suffix.lower() not in ANIMATION_SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except Exception:  # decoders of other people's files raise of many types
+        return False
+
+
 def open_media(path: Path | str) -> InputContainer:
     """Open a file, or a URL: text that is not the name of a file.
 
@@ -332,7 +352,7 @@ def open_media(path: Path | str) -> InputContainer:
         UserError: it cannot be opened; the message says why.
     """
     # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
-    is_url = isinstance(path, str) and not Path(path).exists()
+    is_url = isinstance(path, str) and not os.path.exists(path)  # noqa: PTH110  # any length
     try:
         if is_url:
             return av.open(str(path), timeout=STREAM_TIMEOUT_SECONDS, metadata_errors="replace")
