@@ -20,6 +20,7 @@ import torch
 from faults.fuzzing import SECONDS_PER_INPUT
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from unisal.data import DHF1KDataset, MIT1003Dataset, SALICONDataset
 from unisal.data.salicon import read_mat_fixations
@@ -86,8 +87,10 @@ def read_folds(run: Path) -> None:
 
 
 def resume() -> None:
-    """Continue a run whose checkpoint may be odd."""
-    Trainer.resume(RUN, num_workers=0)
+    """Continue a run whose checkpoint or options may be odd, if only an epoch is left."""
+    trainer = Trainer.resume(RUN, num_workers=0)
+    if trainer.epoch + 1 >= trainer.cfg.num_epochs:
+        trainer.fit()
 
 
 # ---- tensors and matrices -------------------------------------------------------------------
@@ -187,6 +190,7 @@ def read_structures(kind: str, n: int) -> None:
     """Read `n` structures of a kind, and print how many of them were refused."""
     logging.disable(logging.WARNING)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    set_hypothesis_home_dir(Path(os.environ["TRAIN_DIR"], "hypothesis"))
     counts = {"tried": 0, "refused": 0}
 
     @settings(
