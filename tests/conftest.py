@@ -25,6 +25,21 @@ VARIABLES = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="tests/faults: as many kills and inputs as docs/reliability.md tells of",
+    )
+
+
+@pytest.fixture(scope="session")
+def amount(request):
+    """Return a function that chooses how much is tried: `amount(short=..., whole=...)`."""
+    which = "whole" if request.config.getoption("whole") else "short"
+    return lambda **amounts: amounts[which]
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in VARIABLES:

@@ -286,8 +286,8 @@ def find_unfinished(jobs: Sequence[FolderJob], is_video: bool, overwrite: bool) 
             unfinished.append([p for p, state in pairs if state is not State.FINISHED])
     if n_states[State.OTHER]:
         print(
-            f"{n_states[State.OTHER]} were made of other pictures or in another way, and are "
-            "predicted again"
+            f"{n_states[State.OTHER]} are there, but not known to be made of these pictures in "
+            "this way, and are predicted again"
         )
     if n_states[State.FINISHED]:
         n = n_states[State.FINISHED]
