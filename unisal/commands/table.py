@@ -8,7 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import Inputs, as_inputs, as_names, as_path, with_options_of
+from unisal.commands.cli import (
+    Inputs,
+    as_inputs,
+    as_names,
+    as_path,
+    stands_for,
+    with_options_of,
+)
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.files import from_home
@@ -404,6 +411,7 @@ def predict_camera(
     predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
 
+@stands_for("data", "folder_path")
 def visualize_examples(
     folder_path: str,
     *,
@@ -418,6 +426,7 @@ def visualize_examples(
     video: bool = False,
     fps: float = 30,
     device: str = "auto",
+    data: str | None = None,
     preset: str | None = None,
     model_domain: str | None = None,
 ) -> None:
@@ -442,7 +451,28 @@ def visualize_examples(
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
     fps: frames per second of the video.
+    data: instead of folder_path: a folder of pictures or films with a table of where people looked,
+        or its gaze.json. Shows the validation part; writes to <train_id>/<name>_<out_dirname>/ in
+        predictions/ or $PRED_DIR.
     """
+    if data is not None:
+        if folder_path is not None or source is not None or preset is not None or video:
+            raise UserError("data goes without folder_path, source, preset and video")
+        from unisal.commands.visualize_data import visualize_data
+
+        visualize_data(
+            source=with_data(None, "data", data)[0],
+            model_domain=model_domain,
+            train_id=train_id,
+            n=n,
+            seed=seed,
+            out_dirname=out_dirname,
+            alpha=alpha,
+            show_labels=show_labels,
+            sheet=contact_sheet,
+            device=device,
+        )
+        return
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
