@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -23,7 +25,38 @@ VARIABLES = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="tests/faults: as many kills and inputs as docs/reliability.md tells of",
+    )
+
+
+@pytest.fixture(scope="session")
+def amount(request):
+    """Return a function that chooses how much is tried: `amount(short=..., whole=...)`."""
+    which = "whole" if request.config.getoption("whole") else "short"
+    return lambda **amounts: amounts[which]
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def small_disk(tmp_path, request):
+    """Return the folder of a small disk; the test is skipped where none can be mounted.
+
+    It has 2 MB, or as many as the fixture's parameter says.
+    """
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    size = f"size={getattr(request, 'param', 2)}m"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -236,3 +237,11 @@ def run_python(
         check=False,
         cwd=cwd,
     )
+
+
+def fill_disk(folder: Path, left: int = 0) -> None:
+    """Write a file `full` into a small disk, so that about `left` bytes remain."""
+    path = folder / "full"
+    with path.open("wb", buffering=0) as file:
+        while shutil.disk_usage(folder).free > left:
+            file.write(bytes(min(1 << 12, shutil.disk_usage(folder).free - left)))

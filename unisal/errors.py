@@ -18,6 +18,10 @@ class SomeFailed(Exception):
     """Some of many inputs failed and have been named; the rest are done."""
 
 
+class PlaceLost(SomeFailed):
+    """Nothing can be written any more, so the work ends. What was done before is whole."""
+
+
 def cause(error: BaseException) -> str:
     """Say in one line why something failed: the error's own words, with its type if they need it.
 

@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
-from unisal.config import run_dir, save_json, writable_run_dir
-from unisal.data import DATASETS
+from unisal.config import run_dir, run_dir_to_write, save_json, writable_run_dir
+from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
@@ -25,8 +26,10 @@ from unisal.evaluate.scoring import (
     score_baselines,
     score_dataset,
 )
+from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
+from unisal.predict.presets import trained_domain
 from unisal.types import LogDensity
 
 
@@ -45,8 +48,9 @@ def score_model(
     Args:
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
-        model_domain: the network domain to use, instead of the source's own. The names of the
-            files then say so (`DHF1K_as_SALICON_...`).
+        model_domain: the network domain to use, instead of the one that the run has trained on the
+            source, or the source's own. The names of the files then say so
+            (`DHF1K_as_SALICON_...`).
         baselines: whether to score reference baselines as well, see `score_baselines`.
         report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
@@ -62,6 +66,7 @@ def score_model(
         for source in sources or _sources_at_hand()
     ]
     quick_check(datasets)
+    _check_places(train_id, datasets, report)
     centre_biases = [make_needed_centre_bias(dataset, options, TERMINAL) for dataset in datasets]
     folder = writable_run_dir(train_id)
 
@@ -73,21 +78,41 @@ def score_model(
         dataset = result.dataset
         return predict_frame(engine(dataset.fine_tuned), dataset, result.domain, index, number)
 
-    results = []
-    for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
-        network = engine(dataset.fine_tuned)
-        domain = network.domain(model_domain or dataset.domain)
-        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
-        scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
-        others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
-        result = Result(dataset, domain, scores, others)
-        save_result(result, folder / dataset.score_folder(folder), options)
-        print(format_table(folder.name, scores, others, options.random_seed))
-        results.append(result)
-    if report:
-        write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
-        print(f"report: {folder / REPORT}")
+    results: list[Result] = []
+    done = lambda: f"{len(results)} of {len(datasets)} data sets"  # noqa: E731
+    with until_lost(folder, done, "make room and repeat the command"):
+        for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
+            network = engine(dataset.fine_tuned)
+            trained = trained_domain(train_id, dataset.source)
+            domain = network.domain(model_domain or trained or dataset.domain)
+            name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
+            scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
+            others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
+            result = Result(dataset, domain, scores, others)
+            save_result(result, folder / dataset.score_folder(folder), options)
+            print(format_table(folder.name, scores, others, options.random_seed))
+            results.append(result)
+        if report:
+            write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
+            print(f"report: {folder / REPORT}")
     return results
+
+
+def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:
+    """Check that the scores can be written.
+
+    Raises:
+        UserError: a folder or file cannot be; names it.
+    """
+    folder = run_dir_to_write(train_id)
+    advice = (
+        "scores go into the folder of the run: copy it to where it can be written, and name the "
+        "folder above it in TRAIN_DIR"
+    )
+    for place in dict.fromkeys(folder / dataset.score_folder(folder) for dataset in datasets):
+        prepare_folder(place, advice)
+    if report:
+        require_writable_file(folder / REPORT, advice)
 
 
 def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:

@@ -21,12 +21,10 @@ from unisal.data.metadata import (
     says_more_after_pixels,
     without_metadata,
 )
+from unisal.data.picture_kinds import advice, list_files, prepare_for
 from unisal.errors import UserError, cause
-from unisal.files import natural_order
 from unisal.types import RGB, Size
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Endings of pictures in a folder, in lower or upper case."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 MAX_16_BIT = 65535
 RGB_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
@@ -38,12 +36,7 @@ T = TypeVar("T")
 
 def list_pictures(folder: Path) -> list[Path]:
     """List the pictures of a folder in natural order, without hidden files."""
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
-    ]
-    return sorted(found, key=natural_order)
+    return list_files(folder).pictures
 
 
 class PictureBytes(io.BytesIO):
@@ -202,6 +195,7 @@ def _read(path: Path | PictureBytes, use: Callable[[Image.Image], T]) -> T:
         UserError: the file cannot be opened, or `use` fails; names it.
     """
     failure: Exception | None = None
+    prepare_for(path)
     for content in _attempts(path):
         try:
             with Image.open(content) as image:
@@ -214,7 +208,7 @@ def _read(path: Path | PictureBytes, use: Callable[[Image.Image], T]) -> T:
             if isinstance(error, Image.DecompressionBombError):
                 break
     assert failure is not None
-    raise UserError(f"{path} {_fault(failure)}") from None
+    raise UserError(f"{path} {_fault(path, failure)}") from None
 
 
 def _attempts(path: Path | PictureBytes) -> Iterator[Path | io.BytesIO]:
@@ -232,14 +226,14 @@ def _attempts(path: Path | PictureBytes) -> Iterator[Path | io.BytesIO]:
     yield from map(io.BytesIO, without_metadata(content))
 
 
-def _fault(error: Exception) -> str:
+def _fault(path: Path | PictureBytes, error: Exception) -> str:
     """Say why a picture file could not be opened or decoded."""
     if isinstance(error, FileNotFoundError):
         return "does not exist"
     if isinstance(error, IsADirectoryError):
         return "is a folder; expected a picture"
     if isinstance(error, UnidentifiedImageError):
-        return "is not a picture that can be read"
+        return f"is not a picture that can be read{advice(path)}"
     of_system = isinstance(error, OSError) and error.errno is not None
     if of_system or isinstance(error, Image.DecompressionBombError):
         return f"cannot be read: {cause(error)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import struct
 from collections import deque
@@ -18,17 +19,25 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
+from PIL import Image
 
 from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError, cause
 from unisal.forks import never_free, renew_after_fork
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
+    *(".divx", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263", ".h264", ".h265"),
+    *(".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2"),
+    *(".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv"),
+    *(".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm"),
+    *(".rmvb", ".roq", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob", ".vro", ".vvc", ".webm"),
+    *(".wmv", ".wtv", ".xvid", ".y4m"),
 )
 """Endings of videos in a folder, in lower or upper case. A file that the user names may have any
 ending."""
+ANIMATION_SUFFIXES = (".apng", ".avif", ".avifs", ".gif", ".png")
+"""Endings of pictures that may be videos: if they move, see `is_animation`."""
 DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
 """Frames per second of a file that does not declare them, and the most that are believed."""
 MIN_USUAL_FPS = Fraction(1, 10)
@@ -340,6 +349,17 @@ class VideoFile:
         return f"{self.path} {' and '.join(said)}" if said else None
 
 
+def is_animation(path: Path) -> bool:
+    """Return whether a file is a picture that moves, and that FFmpeg can read (not so WebP)."""
+    if path.suffix.lower() not in ANIMATION_SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except Exception:  # decoders of other people's files raise of many types
+        return False
+
+
 class _PyAVObjects:
     """All that PyAV has made: decoders, and frames, which hold what converts them, with threads."""
 
@@ -360,7 +380,7 @@ def open_media(path: Path | str) -> InputContainer:
         UserError: it cannot be opened; the message says why.
     """
     # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
-    is_url = isinstance(path, str) and not Path(path).exists()
+    is_url = isinstance(path, str) and not os.path.exists(path)  # noqa: PTH110  # any length
     try:
         if is_url:
             return av.open(str(path), timeout=STREAM_TIMEOUT_SECONDS, metadata_errors="replace")

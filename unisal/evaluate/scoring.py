@@ -223,6 +223,8 @@ def score_predictions(
 
     def score(prediction: tuple[FrameKey, LogDensity]) -> tuple[FrameKey, list[float]]:
         key, log_density = prediction
+        if not dataset.is_looked_at(*key):
+            return key, [float("nan")] * len(options.metrics)
         target, fixations = _read_ground_truth(dataset, key)
         rng = options.rng(SPLITS_STREAM, *key)
         frame = maker.make(key.video, log_density, target, fixations, rng)

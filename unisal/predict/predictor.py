@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.checks import check_count
-from unisal.data.pictures import PICTURE_SUFFIXES, list_pictures, picture_size
+from unisal.data.pictures import list_pictures, picture_size
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
@@ -27,6 +27,7 @@ from unisal.model.unisal import Features
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
     IMAGE_PRESET,
+    NO_PRESETS,
     STREAM_RATE,
     VIDEO_PRESET,
     Preset,
@@ -67,17 +68,30 @@ class Predictor:
             considers that safe. It is faster, and allowed only on processors with instructions for
             it.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
+        presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
     """
 
     def __init__(
-        self, model: UNISAL, device: str = "auto", precision: str = "fp32", runtime: str = "auto"
+        self,
+        model: UNISAL,
+        device: str = "auto",
+        precision: str = "fp32",
+        runtime: str = "auto",
+        presets: Mapping[str, Preset] = NO_PRESETS,
     ) -> None:
         self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.presets = dict(presets)
 
-    def image(self, picture: PictureLike, log: bool = False, domain: str | None = None) -> Density:
+    def image(
+        self,
+        picture: PictureLike,
+        log: bool = False,
+        domain: str | None = None,
+        source: str = IMAGE_PRESET,
+    ) -> Density:
         """Predict the saliency of one picture.
 
         Args:
@@ -86,7 +100,8 @@ class Predictor:
                 first; PIL image; path of a picture file, its content, or an open file. See
                 `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
-            domain: the network domain to use; by default SALICON's.
+            domain: the network domain to use; by default the preset's.
+            source: the name of the preset, one for images, see `unisal.predict.presets`.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -95,12 +110,16 @@ class Predictor:
         Raises:
             UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
-        return self._image(picture, log, domain)
+        preset = find_preset(source, for_images=True, own=self.presets)
+        return self._image(picture, log, preset, self.engine.domain(domain or preset.domain))
 
     @overload
     def images(
-        self, pictures: Iterable[PictureLike], log: bool = ..., domain: str | None = ...
+        self,
+        pictures: Iterable[PictureLike],
+        log: bool = ...,
+        domain: str | None = ...,
+        source: str = ...,
     ) -> Iterator[Density]: ...
 
     @overload
@@ -109,6 +128,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = ...,
         domain: str | None = ...,
+        source: str = ...,
         *,
         on_error: Callable[[int, UserError], object] | None,
     ) -> Iterator[Density | None]: ...
@@ -118,6 +138,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = False,
         domain: str | None = None,
+        source: str = IMAGE_PRESET,
         *,
         on_error: Callable[[int, UserError], object] | None = None,
     ) -> Iterator[Density | None]:
@@ -130,6 +151,7 @@ class Predictor:
             pictures: each as in `image`, of any sizes.
             log: see `image`.
             domain: see `image`.
+            source: see `image`.
             on_error: called with the index of a picture that cannot be read or predicted, from 0,
                 and what is wrong with it; the others go on. None: the error is raised.
 
@@ -144,11 +166,12 @@ class Predictor:
         if is_picture(pictures):
             raise UserError("pictures is a single picture; image() takes one, images() many")
         _check_several(pictures, "pictures")
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
+        preset = find_preset(source, for_images=True, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
 
         def predict(picture: PictureLike) -> Density | UserError:
             try:
-                return self._image(picture, log, domain, concurrent=True)
+                return self._image(picture, log, preset, domain, concurrent=True)
             except UserError as error:
                 return error
 
@@ -167,11 +190,16 @@ class Predictor:
         return results()
 
     def _image(
-        self, picture: PictureLike, log: bool, domain: str, concurrent: bool = False
+        self,
+        picture: PictureLike,
+        log: bool,
+        preset: Preset,
+        domain: str,
+        concurrent: bool = False,
     ) -> Density:
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
-        frame = prepare(rgb, find_preset(IMAGE_PRESET).input_size_for(size))
+        frame = prepare(rgb, preset.input_size_for(size))
         log_density = self.engine.images(frame[None], size, domain, concurrent)[0].numpy()
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
@@ -212,7 +240,7 @@ class Predictor:
                 read or has another size than the first one (when its turn has come; says which
                 frame).
         """
-        preset = find_preset(source)
+        preset = find_preset(source, own=self.presets)
         window = smoothing_window(smooth_method)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
@@ -250,7 +278,8 @@ class Predictor:
         Raises:
             UserError: an option is wrong.
         """
-        return Stream(self.engine, fps, source, domain, frame_step, reset_at_cuts)
+        preset = find_preset(source, own=self.presets)
+        return Stream(self.engine, fps, preset, domain, frame_step, reset_at_cuts)
 
     @overload
     def features(
@@ -303,11 +332,11 @@ class Predictor:
         """
         if is_picture(pictures) and not _is_video(pictures):
             rgb = as_rgb(pictures)
-            preset = find_preset(source or IMAGE_PRESET)
+            preset = find_preset(source or IMAGE_PRESET, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
             return _arrays(found)
-        preset = find_preset(source or VIDEO_PRESET)
+        preset = find_preset(source or VIDEO_PRESET, own=self.presets)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
         opened = _open(cast(Iterable[PictureLike], pictures), preset, step)
@@ -441,7 +470,7 @@ def _frames_of(video: VideoFile) -> Iterator[RGB]:
 def _pictures_in(folder: Path) -> list[Path]:
     found = list_pictures(folder)
     if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+        raise UserError(f"{folder} holds no pictures")
     return found
 
 

@@ -6,8 +6,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from unisal.config import load_json, run_dir, save_json, train_dir
-from unisal.errors import UserError
+from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, train_dir
+from unisal.errors import UserError, cause
 from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
@@ -22,11 +22,9 @@ from unisal.train.config import TrainerConfig
 from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
 from unisal.train.randomness import random_states
-from unisal.train.setup import kept_options
-from unisal.train.sources import saved_options
+from unisal.train.setup import domains, kept_options, own_presets
+from unisal.train.sources import data_records, refuse_other_data, saved_options
 
-MAIN_SOURCE = "DHF1K"
-"""The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
 CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
 """Options that may change when a run is continued: they do not affect the weights."""
@@ -89,8 +87,17 @@ class Trainer(EpochLoop):
         checkpoint = newest_checkpoint(folder)
         cfg = TrainerConfig.from_dict(options)
         trainer._set_up(cfg, folder, progress, goes_on=checkpoint is not None)
+        refuse_other_data(folder, trainer.datasets["train"])
         if checkpoint is not None:
-            trainer._restore(checkpoint)
+            try:
+                trainer._restore(checkpoint)
+            except UserError:
+                raise
+            except Exception as error:  # what is odd in a file fails anywhere, in many ways
+                raise UserError(
+                    f"the checkpoint in {folder} holds something odd: {cause(error)}; move "
+                    f"{LATEST_CHECKPOINT} away to go on from an older one"
+                ) from error
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
 
@@ -98,6 +105,24 @@ class Trainer(EpochLoop):
     def train_id(self) -> str:
         """The name of the run's folder."""
         return self.folder.name
+
+    @property
+    def n_trained(self) -> int:
+        """How many of the network's numbers are trained, those that start later included."""
+        if self.cfg.trains == "all":
+            return self.n_parameters
+        own = {k for d in domains(self.cfg) for k in self.model.domain_keys(d)}
+        trained = [
+            parameter.numel()
+            for name, parameter in self.model.named_parameters()
+            if (name in own if self.cfg.trains == "modules" else not name.startswith("cnn."))
+        ]
+        return sum(trained)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the network has that training can change."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs that are left.
@@ -115,16 +140,13 @@ class Trainer(EpochLoop):
         super().fit(progress)
 
     # ---- what is kept -------------------------------------------------------------------
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        """Keep the weights if the epoch is past the warm-up and the best so far."""
-        # A run shorter than the warm-up still leaves the weights of its last epoch.
-        if self.epoch < min(self.cfg.chkpnt_warmup, self.cfg.num_epochs - 1):
-            return
-        scored = [MAIN_SOURCE] if MAIN_SOURCE in valid else list(valid)
-        val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
-        if -val_loss > self.best_val_score:
-            self.best_val_score, self.best_epoch = -val_loss, self.epoch
-            save_best(self.folder, self.best_model, self.epoch, val_loss)
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
+        losses = ", ".join(f"{source} {values['loss']:.4f}" for source, values in valid.items())
+        self.progress.say(f"start: loss valid: {losses}")
+
+    def _save_best(self, val_loss: float) -> None:
+        assert self.best_epoch is not None
+        save_best(self.folder, self.best_model, self.best_epoch, val_loss)
 
     def _after_epoch(self) -> None:
         checkpoint = self._checkpoint(finished=True)
@@ -179,6 +201,8 @@ class Trainer(EpochLoop):
         self._earlier_scalars = content.get("all_scalars") or {}
         if "random_states" in content:
             self.random.states = content["random_states"]
+            with self.random.drawn_from():  # odd states fail here, before any work
+                pass
         else:
             log.warning("%s holds no random states: dropout continues with others", origin)
 
@@ -190,10 +214,13 @@ class Trainer(EpochLoop):
 
     def _save_parts(self, only_missing: bool = False) -> None:
         """Save the configuration of the network and the datasets."""
-        parts = {"UNISAL": self.model.config}
+        parts: dict[str, Any] = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
             parts[type(dataset).__name__] = kept_options(dataset)
-        for name, config in parts.items():
-            path = self.folder / f"{name}.json"
+        if self.cfg.domain is not None:
+            parts[RUN_PRESETS.removesuffix(".json")] = own_presets(self.cfg, self.datasets["train"])
+        files = {f"{name}.json": config for name, config in parts.items()}
+        for name, config in (files | data_records(self.datasets["train"])).items():
+            path = self.folder / name
             if not (only_missing and path.exists()):
                 save_json(path, config)
