@@ -184,7 +184,7 @@ class _Rival(NamedTuple):
 
     @classmethod
     def of(cls, engine: Engine, name: str, plan: _Plan, model_domain: str | None) -> _Rival:
-        """Choose its domain: the named one, that of the scored run if it exists, or the source's."""
+        """Choose its domain: the named one, else the scored run's, else the source's own."""
         named, known = plan.options.against_domain, engine.model.sources
         if named is not None and named not in known:
             raise UserError(

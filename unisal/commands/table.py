@@ -17,9 +17,17 @@ DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 """The metrics that a run is scored with by default, as they are typed."""
 
 
-def chosen_subsets(
-    by: Any, n_fixations: int, time_window: float | None
-) -> SubsetOptions | None:
+def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
+    """Return the sources that an option names, and the folder of gaze data that `--data` names."""
+    names = as_names(sources, option)
+    if data is None:
+        return names
+    from unisal.data import name_data
+
+    return (*names, name_data(data))
+
+
+def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> SubsetOptions | None:
     """Return by what `score_model` divides the gaze; None for nothing."""
     names = as_names(by, "by")
     if names == ("none",):
@@ -28,14 +36,20 @@ def chosen_subsets(
 
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
-def train(eval_sources: Any = None, resume: str | None = None, **options: Any) -> None:
+def train(
+    eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
+) -> None:
     """Train the network on one or more data sets, then score it.
 
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json, to
+        train on. Beside other data sets: --data_sources=SALICON,crowd=FOLDER.
     eval_sources: what to score afterwards, by default what was trained on.
     resume: name of a run that was stopped, to continue it from its newest checkpoint.
     """
     from unisal.commands.training import train
 
+    if data is not None:
+        options["data_sources"] = with_data(options.get("data_sources"), "data_sources", data)
     train(eval_sources=as_names(eval_sources, "eval_sources"), resume=resume, options=options)
 
 
@@ -67,6 +81,7 @@ def score_model(
     n_aucs_maps: int = ScoringOptions.n_aucs_maps,
     random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
+    data: str | None = None,
     by: Any = None,
     n_fixations: int = SubsetOptions.n_fixations,
     time_window: float | None = None,
@@ -91,6 +106,7 @@ def score_model(
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: seed of all random draws; the same seed gives the same files.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json.
     by: also score subsets of the gaze by themselves, of each observer, fixation (first, second,
         ...), time, and group of a column that gaze.json names; of films time divides the frames.
         Separated by commas (all for gaze data of your own, none for others).
@@ -105,7 +121,7 @@ def score_model(
     names = as_names(metrics, "metrics")
     score_model(
         train_id=train_id,
-        sources=as_names(sources, "sources"),
+        sources=with_data(sources, "sources", data),
         model_domain=model_domain,
         baselines=baselines,
         report=report,
@@ -344,6 +360,7 @@ def generate_predictions(
     x_val_step: int | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    data: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -357,12 +374,14 @@ def generate_predictions(
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
     x_val_step: the fold of MIT1003 (the one that the run's fine-tuning held out, else 0).
     overwrite: first remove existing predictions, for instance those of other weights.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
+        of them, or with --phase=eval the validation part.
     """
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
         train_id=train_id,
-        sources=as_names(sources, "sources"),
+        sources=with_data(sources, "sources", data),
         phase=phase,
         model_domain=model_domain,
         smooth_method=smooth_method,
@@ -372,16 +391,37 @@ def generate_predictions(
     )
 
 
-def check_data(source: Any = None, quick: bool = False, max_shown: int = 20) -> None:
+def check_data(
+    source: Any = None,
+    quick: bool = False,
+    max_shown: int = 20,
+    data: str | None = None,
+    out: str | None = None,
+    n: int = 6,
+) -> None:
     """Inspect the data folders: count their files and report missing, damaged and odd ones.
 
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json. What
+        was dropped and assumed is printed too, and a page with examples is drawn.
+    out: where to write that page, a .png or .jpg file (<name>_examples.png here).
+    n: how many examples it shows.
     source: data sets, separated by commas (all whose folder exists).
     quick: read only the headers of the files, not every pixel.
     max_shown: how many problems to name per data set.
     """
     from unisal.commands.check_data import check_data
+    from unisal.commands.check_gaze import check_gaze
 
-    check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
+    if data is None:
+        check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
+        return
+    check_gaze(
+        sources=with_data(source, "source", data),
+        quick=quick,
+        max_shown=max_shown,
+        out=None if out is None else Path(out),
+        n=n,
+    )
 
 
 def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:

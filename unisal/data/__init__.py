@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from unisal.data.base import Batch, Item, SaliencyDataset
 from unisal.data.dhf1k import DHF1KDataset
+from unisal.data.gaze import GazeFolder, GazeSource, GazeVideoFolder, gaze_source
+from unisal.data.gaze.sources import is_spec, source_name, source_of_spec, spec_of
 from unisal.data.hollywood import HollywoodDataset
 from unisal.data.images import ImageDataset
 from unisal.data.mit300 import MIT300Dataset
@@ -59,14 +61,46 @@ def register(dataset: type[D]) -> type[D]:
 def find_dataset(source: str) -> type[SaliencyDataset]:
     """Return the class of a source.
 
+    Args:
+        source: its name, or NAME=PATH for a folder of gaze data, see `unisal.data.gaze`.
+
     Raises:
-        UserError: there is no source with that name; lists the known ones.
+        UserError: there is no source with that name; lists the known ones. Or the folder cannot be
+            read, or its name is that of another source.
     """
+    if is_spec(source):
+        refuse_known_name(source_name(source))
+        return source_of_spec(source)
     name = DATASET_ALIASES.get(source, source)
     if name not in DATASETS:
         known = ", ".join([*DATASETS, *DATASET_ALIASES])
-        raise UserError(f"there is no data set {source!r}; known are {known}")
+        raise UserError(
+            f"there is no data set {source!r}; known are {known}, and NAME=PATH for a folder of "
+            "gaze data"
+        )
     return DATASETS[name]
+
+
+def refuse_known_name(name: str) -> None:
+    """Refuse the name of a published source for a folder of gaze data.
+
+    Raises:
+        UserError: it is one, in upper or lower case; says what to do.
+    """
+    taken = [*DATASETS, *DATASET_ALIASES, *(d.scalar_prefix for d in DATASETS.values())]
+    if name.lower() in {other.lower() for other in taken}:
+        raise UserError(f"{name!r} is the name of another data set; name yours: my_{name}=PATH")
+
+
+def name_data(data: str) -> str:
+    """Return `NAME=PATH` for what a user names as data, see `unisal.data.gaze.spec_of`.
+
+    Raises:
+        UserError: it does not exist, or its name is that of another source.
+    """
+    spec = spec_of(data)
+    refuse_known_name(source_name(spec))
+    return spec
 
 
 __all__ = [
@@ -74,6 +108,9 @@ __all__ = [
     "DATASET_ALIASES",
     "Batch",
     "DHF1KDataset",
+    "GazeFolder",
+    "GazeSource",
+    "GazeVideoFolder",
     "HollywoodDataset",
     "ImageDataset",
     "Item",
@@ -84,5 +121,7 @@ __all__ = [
     "UCFSportsDataset",
     "VideoDataset",
     "find_dataset",
+    "gaze_source",
+    "name_data",
     "register",
 ]

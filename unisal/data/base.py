@@ -18,11 +18,11 @@ from unisal.checks import check_count, check_number
 from unisal.config import build, data_dir, load_json
 from unisal.data.augment import Augmentation
 from unisal.data.listing import FrameFiles, Group
-from unisal.data.pictures import read_grey
+from unisal.data.pictures import read_grey, read_rgb
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
 from unisal.progress import SILENT, Progress
-from unisal.types import Size
+from unisal.types import RGB, Size
 
 if TYPE_CHECKING:
     from unisal.data.gaze.fixations import Fixations
@@ -44,7 +44,10 @@ PUBLISHED_OPTIONS = (
 register files, whose names start with `register`."""
 PUBLISHED_NAMES = {"frame_modulo": "frame_step", "out_size": "input_size"}
 """The published names of options, which `<Dataset>.json` keeps, and the names used here."""
-TRAINING_OPTIONS = ("phase", "subset", "augment", "seed", "verbose")
+TRAINING_OPTIONS = (
+    *("phase", "subset", "augment", "seed", "verbose"),
+    *("train_stimuli", "train_observers"),
+)
 """Options of a run's data set that say how it was trained, not how it is read."""
 
 
@@ -177,6 +180,9 @@ class SaliencyDataset(Dataset[Item]):
     """The share of its examples that a run with `debug=True` uses."""
     validates_all: ClassVar[bool] = False
     """Whether validation also takes batches that are not full, so that every example counts."""
+    trains_all: ClassVar[bool] = False
+    """Whether training does too; the batches of a group are then equally large as far as possible,
+    none of them larger than the size of a batch."""
 
     config: dict[str, Any]
     """The keyword arguments it was made with, by their names in `<Dataset>.json`."""
@@ -354,6 +360,16 @@ class SaliencyDataset(Dataset[Item]):
         """Return the size of the frames as they are shown."""
         raise NotImplementedError
 
+    def frame_step_of(self, index: int) -> int:
+        """Return the distance between the frames of a video that the GRU sees as neighbours."""
+        return self.frame_step
+
+    def read_picture(self, index: int, number: int = 1) -> RGB:
+        """Read one frame as it is shown, `[H, W, 3] uint8`."""
+        image = self.files(index, number).image
+        assert image is not None
+        return read_rgb(image)
+
     def read_input(self, index: int, number: int = 1) -> Tensor:
         """Read one frame as the network takes it: `[3, H, W] float32`, ImageNet-normalised RGB."""
         raise NotImplementedError
@@ -373,6 +389,10 @@ class SaliencyDataset(Dataset[Item]):
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
         """Read the fixated pixels of one frame, `[h, w] bool`."""
         raise NotImplementedError
+
+    def is_looked_at(self, index: int, number: int = 1) -> bool:
+        """Return whether a frame can be scored: not if it is known that nobody looked at it."""
+        return True
 
     def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
         """Read the fixations of each observer of an image.

@@ -41,23 +41,33 @@ class SeededBatches(Sampler[list[int]]):
     left out if it is not full, unless it is the only one of the group. If there are several groups,
     their batches are shuffled as well.
 
+    With `even`, no example is left out: the batches of a group are equally large, or one of them
+    differs by one, and none is larger than `batch_size`.
+
     Args:
         dataset: provides the examples.
         batch_size: number of examples in a full batch.
         shuffle: whether to shuffle by the data set's seed and epoch.
         keep_rest: whether to keep the batches that are not full.
+        even: whether to cut each group into equal batches.
 
     Attributes:
         start: the number of batches to skip, for an epoch that was interrupted.
     """
 
     def __init__(
-        self, dataset: SaliencyDataset, batch_size: int, shuffle: bool, keep_rest: bool = False
+        self,
+        dataset: SaliencyDataset,
+        batch_size: int,
+        shuffle: bool,
+        keep_rest: bool = False,
+        even: bool = False,
     ) -> None:
         self.examples = SeededSampler(dataset, shuffle)
         self.groups = [dataset.batch_group(index) for index in range(len(dataset))]
         self.batch_size = batch_size
         self.keep_rest = keep_rest
+        self.even = even
         self.start = 0
 
     def __len__(self) -> int:
@@ -81,6 +91,9 @@ class SeededBatches(Sampler[list[int]]):
 
     def _cut(self, group: list[int]) -> list[list[int]]:
         """Cut the indices of a group into batches."""
+        if self.even:
+            n_batches = -(-len(group) // self.batch_size)
+            return [part.tolist() for part in np.array_split(group, n_batches)]
         batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
         if len(batches) > 1 and len(batches[-1]) < self.batch_size and not self.keep_rest:
             batches.pop()
@@ -93,7 +106,8 @@ def make_loader(
     """Make the loader of a data set's batches (docs/behaviour.md, "Batches").
 
     In training the examples are shuffled. Batches that are not full are left out; in validation
-    they are kept if the data set says so (`validates_all`). See `SeededBatches`.
+    they are kept if the data set says so (`validates_all`), in training every example is taken if
+    it says so (`trains_all`). See `SeededBatches`.
 
     Args:
         dataset: provides the examples.
@@ -106,6 +120,7 @@ def make_loader(
         batch_size,
         shuffle=dataset.phase == "train",
         keep_rest=dataset.phase != "train" and dataset.validates_all,
+        even=dataset.phase == "train" and dataset.trains_all,
     )
     return _Loader(
         Numbered(dataset),  # type: ignore[arg-type]  # its items become batches in `collate`

@@ -107,11 +107,15 @@ def difference(
     has_a, has_b = ~np.isnan(a), ~np.isnan(b)
     strata = has_a & has_b, has_a & ~has_b, has_b & ~has_a
     counts = tuple(int(stratum.sum()) for stratum in strata)
-    means = tuple(float(v[has].mean()) if has.any() else np.nan for v, has in ((a, has_a), (b, has_b)))
+    means = tuple(
+        float(v[has].mean()) if has.any() else np.nan for v, has in ((a, has_a), (b, has_b))
+    )
     found = means[0] - means[1]
     if has_a.sum() < 2 or has_b.sum() < 2:
         return *means, found, np.nan, np.nan, np.nan, *counts  # type: ignore[return-value]
-    drawn = np.concatenate([_resampled(a, b, strata, rng, min(CHUNK, n - i)) for i in range(0, n, CHUNK)])
+    drawn = np.concatenate(
+        [_resampled(a, b, strata, rng, min(CHUNK, n - i)) for i in range(0, n, CHUNK)]
+    )
     low, high = np.percentile(drawn, INTERVAL).tolist()
     on_smaller_side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (1 + int(on_smaller_side)) / (1 + n))

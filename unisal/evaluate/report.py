@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from unisal.data import SaliencyDataset
-from unisal.data.pictures import read_rgb
 from unisal.evaluate import chart as layout
 from unisal.evaluate.baselines import CENTRE_BIAS, CHANCE, OBSERVERS
 from unisal.evaluate.chart import Chart, histogram
@@ -223,9 +222,7 @@ def draw_panels(
         Labels with pictures of one size: the frame; the ground truth and the fixations over it; the
         prediction over it; the difference of the two.
     """
-    image = dataset.files(index, number).image
-    assert image is not None
-    rgb = shrink(read_rgb(image), max_size)
+    rgb = shrink(dataset.read_picture(index, number), max_size)
     size = rgb.shape[0], rgb.shape[1]
     truth = resize(dataset.read_density(index, number), size)
     prediction = resize(np.exp(log_density), size)

@@ -403,7 +403,7 @@ def _score_trials(
     """Score the predictions of people by people, frame by frame.
 
     Yields:
-        The frame, which metrics were to be computed, and the observer with the scores of each trial.
+        The frame; which metrics were to be computed; of each trial the observer and the scores.
     """
     lengths = dataset.lengths()
     maker = FrameMaker(dataset, options, centre_bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ class Subsets:
             return [*single, f"{self.n_fixations + 1}+"][: self._numbers]
         if by == TIME:
             edges = [k * self.window for k in range(int(self._starts / self.window + 1e-6) + 2)]
-            return [f"{a:g}-{b:g} s" for a, b in zip(edges, edges[1:], strict=False)]
+            return [f"{a:g}-{b:g} s" for a, b in pairwise(edges)]
         return [value for value in self.dataset.groups[by] if value]
 
     def _numbers_by(self, by: str, fixations: Fixations) -> NDArray[np.int_]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from unisal.data import SaliencyDataset, VideoDataset
+from unisal.data import SaliencyDataset
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite
 from unisal.inference.engine import Engine
@@ -61,7 +61,7 @@ def predict_dataset(
     """
     size_of = dataset.frame_size if size == "frame" else dataset.target_size
     chosen = range(len(dataset.lengths())) if chosen is None else chosen
-    if not isinstance(dataset, VideoDataset):
+    if not dataset.is_video:
         for index, result in _image_results(engine, dataset, domain, size_of, chosen):
             if not isinstance(result, UserError):
                 yield FrameKey(index, 1), result
@@ -102,7 +102,7 @@ def _image_results(
 
 
 def _video_predictions(
-    engine: Engine, dataset: VideoDataset, domain: str, size: Size, index: int
+    engine: Engine, dataset: SaliencyDataset, domain: str, size: Size, index: int
 ) -> KeyedPredictions:
     """Yield the predictions of one video's frames in order."""
 
@@ -111,7 +111,7 @@ def _video_predictions(
 
     keys = [FrameKey(index, n) for n in range(1, dataset.lengths()[index] + 1)]
     frames = in_threads(read, keys, ahead=FRAMES_AHEAD)
-    for key, y in engine.video(frames, size, domain, dataset.frame_step):
+    for key, y in engine.video(frames, size, domain, dataset.frame_step_of(index)):
         log_density = y.numpy()
         what = f"frame {key.number} of {dataset.title(index)}"
         check_finite(log_density, f"the prediction for {what}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import DataLoader
 
-from unisal.data import Batch, find_dataset
+from unisal.data import Batch
 from unisal.data.samplers import interleave, skip_batches
 from unisal.device import pick_device
 from unisal.model import UNISAL
@@ -20,7 +20,7 @@ from unisal.train.interrupt import DeferredInterrupt
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
 from unisal.train.randomness import RandomStream
 from unisal.train.setup import domains, make_datasets, make_loaders, make_model, place_model
-from unisal.train.sources import loss_factor
+from unisal.train.sources import dataset_of, loss_factor
 from unisal.train.tracking import Scalars
 
 
@@ -200,7 +200,7 @@ class EpochLoop:
         assert self.scalars is not None
         for source, values in losses.items():
             for name, value in values.items():
-                tag = f"{find_dataset(source).scalar_prefix}/{name}/{phase}"
+                tag = f"{dataset_of(self.cfg, source).scalar_prefix}/{name}/{phase}"
                 self.scalars.add(tag, value, epoch)
         if phase == "train":
             lr = self.optimizer.param_groups[-1]["lr"]

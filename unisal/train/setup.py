@@ -10,14 +10,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from unisal.config import build
-from unisal.data import Batch, SaliencyDataset, find_dataset
+from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
-from unisal.train.sources import batch_size, check_sources, dataset_options
+from unisal.train.sources import (
+    batch_size,
+    check_sources,
+    dataset_of,
+    dataset_options,
+    names_of_sources,
+)
 
 
 def make_datasets(
@@ -38,13 +44,13 @@ def make_datasets(
     """
     check_sources(cfg)
     return {
-        source: find_dataset(source).from_options(
+        source: dataset_of(cfg, source).from_options(
             dataset_options(cfg, source),
             progress=progress,
             phase=phase,
             seed=(cfg.seed, number),
         )
-        for number, source in enumerate(cfg.data_sources)
+        for number, source in enumerate(names_of_sources(cfg))
     }
 
 
@@ -102,7 +108,7 @@ def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:
 
 def domains(cfg: TrainerConfig) -> tuple[str, ...]:
     """Return the domains that a run trains, each once."""
-    return tuple(dict.fromkeys(find_dataset(source).domain for source in cfg.data_sources))
+    return tuple(dict.fromkeys(dataset_of(cfg, source).domain for source in cfg.data_sources))
 
 
 def n_cores() -> int:

@@ -23,7 +23,7 @@ from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
 from unisal.train.randomness import random_states
 from unisal.train.setup import kept_options
-from unisal.train.sources import saved_options
+from unisal.train.sources import data_records, refuse_other_data, saved_options
 
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss selects the best weights, if it is trained on."""
@@ -89,6 +89,7 @@ class Trainer(EpochLoop):
         checkpoint = newest_checkpoint(folder)
         cfg = TrainerConfig.from_dict(options)
         trainer._set_up(cfg, folder, progress, goes_on=checkpoint is not None)
+        refuse_other_data(folder, trainer.datasets["train"])
         if checkpoint is not None:
             trainer._restore(checkpoint)
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
@@ -190,10 +191,11 @@ class Trainer(EpochLoop):
 
     def _save_parts(self, only_missing: bool = False) -> None:
         """Save the configuration of the network and the datasets."""
-        parts = {"UNISAL": self.model.config}
+        parts: dict[str, Any] = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
             parts[type(dataset).__name__] = kept_options(dataset)
-        for name, config in parts.items():
-            path = self.folder / f"{name}.json"
+        files = {f"{name}.json": config for name, config in parts.items()}
+        for name, config in (files | data_records(self.datasets["train"])).items():
+            path = self.folder / name
             if not (only_missing and path.exists()):
                 save_json(path, config)

@@ -1,0 +1,113 @@
+"""Pictures with a table of gaze as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unisal.data.base import Item, check_size, one_of
+from unisal.data.gaze.maps import fixation_map
+from unisal.data.gaze.parts import N_PARTS, SEED
+from unisal.data.gaze.source import GazeSource
+from unisal.data.images import ImageDataset
+from unisal.data.pictures import read_rgb
+from unisal.progress import SILENT, Progress
+from unisal.types import Size
+
+
+class GazeFolder(GazeSource, ImageDataset):
+    """A folder of pictures with a table of where people looked; see `GazeSource`.
+
+    Pictures keep their aspect ratio: the network's input has the optimal size for each, and a batch
+    holds pictures of one input size. In training and validation the ground truth has the size of
+    the input, otherwise that of the picture.
+
+    Args:
+        phase: see `GazeSource`.
+        subset: see `SaliencyDataset`.
+        input_size: (height, width) of the network's input for all pictures; None: the optimal one
+            for each.
+        n_x_val: see `GazeSource`.
+        x_val_step: see `GazeSource`.
+        x_val_seed: see `GazeSource`.
+        train_stimuli: see `GazeSource`.
+        train_observers: see `GazeSource`.
+        gaze: see `GazeSource`.
+        fingerprint: see `GazeSource`.
+        augment: see `SaliencyDataset`.
+        seed: see `SaliencyDataset`.
+        verbose: see `SaliencyDataset`.
+        out_size: the published name of `input_size`.
+        progress: see `GazeSource`.
+
+    Raises:
+        UserError: see `GazeSource`.
+    """
+
+    domain = "SALICON"
+    batch_size = 16
+    valid_batch_size = 16
+    input_size: Size | None = None
+
+    def __init__(
+        self,
+        phase: str = "train",
+        subset: float = 1.0,
+        input_size: Size | None = None,
+        n_x_val: int = N_PARTS,
+        x_val_step: int | None = None,
+        x_val_seed: int | None = SEED,
+        train_stimuli: Sequence[str] | int | None = None,
+        train_observers: Sequence[str] | int | None = None,
+        gaze: Mapping[str, Any] | None = None,
+        fingerprint: str | None = None,
+        augment: bool | Mapping[str, Any] = False,
+        seed: int | Sequence[int] = 0,
+        verbose: int = 1,
+        *,
+        out_size: Size | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        input_size = one_of("input_size", input_size, "out_size", out_size)
+        if input_size is not None:
+            self.input_size = check_size(input_size, "input_size")
+        super().__init__(
+            phase,
+            subset,
+            n_x_val,
+            x_val_step,
+            x_val_seed,
+            train_stimuli,
+            train_observers,
+            gaze,
+            fingerprint,
+            augment,
+            seed,
+            verbose,
+            progress,
+            input_size=self.input_size,
+        )
+        self.images = [self.data.stimuli[index] for index in self.chosen]
+
+    def lengths(self) -> list[int]:
+        return [1] * len(self)
+
+    def batch_group(self, index: int) -> Hashable:
+        return self.input_size_for(index)
+
+    def prediction_path(self, index: int, number: int = 1) -> Path:
+        return Path(self.title(index)).with_suffix(".png")
+
+    def __getitem__(self, index: int) -> Item:
+        if not self.has_maps:
+            return self.item_without_maps(index)
+        fixations, own = self._trained_on(index), self.frame_size(index)
+        size = self.input_size_for(index) if self.phase in ("train", "valid") else own
+        density = self._maps.get(
+            ("item", index, size), lambda: self._density(index, size, fixations)
+        )
+        fixated = fixation_map(fixations, own, size)
+        return self.item_with_maps(index, read_rgb(self.images[index]), np.array(density), fixated)

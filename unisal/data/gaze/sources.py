@@ -1,0 +1,120 @@
+"""Folders of gaze data as sources: `NAME=PATH` stands wherever the name of a source can."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from unisal.data.gaze.films import GazeVideoFolder
+from unisal.data.gaze.pictures import GazeFolder
+from unisal.data.gaze.reading import load_gaze
+from unisal.data.gaze.source import GazeSource
+from unisal.errors import UserError
+
+NAME = r"[A-Za-z][A-Za-z0-9_]*"
+"""What a name may consist of."""
+_classes: dict[tuple[Any, ...], type[GazeSource]] = {}
+"""The classes that were made, so that the same folder has the same class."""
+
+
+def is_spec(source: str) -> bool:
+    """Return whether text is `NAME=PATH`, and not the name of a source."""
+    return "=" in source
+
+
+def source_name(source: str) -> str:
+    """Return the name of a source: what is before the `=` of `NAME=PATH`."""
+    return source.partition("=")[0]
+
+
+def spec_of(data: str) -> str:
+    """Return `NAME=PATH`, with an absolute path, of what a user names as data.
+
+    Args:
+        data: a folder or its `gaze.json`, with or without a name before it. Without one the
+            folder's name is taken.
+
+    Raises:
+        UserError: it does not exist, or a name cannot be made of it.
+    """
+    name, path = _cut(data)
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist; name a folder with a table of gaze, or its gaze.json"
+        )
+    path = path.resolve()
+    if name is None:
+        folder = path if path.is_dir() else path.parent
+        name = re.sub(r"\W+", "_", folder.name, flags=re.ASCII).strip("_")
+        if not re.fullmatch(NAME, name):
+            name = f"gaze_{name}".rstrip("_")
+    return f"{name}={path}"
+
+
+def source_of_spec(spec: str) -> type[GazeSource]:
+    """Return the class of `NAME=PATH`.
+
+    Raises:
+        UserError: it is not of this form, or the folder cannot be read.
+    """
+    name, path = _cut(spec)
+    if name is None:
+        raise UserError(f"{spec!r} is not NAME=PATH, a name of letters, digits and _ and a folder")
+    return gaze_source(name, path)
+
+
+def gaze_source(
+    name: str,
+    place: Path,
+    domain: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> type[GazeSource]:
+    """Make a source of a folder of gaze data.
+
+    Args:
+        name: what it is called in scores, predictions and files.
+        place: the folder, or the `gaze.json` that describes it.
+        domain: the network domain; None for the one in `gaze.json`, else SALICON for pictures and
+            DHF1K for films.
+        changes: entries that replace those of the `gaze.json`.
+
+    Returns:
+        A class derived from `GazeFolder` for pictures, from `GazeVideoFolder` for films. The same
+        arguments give the same class.
+
+    Raises:
+        UserError: the name is not allowed, or the folder cannot be read.
+    """
+    if not re.fullmatch(NAME, name):
+        raise UserError(
+            f"the name {name!r} of {place} has to consist of letters, digits and _, with a letter "
+            "first"
+        )
+    place, changes = Path(place).expanduser().resolve(), dict(changes or {})
+    data = load_gaze(place, changes)
+    base = GazeVideoFolder if data.is_video else GazeFolder
+    domain = domain or data.place.options.domain or base.domain
+    key = name, place, domain, base, repr(sorted(changes.items()))
+    if key not in _classes:
+        values = {
+            "__doc__": base.__doc__,
+            "__module__": base.__module__,
+            "source": name,
+            "place": place,
+            "changes": changes,
+            "domain": domain,
+            "scalar_prefix": name,
+            "score_name": name,
+        }
+        _classes[key] = type(f"{name}Dataset", (base,), values)
+    return _classes[key]
+
+
+def _cut(data: str) -> tuple[str | None, Path]:
+    """Cut `NAME=PATH` into its parts; of a path alone the name is None."""
+    name, sign, path = str(data).partition("=")
+    if sign and re.fullmatch(NAME, name) and not Path(data).expanduser().exists():
+        return name, Path(path).expanduser()
+    return None, Path(data).expanduser()
