@@ -221,10 +221,10 @@ def format_divisions(result: Result, max_shown: int) -> str:
         if len(subsets) > max_shown:
             lines.append((f"  by {by}: {len(subsets)} subsets", []))
             continue
-        lines.append((f"  by {by}", [f"{m:>9}" for m in result.scores.metrics]))
+        lines.append((f"  by {by} ({unit})", [f"{m:>9}" for m in result.scores.metrics]))
         for name, scores in subsets.items():
             n = int((scores.n_frames > 0).sum())
-            lines.append((f"    {name} ({n} {unit})", _cells(scores.means)))
+            lines.append((f"    {name} ({n})", _cells(scores.means)))
     width = max((len(head) for head, cells in lines if cells), default=0)
     return "\n".join(f"{head:<{width}}{''.join(cells)}" for head, cells in lines)
 
