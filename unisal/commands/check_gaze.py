@@ -11,6 +11,7 @@ from unisal.checks import check_count
 from unisal.commands.check_data import check_data
 from unisal.commands.progress import TERMINAL
 from unisal.data import GazeSource, SaliencyDataset, find_dataset
+from unisal.data.transforms import resize_rgb
 from unisal.data.video_file import VideoFile
 from unisal.errors import SomeFailed, UserError
 from unisal.types import RGB
@@ -22,8 +23,8 @@ from unisal.writing.maps import write_overlay
 PANEL_SIZE = 360, 480
 """The largest (height, width) of a panel of the page."""
 PAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-BAR = 30
-"""The length of a bar of the histogram of observers, at most."""
+ENLARGED = 3
+"""By how much small stimuli are enlarged, at most, so that the dots can be told apart."""
 
 
 def check_gaze(
@@ -111,7 +112,7 @@ def draw_page(cls: type[GazeSource], n: int) -> RGB:
     rows, names = [], []
     for index in (looked_at[i] for i in chosen):
         number = _middle(dataset, index)
-        rgb = shrink(dataset.read_picture(index, number), PANEL_SIZE)
+        rgb = _fitted(dataset.read_picture(index, number))
         size = rgb.shape[0], rgb.shape[1]
         density = resize(dataset.density(index, number=number), size)
         fixated = dataset.fixation_map(index, number=number)
@@ -124,6 +125,15 @@ def draw_page(cls: type[GazeSource], n: int) -> RGB:
         )
         names.append(dataset.title(index) + (f", frame {number}" if dataset.is_video else ""))
     return contact_sheet(rows, names)
+
+
+def _fitted(rgb: RGB) -> RGB:
+    """Return a picture as large as its panel."""
+    height, width = rgb.shape[:2]
+    scale = min(ENLARGED, PANEL_SIZE[0] / height, PANEL_SIZE[1] / width)
+    if scale <= 1:
+        return shrink(rgb, PANEL_SIZE)
+    return resize_rgb(rgb, (round(height * scale), round(width * scale)))
 
 
 def _middle(dataset: GazeSource, index: int) -> int:

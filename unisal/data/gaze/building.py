@@ -24,6 +24,10 @@ from unisal.errors import UserError
 from unisal.files import natural_order
 from unisal.types import Size
 
+MANY, FEW = 0.02, 0.25
+"""If more than this share of rows lies off the stimulus, and less than this part of them would if x
+and y were exchanged, they may be."""
+
 
 def make_fixations(
     rows: Rows, sizes: Sequence[Size], films: Sequence[Film]
@@ -94,8 +98,17 @@ def _add_positions(rows: Rows, sizes: Sequence[Size]) -> None:
 def _outside(rows: Rows, sizes: Sequence[Size]) -> NDArray[np.bool_]:
     """Return which rows lie off the stimulus: their pixel, floor(x + 0.5), is none of it."""
     xy = np.floor(np.stack([rows.added("x"), rows.added("y")], axis=1) + 0.5)
-    outside = (xy < 0) | (xy >= sizes_of(rows.added("stimulus"), sizes))
-    return outside[:, 0] | outside[:, 1]
+    size = sizes_of(rows.added("stimulus"), sizes)
+    outside, exchanged = (
+        (where[:, 0] < 0) | (where[:, 1] < 0) | (where >= size)[:, 0] | (where >= size)[:, 1]
+        for where in (xy, xy[:, ::-1])
+    )
+    if outside.sum() > MANY * len(xy) and exchanged.sum() < FEW * outside.sum():
+        rows.report.assumed.append(
+            f"x and y may be exchanged: of {len(xy):,} rows {outside.sum():,} lie off the "
+            f"stimulus, the other way round {exchanged.sum():,} would"
+        )
+    return outside
 
 
 def _drop_duplicates(rows: Rows) -> None:

@@ -24,6 +24,8 @@ ROLES = (
 OTHER_NAMES = {"t": "start_ms", "start": "start_ms", "end": "end_ms", "duration": "duration_ms"}
 KINDS = ("pictures", "films")
 PLACEMENTS = ("centred", "fitted", "stretched")
+TEXTS = ("folder", "table", "stimuli", "domain", "separator", "encoding", "weights", "split_by")
+"""Options that are text."""
 CHOICES: dict[str, tuple[str, ...]] = {
     "units": UNITS,
     "origin": ("top", "bottom"),
@@ -152,8 +154,11 @@ class GazeOptions:
         values = accept(given, [f.name for f in fields(cls)], CONFIG)
         values = {k: v for k, v in values.items() if v is not None}
         if "screen" in values:
-            screen = _mapping(values["screen"], "screen")
-            values["screen"] = Screen(**_known(screen, [f.name for f in fields(Screen)], "screen"))
+            known = [f.name for f in fields(Screen)]
+            screen = _known(_mapping(values["screen"], "screen"), known, "screen")
+            if missing := [name for name in ("width_px", "height_px") if name not in screen]:
+                raise UserError(f"{CONFIG}: screen lacks {' and '.join(missing)}")
+            values["screen"] = Screen(**screen)
         if "columns" in values:
             columns = _mapping(values["columns"], "columns")
             columns = {OTHER_NAMES.get(role, role): name for role, name in columns.items()}
@@ -168,6 +173,13 @@ class GazeOptions:
             if value is not None and value not in allowed:
                 raise UserError(f"{CONFIG}: {name} is {value!r}; allowed are {', '.join(allowed)}")
         _mapping(self.keep, "keep")
+        for name in TEXTS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise UserError(f"{CONFIG}: {name} is {value!r}; it has to be text")
+        names = (*self.groups, *self.columns.values())
+        if strange := [name for name in names if not isinstance(name, str)]:
+            raise UserError(f"{CONFIG}: {strange[0]!r} is no name of a column")
         for name in ("pixels_per_degree", "blur_degrees", "blur_pixels", "blur_share"):
             if getattr(self, name) is not None:
                 check_number(getattr(self, name), f"{CONFIG}: {name}", above=True)

@@ -33,6 +33,8 @@ MAX_SHARE = 2.0
 """The largest of such positions: nobody looks further away and is still recorded."""
 MAX_SAMPLE_MS = 40
 """Rows without durations that follow each other faster than this are samples, not fixations."""
+NEAR_BORDER = 2
+"""Pixels beyond the right border in which nothing may lie if the last pixel is to be the border."""
 NO_FRAME = -1
 
 
@@ -255,7 +257,8 @@ def from_one(xy: NDArray[np.float64], sizes: NDArray[np.float64]) -> bool:
         xy: positions in pixels of the stimulus, `[n, 2]` (x, y).
         sizes: the size of the stimulus of each, `[n, 2]` (width, height).
     """
-    return bool((xy == sizes).any() and not ((xy >= 0) & (xy < 1)).any())
+    beyond = (xy > sizes) & (xy <= sizes + NEAR_BORDER)  # where gaze off the stimulus goes on
+    return bool((xy == sizes).any() and not (((xy >= 0) & (xy < 1)) | beyond).any())
 
 
 def placed(

@@ -201,9 +201,9 @@ def _find_separator(lines: Sequence[str]) -> str:
     """Return the separator that cuts the first lines into most cells, equally many in each."""
     head = lines[: 1 + next((i for i, x in enumerate(lines[1:], 1) if x.strip()), 0)]
 
-    def fitness(separator: str) -> tuple[bool, int]:
+    def fitness(separator: str) -> tuple[bool, bool, int]:
         lengths = [len(row) for row in csv.reader(head, delimiter=separator)]
-        return len(set(lengths)) == 1, lengths[0]
+        return lengths[0] > 1, len(set(lengths)) == 1, lengths[0]
 
     return max(SEPARATORS, key=fitness)  # of ties the first, so decimal commas do no harm
 
