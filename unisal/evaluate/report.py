@@ -63,13 +63,13 @@ BASELINES = {
     CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
-    SPECTRAL_RESIDUAL: "What is unusual in the spectrum of the picture, blurred as the ground truth "
-    "is (Hou and Zhang 2007).",
-    WHOLE_GROUP: "What the correlation of the halves lets one expect of two groups as large as all "
-    "observers together, 2r / (1 + r). The other metrics have no such formula.",
-    ONE_LEFT_OUT: "Everybody else predicts where one person looked; the mean over the people. To be "
-    "compared with the next one only: the ground truth is the gaze of a single person.",
+    SPECTRAL_RESIDUAL: "What is unusual in the spectrum of the picture, blurred as the ground "
+    "truth is (Hou and Zhang 2007).",
+    WHOLE_GROUP: "What the correlation of the halves lets one expect of two groups that are each "
+    "as large as that of all observers, 2r / (1 + r). The other metrics have no such formula.",
     RUN_ON_ONE: "This run predicts where one person looked; the mean over the people.",
+    ONE_LEFT_OUT: "Everybody else predicts where one person looked; the mean over the people. Only "
+    "to be compared with the same of this run, since the ground truth is a single person's gaze.",
 }
 """Explanations of the reference baselines."""
 
