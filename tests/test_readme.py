@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from gaze_folders import write_gaze
 from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
@@ -116,6 +117,14 @@ RUN = {
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
     ),
+    "python run.py score_model --data=my_gaze --baselines=True --report=True": (
+        ["--device=cpu"],
+        [f"runs/pretrained_unisal/{n}" for n in ("my_gaze_eval_table.csv", "report.html")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
+    ),
     "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
         ["--device=cpu"],
         ["predictions/mine_unisal/SALICON/COCO_val2014_000000000001.png"],
@@ -184,6 +193,7 @@ def reader(tmp_path_factory):
         write_photo(home / name, (30, 40))
     for n in range(1, 4):
         write_photo(home / "my_video" / "images" / f"{n:03d}.png", (30, 40), seed=n)
+    write_gaze(home / "my_gaze", {f"{n}.png": (30, 40) for n in range(5)}, n_fixations=3)
     environment = {"TRAIN_DIR": "runs", "PRED_DIR": "predictions", "PYTHONPATH": str(PROJECT)}
     environment |= dict(re.findall(r"^export (\w+)=(\S+)$", TEXT, re.MULTILINE))
     for part in ("train", "val"):

@@ -137,7 +137,7 @@ def test_only_the_correlation_is_corrected():
 
 
 def test_the_correction_says_how_well_another_whole_group_does():
-    """Maps of two groups of 2n people correlate as those of two groups of n people lead to expect."""
+    """Two groups of 2n people correlate as those of n people lead to expect."""
     rng = np.random.default_rng(0)
     truth = scipy.ndimage.gaussian_filter(rng.random((40, 50)), 4) ** 40
     truth /= truth.sum()

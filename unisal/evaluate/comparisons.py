@@ -18,6 +18,9 @@ RUN = "run"
 N_TEST_RESAMPLES = 10_000
 CHUNK = 500
 """The number of resamples that are drawn at a time."""
+MIN_STIMULI = 8
+"""With fewer stimuli on either side nothing is tested: the resamples of a few vary too little, and p
+would come out far too small."""
 MAX_GROUPS = 6
 """With more groups than these not every two of them are compared."""
 
@@ -111,7 +114,7 @@ def difference(
         float(v[has].mean()) if has.any() else np.nan for v, has in ((a, has_a), (b, has_b))
     )
     found = means[0] - means[1]
-    if has_a.sum() < 2 or has_b.sum() < 2:
+    if min(has_a.sum(), has_b.sum()) < MIN_STIMULI:
         return *means, found, np.nan, np.nan, np.nan, *counts  # type: ignore[return-value]
     drawn = np.concatenate(
         [_resampled(a, b, strata, rng, min(CHUNK, n - i)) for i in range(0, n, CHUNK)]

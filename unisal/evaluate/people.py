@@ -17,7 +17,7 @@ from unisal.types import Density, LogDensity
 
 ONE_LEFT_OUT = "each observer, by the others"
 RUN_ON_ONE = "each observer, by this run"
-WHOLE_GROUP = "another whole group (Spearman-Brown)"
+WHOLE_GROUP = "another whole group"
 CORRECTED = "cc"
 """The metric that the Spearman-Brown formula, which is one for correlations, is applied to."""
 

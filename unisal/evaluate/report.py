@@ -66,7 +66,8 @@ BASELINES = {
     SPECTRAL_RESIDUAL: "What is unusual in the spectrum of the picture, blurred as the ground "
     "truth is (Hou and Zhang 2007).",
     WHOLE_GROUP: "What the correlation of the halves lets one expect of two groups that are each "
-    "as large as that of all observers, 2r / (1 + r). The other metrics have no such formula.",
+    "as large as that of all observers: 2r / (1 + r), by Spearman and Brown. The other metrics "
+    "have no such formula.",
     RUN_ON_ONE: "This run predicts where one person looked; the mean over the people.",
     ONE_LEFT_OUT: "Everybody else predicts where one person looked; the mean over the people. Only "
     "to be compared with the same of this run, since the ground truth is a single person's gaze.",
@@ -369,7 +370,11 @@ def _distributions(result: Result, seed: int) -> list[Distribution]:
     ends = scores.intervals(seed).T.tolist()
     found = []
     for i, (name, cell) in enumerate(zip(scores.metrics, _cells(scores, seed), strict=True)):
-        others = {n: float(other.means[i]) for n, other in result.baselines.items()}
+        others = {
+            n: float(other.means[i])
+            for n, other in result.baselines.items()
+            if n not in (RUN_ON_ONE, ONE_LEFT_OUT)  # measured otherwise
+        }
         chart = histogram(
             scores.rows[:, i], float(scores.means[i]), (ends[i][0], ends[i][1]), others
         )

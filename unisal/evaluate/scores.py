@@ -240,10 +240,12 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
                 f"  {found.by}: {found.first} minus {found.second} (on {found.n_both} both, "
                 f"{found.n_first} and {found.n_second} only one)"
             )
-        lines.append(
-            f"    {found.metric:>5} {found.difference:+9.4f}   95 % interval from {found.low:+.4f} "
-            f"to {found.high:+.4f}   p = {found.p:.4f}"
+        tested = (
+            "too few to test"
+            if np.isnan(found.p)
+            else f"95 % interval from {found.low:+.4f} to {found.high:+.4f}   p = {found.p:.4f}"
         )
+        lines.append(f"    {found.metric:>5} {found.difference:+9.4f}   {tested}")
     return "\n".join(lines)
 
 
