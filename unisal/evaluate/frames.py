@@ -14,6 +14,9 @@ from unisal.types import Density, LogDensity, Size
 FixationMap = NDArray[np.bool_]
 """The fixated pixels `[h, w]`."""
 
+MAX_KEPT = 16
+"""The number of maps that are kept, so that pictures of many sizes do not fill the memory."""
+
 
 class FrameToScore(NamedTuple):
     """A prediction with its ground truth `[h, w]`, and what some metrics need in addition.
@@ -68,11 +71,14 @@ class OtherFixations:
         """
         chosen = [i for i, _ in self._positions[: self.n]]
         key = (index if index in chosen else None, size)
-        if key not in self._union:
+        union = self._union.get(key)
+        if union is None:
             rest = [xy for i, xy in self._positions if i != index][: self.n]
             union = np.zeros(size, dtype=bool)
             for positions in rest:
                 y, x = (positions * size).astype(int).T
                 union[y, x] = True
+            while len(self._union) >= MAX_KEPT:
+                self._union.pop(next(iter(self._union)), None)
             self._union[key] = union
-        return self._union[key]
+        return union
