@@ -25,12 +25,15 @@ from benchmarks.limits import Machine, measure_machine
 from benchmarks.network import VideoClip
 from benchmarks.stream_latency import make_frames
 from benchmarks.timing import plain_network
-from unisal.commands.folders import FolderJob, predict_video_folder
+from unisal.commands.folder_jobs import FolderJob
+from unisal.commands.folders import How, predict_video_folder
+from unisal.commands.picture_folders import PictureSet
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL
 from unisal.predict import Predictor
 from unisal.predict.loading import load_model
 from unisal.predict.presets import find_preset
+from unisal.progress import SILENT
 
 PRESET = find_preset("DHF1K")
 FEW_FRAMES = 20
@@ -95,8 +98,10 @@ class FolderCase(Case):
     def ours(self) -> Path:
         frames = sorted((self.root / "images").iterdir())
         with redirect_stdout(StringIO()):
-            job = FolderJob(self.root, frames, overlay=False)
-            predict_video_folder(self.predictor, job, self.size, "DHF1K", "DHF1K")
+            found = PictureSet(self.root, self.root / "images", frames, frames, self.root)
+            how = How(self.predictor, "DHF1K", "DHF1K")
+            bar = SILENT.bar("", "frame")
+            predict_video_folder(how, FolderJob(found, overlay=False), self.size, bar)
         return self.root / "saliency"
 
     def difference(self, plain: Path, ours: Path) -> str:

@@ -236,3 +236,24 @@ def run_python(
         check=False,
         cwd=cwd,
     )
+
+
+def write_gaze_folder(
+    folder: Path,
+    n_train: int = 6,
+    n_val: int = 3,
+    n_observers: int = 4,
+    sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48)),
+) -> None:
+    """Write pictures of some sizes, a table of fixations on them, and which are for validation."""
+    rows, names = ["image,subject,x,y,duration_ms"], []
+    for i in range(n_train + n_val):
+        height, width = sizes[i % len(sizes)]
+        write_photo(folder / "stimuli" / f"{i + 1}.jpg", (height, width), seed=i)
+        rng = np.random.default_rng(i)
+        for observer in range(1, n_observers + 1):
+            for x, y in rng.uniform(0, (width - 1, height - 1), (3, 2)):
+                rows.append(f"{i + 1},{observer},{x:.1f},{y:.1f},200")
+        names.append(str(i + 1))
+    (folder / "fixations.csv").write_text("\n".join(rows) + "\n")
+    save_json(folder / "splits.json", {"train": names[:n_train], "val": names[n_train:]})

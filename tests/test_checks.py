@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from support import write_salicon
 
-from unisal.checks import check_count, check_number
+from unisal.checks import check_count, check_number, check_switch
 from unisal.data import SALICONDataset
 from unisal.data.base import check_size
 from unisal.errors import UserError
+from unisal.train.config import TrainerConfig, check_switches
+from unisal.train.finetune_config import FineTuneConfig
 from unisal.writing.video_writer import as_rate
 
 INTEGERS = [np.int8, np.uint8, np.int32, np.int64, np.uint64]
@@ -50,3 +53,36 @@ def test_a_seed_of_numpy(tmp_path, monkeypatch):
     write_salicon(tmp_path, n=2)
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path))
     assert SALICONDataset(seed=np.int64(3)).seed == SALICONDataset(seed=3).seed
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_switches_may_be_of_numpy(value):
+    for given in (value, np.bool_(value), np.array(value)):
+        assert check_switch(given, "s") is value
+    config = replace(TrainerConfig(), tboard=np.bool_(value))
+    check_switches(config)
+    assert TrainerConfig.from_dict({"tboard": np.bool_(value)}).tboard is value
+    assert FineTuneConfig.from_dict({"overwrite": np.bool_(value)}).overwrite is value
+
+
+@pytest.mark.parametrize("bad", ["False", "true", 1, 0, None, np.int64(1), np.array([True])])
+def test_what_is_no_switch(bad):
+    with pytest.raises(UserError, match="True or False"):
+        check_switch(bad, "s")
+    with pytest.raises(UserError, match="tboard is"):
+        check_switches(replace(TrainerConfig(), tboard=bad))
+
+
+def test_options_of_numpy_are_those_of_python(tmp_path, monkeypatch):
+    numbers = {"num_epochs": 3, "seed": 4, "num_workers": 0, "train_cnn_after": 1}
+    fractions = {"lr": 0.5, "momentum": 0.25, "weight_decay": 0.125, "grad_clip": 1.5}
+    given = {k: np.int64(v) for k, v in numbers.items()}
+    given |= {k: np.float32(v) for k, v in fractions.items()}
+    given |= {"salicon_batch_size": np.uint8(5), "loss_weights": np.array([1, -0.5, 0.25])}
+    plain = {**numbers, **fractions, "salicon_batch_size": 5, "loss_weights": (1, -0.5, 0.25)}
+    assert TrainerConfig.from_dict(given) == TrainerConfig.from_dict(plain)
+    write_salicon(tmp_path, n=2)
+    monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path))
+    dataset = SALICONDataset("train", augment=np.bool_(True), subset=np.float32(0.5))
+    assert len(dataset) == 1 and dataset.augmentation is not None
+    assert SALICONDataset("train", augment=np.bool_(False)).augmentation is None

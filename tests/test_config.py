@@ -200,8 +200,14 @@ def test_a_configuration_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "is missing"), ("{", "cannot be read as JSON"), ("[1]", "holds a list"), (b"\xff", "")],
-    ids=["missing", "cut off", "no object", "no text"],
+    [
+        (None, "is missing"),
+        ("{", "cannot be read as JSON"),
+        ("[1]", "holds a list"),
+        (b"\xff", ""),
+        ("[" * 100_000, "cannot be read as JSON"),
+    ],
+    ids=["missing", "cut off", "no object", "no text", "nested"],
 )
 def test_a_bad_configuration_file_is_named(tmp_path, content, reason):
     path = tmp_path / "UNISAL.json"

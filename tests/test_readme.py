@@ -75,6 +75,10 @@ RUN = {
         [],
         ["my_pictures/saliency/a.png", "my_pictures/saliency/b.jpg", "my_pictures/overlay/b.jpg"],
     ),
+    "python run.py predictions_from_folder my_pictures --recursive=True --out_dir=maps": (
+        [],
+        ["maps/saliency/a.png", "maps/saliency/b.jpg"],
+    ),
     "python -m unisal": ([], []),
     "unisal predictions_from_folder holiday": ([], ["holiday/saliency/a.png"]),
     "python run.py predictions_from_folder my_video --is_video=True": (

@@ -66,3 +66,27 @@ def check_number(
     if largest < math.inf:
         limits += f" and {'below' if below else 'at most'} {largest}"
     raise UserError(f"{name} is {value!r}; it has to be a number {limits}")
+
+
+def check_switch(value: Any, name: str) -> bool:
+    """Check a switch, since the text "false" would count as true.
+
+    Args:
+        value: what was given; NumPy's `True` and `False` count as well.
+        name: name of the option, for the message.
+
+    Returns:
+        The value as a `bool`.
+
+    Raises:
+        UserError: it is not a switch.
+    """
+    if is_switch(value):
+        return bool(value)
+    raise UserError(f"{name} is {value!r}; it has to be True or False")
+
+
+def is_switch(value: Any) -> bool:
+    """Return whether this is True or False, of Python or of NumPy."""
+    is_numpys = str(getattr(value, "dtype", "")) == "bool" and value.shape == ()
+    return isinstance(value, bool) or is_numpys

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from unisal.errors import UserError
-from unisal.files import whole_folder, write_atomically
+from unisal.errors import UserError, cause
+from unisal.files import from_home, whole_folder, write_atomically
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -32,6 +32,10 @@ PACKAGE_DIR = Path(__file__).resolve().parent
 PRETRAINED = "pretrained_unisal"
 """The run whose weights ship with the project: in a checkout a folder of `training_runs/`, in an
 installed package a folder of the package."""
+
+RUN_PRESETS = "presets.json"
+"""The file in the folder of a run that holds the presets of its own, see
+`unisal.predict.presets`."""
 
 
 def checkout_dir() -> Path | None:
@@ -48,12 +52,12 @@ def base_dir() -> Path:
 
 def train_dir() -> Path:
     """Return the folder of the runs: `$TRAIN_DIR`, else `training_runs/` in `base_dir`."""
-    return Path(os.environ.get("TRAIN_DIR") or base_dir() / "training_runs")
+    return _folder_in("TRAIN_DIR") or base_dir() / "training_runs"
 
 
 def pred_dir() -> Path:
     """Return the folder for predictions: `$PRED_DIR`, else `predictions/` in `base_dir`."""
-    return Path(os.environ.get("PRED_DIR") or base_dir() / "predictions")
+    return _folder_in("PRED_DIR") or base_dir() / "predictions"
 
 
 def examples_dir() -> Path:
@@ -78,7 +82,13 @@ def data_dir(variable: str, default: str) -> Path:
         variable: the environment variable that names it.
         default: without the variable, the root is `data/<default>` in `base_dir`.
     """
-    return Path(os.environ.get(variable) or base_dir() / "data" / default)
+    return _folder_in(variable) or base_dir() / "data" / default
+
+
+def _folder_in(variable: str) -> Path | None:
+    """Return the folder that an environment variable names, None if it names none."""
+    named = os.environ.get(variable)
+    return Path(from_home(named)) if named else None
 
 
 def find_run(train_id: str | None) -> Path | None:
@@ -126,10 +136,9 @@ def writable_run_dir(train_id: str | None) -> Path:
     Raises:
         UserError: there is no such run, or it cannot be copied.
     """
-    folder = run_dir(train_id)
-    if folder.parent != PACKAGE_DIR:
+    folder, copy = run_dir(train_id), run_dir_to_write(train_id)
+    if copy == folder:
         return folder
-    copy = train_dir() / folder.name
     try:
         with whole_folder(copy) as temporary:
             for file in folder.iterdir():
@@ -142,6 +151,16 @@ def writable_run_dir(train_id: str | None) -> Path:
     return copy
 
 
+def run_dir_to_write(train_id: str | None) -> Path:
+    """Return where `writable_run_dir` will be, without making it.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    folder = run_dir(train_id)
+    return train_dir() / folder.name if folder.parent == PACKAGE_DIR else folder
+
+
 def run_name(folder: Path) -> str:
     """Return the `train_id` of a run's folder."""
     root = train_dir()
@@ -150,7 +169,7 @@ def run_name(folder: Path) -> str:
 
 def _run_name(train_id: str | None) -> str:
     """Return the name of a run's folder: that of the shipped run if none is given."""
-    return PRETRAINED if train_id is None or train_id == "" else str(train_id)
+    return PRETRAINED if train_id is None or train_id == "" else from_home(str(train_id))
 
 
 def keeps_arguments(
@@ -238,8 +257,8 @@ def load_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark or not
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {cause(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}; expected a JSON object")
     return values

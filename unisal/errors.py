@@ -16,3 +16,21 @@ class GraphError(UserError):
 
 class SomeFailed(Exception):
     """Some of many inputs failed and have been named; the rest are done."""
+
+
+class PlaceLost(SomeFailed):
+    """Nothing can be written any more, so the work ends. What was done before is whole."""
+
+
+def cause(error: BaseException) -> str:
+    """Say in one line why something failed: the error's own words, with its type if they need it.
+
+    Libraries raise all types of errors on damaged files; `KeyError: 3` says more than `3`.
+    """
+    name, words = type(error).__name__, " ".join(str(error).split())
+    if said := getattr(error, "strerror", None):
+        logged = getattr(error, "log", None)  # FFmpeg's (level, component, message) or nothing
+        return f"{said}: {logged[2].strip()}" if logged else str(said)
+    if not words:
+        return name
+    return words if isinstance(error, OSError | ValueError | SyntaxError) else f"{name}: {words}"

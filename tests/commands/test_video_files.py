@@ -39,7 +39,7 @@ from videos import (
 )
 
 from unisal.commands import video_files
-from unisal.commands.video_files import predict_file
+from unisal.commands.video_files import find_video_files, predict_file
 from unisal.data import video_file
 from unisal.data.tone_mapping import HLG, PQ
 from unisal.data.video_file import VideoFile
@@ -641,13 +641,51 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_two_videos_of_one_name_are_refused(tmp_path, capsys):
-    for name in ("clip.mp4", "clip.mkv"):
+@pytest.mark.usefixtures("loaded")
+def test_videos_of_one_name_are_kept_apart_however_they_are_asked_for(tmp_path, capsys):
+    for i, name in enumerate(("film.mp4", "film.mkv", "film.txt", "other.mp4"), 2):
+        write_clip(tmp_path / name, numbered(i)) if i != 4 else (tmp_path / name).touch()
+    line = ["predict_video", str(tmp_path / "film.mkv"), "--maps=True", "--overlay=False"]
+    assert call_command(*line) == 0
+    assert names(tmp_path / "saliency") == ["film.mkv_maps"]
+    line[1] = str(tmp_path)
+    assert call_command(*line) == 0
+    assert "1 finished before and skipped" in capsys.readouterr().out
+    found = {path.name: len(names(path)) for path in (tmp_path / "saliency").iterdir()}
+    assert found == {"film.mkv_maps": 3, "film.mp4_maps": 2, "other_maps": 5}
+    assert call_command(*line) == 0
+    assert "3 finished before and skipped" in capsys.readouterr().out
+
+
+def test_videos_of_one_name_in_two_folders_are_refused_where_they_would_meet(tmp_path, capsys):
+    for name in ("a/clip.mp4", "b/clip.mp4"):
         write_clip(tmp_path / name, numbered(2))
-    assert call_command("predict_video", str(tmp_path)) == 2
+    before = sorted(tmp_path.rglob("*"))
+    line = ["predict_video", str(tmp_path / "*" / "*.mp4"), f"--out_dir={tmp_path / 'out'}"]
+    assert call_command(*line) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "clip.mp4" in line and "clip.mkv" in line and "clip_overlay.mp4" in line
-    assert names(tmp_path) == ["clip.mkv", "clip.mp4"]
+    assert "a/clip.mp4" in line and "b/clip.mp4" in line and "clip_overlay.mp4" in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_films_of_all_kinds_are_found_and_the_rest_is_named(tmp_path, caplog):
+    films = ["1.AVI", "2.wmv", "10.vob", "a.m2v", "b.mxf", "c.f4v", "d.rmvb", "e.3g2", "f.y4m"]
+    others = ["notes.txt", "photo.jpg", "still.gif", "z.srt"]
+    for name in [*films, *others, ".hidden.mp4"]:
+        (tmp_path / name).touch()
+    pictures = [Image.fromarray(frame) for frame in numbered(3)]
+    for name in ("g.gif", "h.apng", "i.avif"):
+        if Image.registered_extensions().get(f".{name[2:]}") in Image.SAVE:
+            films.append(name)
+            pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+    pictures[0].save(tmp_path / "still.gif")
+    options = video_options(out_dir=tmp_path)
+    (tmp_path / "1_overlay.mp4").touch()  # of an earlier call
+    assert [p.name for p in find_video_files([str(tmp_path)], options)] == films
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}: 4 files left out, no videos: notes.txt, photo.jpg, still.gif, z.srt"
+    )
 
 
 # ---- how it works -------------------------------------------------------------------------

@@ -370,8 +370,10 @@ def test_a_damaged_file_is_named(root, kind, damage):
         {"resolution": [[30, 70]]},
         {"gaze": np.zeros((2, 1))},
         {"gaze": np.zeros((2, 1)), "resolution": [[30, 70, 3]]},
+        {"gaze": np.zeros((0, 1)), "resolution": [[2e9, 2e9]]},
+        {"gaze": np.zeros((0, 1)), "resolution": [[-30, 70]]},
     ],
-    ids=["no gaze", "no resolution", "another resolution"],
+    ids=["no gaze", "no resolution", "another resolution", "huge", "negative"],
 )
 def test_fixations_of_another_structure_are_named(tmp_path, content):
     scipy.io.savemat(tmp_path / "odd.mat", content)

@@ -13,6 +13,7 @@ from av.stream import Disposition
 from PIL import Image, features
 from videos import decode, number_of, numbered, turn, write_clip
 
+from unisal.data import video_file
 from unisal.data.video_file import VideoFile
 from unisal.errors import UserError
 
@@ -341,6 +342,60 @@ def test_what_is_no_video_is_named(tmp_path, kind):
     with pytest.raises(UserError) as refused:
         VideoFile(path)
     assert str(path) in str(refused.value) and words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_a_title_that_is_no_text_does_not_cost_the_film(tmp_path, name):
+    path = tmp_path / name
+    with av.open(path, "w") as container:
+        container.metadata["title"] = "TITLE-OF-THE-FILM"
+        stream = container.add_stream("mpeg4", 25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for rgb in numbered(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb)))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert b"TITLE-OF-THE-FILM" in content
+    path.write_bytes(content.replace(b"TITLE-OF-THE-FILM", b"TITLE-\xe9\xff-THE-FILM"))
+    _, frames, _ = read(path)
+    assert [number_of(rgb) for rgb in frames] == [0, 1, 2]
+
+
+ODD_ERRORS = [
+    TypeError("odd"),
+    MemoryError(),
+    KeyError("odd"),
+    AssertionError(),
+    RuntimeError("odd"),
+]
+
+
+@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["frame_to_rgb", "_matrix", "_rate", "start_time"])
+def test_whatever_goes_wrong_inside_is_that_films_failure(tmp_path, monkeypatch, place, error):
+    def fail(*_):
+        raise error
+
+    path = write_clip(tmp_path / "a.mkv", numbered(3))
+    monkeypatch.setattr(video_file, place, fail)
+    with pytest.raises(UserError, match=rf"^{path} .*{type(error).__name__}") as refused:
+        VideoFile(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_frame_that_cannot_be_converted_costs_that_frame(tmp_path, monkeypatch):
+    convert, n = video_file.frame_to_rgb, iter(range(6))
+
+    def sometimes(*args):
+        if next(n) in (1, 4):
+            raise MemoryError
+        return convert(*args)
+
+    path = write_clip(tmp_path / "a.mkv", numbered(6), codec="ffv1")
+    monkeypatch.setattr(video_file, "frame_to_rgb", sometimes)
+    video, frames, _ = read(path)
+    assert [number_of(rgb) for rgb in frames] == [0, 2, 3, 5]
+    assert "2 parts could not be read (MemoryError)" in video.damage
 
 
 def test_a_url_that_nobody_answers_is_named():

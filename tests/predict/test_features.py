@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from support import lively_network, photo
 from torchvision.transforms import functional as tv
+from videos import decode, numbered, write_clip
 
 from unisal.errors import UserError
 from unisal.model import UNISAL
@@ -48,6 +49,11 @@ def predictor():
 @pytest.fixture(scope="module")
 def frames():
     return [photo(SIZE, seed) for seed in range(8)]
+
+
+def write_png(path, rgb):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(rgb).save(path)
 
 
 def as_input(rgb):
@@ -142,6 +148,27 @@ def test_pictures_may_be_given_in_many_ways(predictor, frames, tmp_path):
         for ours, theirs in zip(predictor.features(video), expected, strict=True):
             for name in SHARES:
                 np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_a_video_may_be_a_file_or_a_folder(predictor, tmp_path):
+    write_clip(tmp_path / "clip.mkv", numbered(4), codec="ffv1", fps=25)
+    shown, _ = decode(tmp_path / "clip.mkv")
+    (tmp_path / "no suffix").write_bytes((tmp_path / "clip.mkv").read_bytes())
+    for number, rgb in enumerate(shown, 8):
+        write_png(tmp_path / "frames" / f"{number}.png", rgb)
+    every_4th = list(predictor.features(shown, frame_step=4))  # nearest to 5 of 30 a second
+    for name in ("clip.mkv", "no suffix"):
+        for path in (tmp_path / name, str(tmp_path / name)):
+            for ours, theirs in zip(predictor.features(path), every_4th, strict=True):
+                assert_same(ours, theirs)
+    found = predictor.features(tmp_path / "frames", frame_step=4)
+    for ours, theirs in zip(found, every_4th, strict=True):
+        assert_same(ours, theirs)
+    with pytest.raises(UserError, match=r"missing\.mp4 does not exist"):
+        predictor.features("missing.mp4")
+    (tmp_path / "text").write_text("neither")
+    with pytest.raises(UserError, match="text is not a picture"):
+        predictor.features(tmp_path / "text")
 
 
 def test_frames_are_taken_one_by_one(predictor, frames):

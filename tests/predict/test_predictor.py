@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import subprocess
+import zipfile
 
 import numpy as np
 import pytest
@@ -371,6 +372,49 @@ def test_a_picture_among_many_that_cannot_be_read_is_named_in_its_turn(predictor
     for single in (photo(), "a.png", b"...", Image.fromarray(photo()), io.BytesIO()):
         with pytest.raises(UserError, match=r"image\(\)"):
             predictor.images(single)
+
+
+def test_bad_pictures_among_many_do_not_end_the_others(predictor, tmp_path):
+    bad = {1: tmp_path / "missing.png", 2: b"no picture", 4: np.zeros((3, 3, 2), np.uint8), 5: None}
+    pictures = [bad.get(n, photo((30, 40), n)) for n in range(7)]
+    told = []
+    found = predictor.images(pictures, on_error=lambda *args: told.append(args))
+    for number, (picture, density) in enumerate(zip(pictures, found, strict=True)):
+        if number in bad:
+            assert density is None
+        else:
+            np.testing.assert_allclose(density, predictor.image(picture), rtol=1e-3, atol=1e-9)
+    assert [number for number, _ in told] == list(bad)
+    assert all(isinstance(error, UserError) and str(error) for _, error in told)
+    assert "missing.png does not exist" in str(told[0][1])
+
+
+def test_what_is_no_picture_at_all_is_refused_in_one_sentence(predictor, tmp_path):
+    closed = (tmp_path / "a").open("wb")
+    closed.close()
+    ragged = [[1, 2], [3]]
+    sparse, absent = torch.eye(8).to_sparse(), torch.rand(3, 8, 8, device="meta")
+    for odd in (None, 3, {}, object(), closed, ragged, sparse, absent, "a\0b"):
+        with pytest.raises(UserError) as refused:
+            predictor.image(odd)
+        assert "\n" not in str(refused.value)
+    for several in (None, 3, object()):
+        with pytest.raises(UserError, match="several pictures"):
+            predictor.images(several)
+        with pytest.raises(UserError, match="several pictures"):
+            predictor.video(several)
+
+
+def test_a_picture_in_an_archive(predictor, tmp_path):
+    Image.fromarray(photo()).save(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "folder/a.png")
+    with zipfile.ZipFile(tmp_path / "z.zip") as archive:
+        member = zipfile.Path(archive, "folder/a.png")
+        expected = predictor.image(photo())
+        np.testing.assert_array_equal(predictor.image(member), expected)
+        with archive.open("folder/a.png") as file:
+            np.testing.assert_array_equal(predictor.image(file), expected)
 
 
 def test_a_bad_file_is_named(predictor, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 
 from unisal.errors import UserError
 from unisal.inference.densities import saliency_map, to_density, to_saliency_map
-from unisal.writing.formats import MAP_FORMATS, distinct_names, find_map_format
+from unisal.writing.formats import MAP_FORMATS, distinct_names, find_map_format, picture_names
 from unisal.writing.maps import (
     to_16_bit_grey_levels,
     to_grey_levels,
@@ -162,3 +164,28 @@ def test_files_of_one_stem_are_kept_apart(tmp_path):
     assert list(names) == images
     assert list(names.values()) == ["a.jpg", "a.png", "b", "contact_sheet.png"]
     assert list(distinct_names(images).values()) == ["a.jpg", "a.png", "b", "contact_sheet"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_names_are_distinct_whatever_the_files_are_called(seed):
+    rng = np.random.default_rng(seed)
+    pieces = ["a", "A", "b", ".png", ".jpg", ".webp", ".gif"]
+    chosen = {"".join(rng.choice(pieces, 3)) + rng.choice([".png", ".JPG", ".webp", ".gif"]): 0}
+    for _ in range(12):
+        name = "".join(rng.choice(pieces, rng.integers(1, 3))) + rng.choice(pieces[3:])
+        chosen.setdefault(name.lower(), 0)
+    files = [Path("x") / name for name in chosen if not name.startswith(".")]
+    for names in (distinct_names(files, taken=["b"]), picture_names(files)):
+        assert list(names) == files
+        assert len({name.casefold() for name in names.values()}) == len(files)
+        assert names == dict(zip(files, names.values(), strict=True))
+    assert "b" not in distinct_names(files, taken=["b"]).values()
+
+
+def test_pictures_of_other_kinds_get_png_maps(tmp_path):
+    names = ["a.png", "a.webp", "b.jpg", "b.gif", "c.JPEG", "d.tif", "d.webp", "e.PNG", "e.jp2"]
+    chosen = picture_names([tmp_path / name for name in names])
+    assert list(chosen.values()) == [
+        *("a.png", "a.webp.png", "b.jpg", "b.png", "c.JPEG", "d.tif.png", "d.webp.png"),
+        *("e.PNG", "e.jp2.png"),
+    ]

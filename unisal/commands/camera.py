@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
@@ -15,13 +16,15 @@ import cv2
 import numpy as np
 
 from unisal.checks import check_number
+from unisal.commands.places import prepare_folder
 from unisal.commands.progress import TERMINAL
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
+from unisal.files import require_writable_file
 from unisal.inference.densities import to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.predict import load
-from unisal.predict.presets import STREAM_RATE, find_preset
+from unisal.predict.presets import STREAM_RATE, Preset, find_preset
 from unisal.predict.stream import Stream
 from unisal.threads import BackgroundWorker
 from unisal.types import SaliencyMap, Size
@@ -58,6 +61,7 @@ class CameraOptions:
             one nearest in time to the preset's.
         reset_at_cuts: whether to start afresh where a new shot begins.
         seconds: when to stop; None for no limit.
+        presets: the presets of the run, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong.
@@ -71,9 +75,14 @@ class CameraOptions:
     frame_step: int | None
     reset_at_cuts: bool
     seconds: float | None
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+
+    @property
+    def preset(self) -> Preset:
+        return find_preset(self.source, own=self.presets)
 
     def __post_init__(self) -> None:
-        find_preset(self.source)
+        _ = self.preset  # a mistake is found before any work
         if self.out is not None and self.out.suffix.lower() != ".mp4":
             raise UserError(f"out is {str(self.out)!r}; it has to end in .mp4")
         for name in ("fps", "seconds"):
@@ -100,13 +109,16 @@ def predict_camera(
     Raises:
         UserError: the camera cannot be opened, or no window can be shown.
     """
+    if options.out is not None:
+        prepare_folder(options.out.parent, "name another file with --out")
+        require_writable_file(options.out, "name another file with --out")
     with ExitStack() as stack:
         window = stack.enter_context(closing(_open_window())) if options.window else None
         opened = open_camera(camera, options.fps)
         newest = stack.enter_context(Newest(opened))
         if opened.live:
             newest.start()  # frames that arrive while the weights are read are dropped
-        predictor = load(train_id, device, find_preset(options.source).fine_tuned)
+        predictor = load(train_id, device, options.preset.fine_tuned)
         stream, rate = _fitting_stream(predictor.engine, opened, options)
         newest.start()
         recording = None
@@ -196,7 +208,7 @@ def open_camera(camera: str, fps: float | None = None) -> Camera:
     """
     if camera.isdecimal():
         return _open_device(int(camera), fps)
-    is_file = Path(camera).is_file()
+    is_file = os.path.isfile(camera)  # noqa: PTH113  # that of Path raises for a very long name
     video = VideoFile(Path(camera) if is_file else camera)
     return Camera(
         size=video.size,
@@ -334,7 +346,7 @@ def _fitting_stream(engine: Engine, camera: Camera, options: CameraOptions) -> t
         return Stream(
             engine,
             fps=fps,
-            source=options.source,
+            source=options.preset,
             domain=options.model_domain,
             frame_step=options.frame_step,
             reset_at_cuts=options.reset_at_cuts,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from unisal.commands.places import prepare_folder
 from unisal.config import train_dir
 from unisal.errors import UserError
-from unisal.files import write_atomically
+from unisal.files import is_place_error, said_reason, write_atomically
 
 OFFICIAL = "official_unisal"
 """The name of their run."""
@@ -66,6 +67,7 @@ def download_weights(*, base_url: str, folder: Path | None) -> Path:
             content other than the published one. No file is left under that name.
     """
     folder = folder or train_dir() / OFFICIAL
+    prepare_folder(folder, "name another folder in TRAIN_DIR")
     base_url = str(base_url).rstrip("/") + "/"  # a number is refused like any other non-address
     for name in BLOB_IDS:
         _fetch(base_url + name, folder / name, _check_blob)
@@ -102,6 +104,8 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
             kind = FileNotOnServer if error.code == 404 else UserError
             raise kind(f"{url}: the server answered {error.code} {error.reason}") from None
         except (OSError, HTTPException, ValueError) as error:  # ValueError: not a URL
+            if is_place_error(error) and not isinstance(error, urllib.error.URLError):
+                raise
             reason = getattr(error, "reason", error)
             raise UserError(
                 f"{url} cannot be fetched: {reason}; try again, or put the file into {path.parent}"
@@ -111,7 +115,7 @@ def _fetch(url: str, path: Path, check: Callable[[Path, str], None]) -> None:
     try:
         write_atomically(path, download)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}") from None
+        raise UserError(f"{path} cannot be written: {said_reason(error)}") from None
 
 
 def _passes(path: Path, check: Callable[[Path, str], None]) -> bool:

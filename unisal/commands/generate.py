@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from unisal.checks import check_count
+from unisal.commands.places import until_lost
 from unisal.commands.prediction_jobs import (
     Job,
+    check_place,
     choose_datasets,
     open_dataset,
     plan_job,
@@ -21,10 +23,12 @@ from unisal.config import run_dir, save_json
 from unisal.data.inspection import quick_check
 from unisal.device import pick_device
 from unisal.errors import SomeFailed, UserError
+from unisal.files import remove_leftovers
 from unisal.inference.densities import to_density, to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import FrameKey, predict_dataset
 from unisal.predict.loading import load_model
+from unisal.predict.presets import trained_domain
 from unisal.predict.smooth import smoothing_window
 from unisal.threads import in_threads
 from unisal.types import LogDensity
@@ -67,7 +71,8 @@ def generate_predictions(
     Raises:
         UserError: an option is wrong, data is missing or faulty, or existing predictions were made
             with something else; nothing was written.
-        SomeFailed: some videos or images could not be predicted; all others are finished.
+        SomeFailed: some videos or images could not be predicted; all others are finished, or
+            those before the disk was full.
     """
     run = run_dir(train_id)
     if x_val_step is not None:
@@ -82,10 +87,12 @@ def generate_predictions(
     jobs = []
     for kind in choose_datasets(sources, phase):
         dataset = open_dataset(kind, run, phase, x_val_step)
-        domain = engine(dataset.fine_tuned).domain(model_domain or dataset.domain)
+        trained = trained_domain(train_id, dataset.source)
+        domain = engine(dataset.fine_tuned).domain(model_domain or trained or dataset.domain)
         jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method))
     quick_check(job.dataset for job in jobs)
     for job in jobs:
+        check_place(job)
         refuse_other_predictions(job, overwrite)
     failed = []
     for job in jobs:
@@ -107,8 +114,7 @@ def _predict(job: Job, engine: Engine) -> list[str]:
         f"{job.weights.name} of {job.made_with['train_id']}, into {job.folder}"
     )
     save_json(job.record, job.made_with)
-    for path in job.folder.rglob(".*-*"):  # half-written by a process that was killed
-        path.unlink()
+    remove_leftovers(job.folder, below=True, of=job.file_names)
     failed = []
 
     def skip(index: int, error: UserError) -> None:
@@ -127,9 +133,15 @@ def _predict(job: Job, engine: Engine) -> list[str]:
         on_error=skip,
         smooth_window=smoothing_window(job.smooth_method),
     )
-    with TERMINAL.bar(dataset.source, unit, n_frames, done=n_frames - n_left) as bar:
+    n_done = n_frames - n_left
+    done = lambda: f"{dataset.source}: {n_done} of {n_frames} {unit}s"  # noqa: E731
+    with (
+        until_lost(job.folder, done),
+        TERMINAL.bar(dataset.source, unit, n_frames, done=n_done) as bar,
+    ):
         for _ in in_threads(write, predictions, WRITERS, ahead=2 * WRITERS):
             bar.update()
+            n_done += 1
     if failed:
         print(f"{dataset.source}: {len(failed)} could not be predicted, all others are done")
     return failed

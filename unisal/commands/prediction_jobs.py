@@ -17,6 +17,7 @@ from unisal.config import load_json, pred_dir, run_name, to_json
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
+from unisal.files import require_writable_file, require_writable_folder
 from unisal.model.weights import FINE_TUNED, find_weights
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,14 @@ class Job:
     def map_path(self, index: int, number: int) -> Path:
         """Return the file of one frame's map."""
         return self.folder / self.dataset.prediction_path(index, number)
+
+    @property
+    def file_names(self) -> set[str]:
+        """The names of all files that are written, without their folders."""
+        numbers = ((i, n) for i, length in enumerate(self.lengths) for n in range(1, length + 1))
+        names = {self.map_path(index, number).name for index, number in numbers}
+        raw = {raw_path(Path(name)).name for name in names} if self.dataset.raw_predictions else ()
+        return names | set(raw)
 
     def find_unfinished(self) -> list[int]:
         """Find the videos or images that lack a file.
@@ -148,6 +157,17 @@ def plan_job(
     made_with = json.loads(to_json(made_with))
     folder = pred_dir() / train_id / dataset.prediction_folder(run, fold)
     return Job(dataset, folder, weights, domain, smooth_method, made_with)
+
+
+def check_place(job: Job) -> None:
+    """Check that the maps and their record can be written.
+
+    Raises:
+        UserError: they cannot; names the place.
+    """
+    advice = "name another folder in PRED_DIR"
+    require_writable_folder(job.folder, advice)
+    require_writable_file(job.record, advice)
 
 
 def refuse_other_predictions(job: Job, overwrite: bool) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unisal.checks import check_count
+from unisal.commands.places import until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.data.dhf1k import DHF1KDataset
 from unisal.data.video_file import VideoFile
 from unisal.data.video_index import FIXATIONS, IMAGES, MAPS, numbered_files, video_names
 from unisal.errors import SomeFailed, UserError
-from unisal.files import whole_folder
+from unisal.files import remove_leftovers, require_writable_folder, whole_folder
 from unisal.threads import in_threads
 
 VIDEOS, ANNOTATION, SURPLUS = "video", "annotation", "surplus"
@@ -66,9 +66,11 @@ def prepare_dhf1k(*, folder: Path | None, tolerance: int) -> None:
     check_count(tolerance, "tolerance", smallest=0)
     folder = DHF1KDataset.root() if folder is None else folder
     videos = find_videos(folder)
+    require_writable_folder(folder / ANNOTATION, "copy the download to where it can be written")
     failed = _without_video(folder, videos)
     n_done, n_before = 0, 0
-    with TERMINAL.bar(VIDEOS, "video", len(videos)) as bar:
+    done = lambda: f"{n_done} of {len(videos)} videos"  # noqa: E731
+    with until_lost(folder, done), TERMINAL.bar(VIDEOS, "video", len(videos)) as bar:
         for number, path in videos.items():
             annotation = folder / ANNOTATION / f"{number:04d}"
             has_gaze = number in DHF1KDataset.numbers
@@ -129,8 +131,7 @@ def prepare_video(path: Path, annotation: Path, has_gaze: bool, tolerance: int) 
                 f"and {gaze.fixations} fixation maps; remove it to make it again"
             )
         return True
-    for left in annotation.glob(f".{IMAGES}-*"):  # by a process that was killed
-        shutil.rmtree(left)
+    remove_leftovers(annotation)
     limit = None if gaze is None else min(gaze)
     try:
         with whole_folder(annotation / IMAGES) as temporary:

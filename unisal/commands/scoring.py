@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
-from unisal.config import run_dir, save_json, writable_run_dir
+from unisal.config import run_dir, run_dir_to_write, save_json, writable_run_dir
 from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
@@ -41,8 +42,10 @@ from unisal.evaluate.scoring import (
     score_one_left_out,
 )
 from unisal.evaluate.subsets import Subsets
+from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
+from unisal.predict.presets import trained_domain
 from unisal.types import LogDensity
 
 MAX_SHOWN = 20
@@ -64,8 +67,9 @@ def score_model(
     Args:
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
-        model_domain: the network domain to use, instead of the source's own. The names of the
-            files then say so (`DHF1K_as_SALICON_...`).
+        model_domain: the network domain to use, instead of the one that the run has trained on the
+            source, or the source's own. The names of the files then say so
+            (`DHF1K_as_SALICON_...`).
         baselines: whether to score reference baselines as well, see `score_baselines`.
         report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
@@ -82,6 +86,7 @@ def score_model(
         for source in sources or _sources_at_hand()
     ]
     quick_check(datasets)
+    _check_places(train_id, datasets, report)
     plans = [_Plan.make(dataset, options, baselines) for dataset in datasets]
     folder = writable_run_dir(train_id)
 
@@ -93,21 +98,26 @@ def score_model(
         dataset, network = result.dataset, engine(train_id, result.dataset.fine_tuned)
         return predict_frame(network, dataset, result.domain, index, number)
 
-    results = []
-    for plan in plans:
-        fine_tuned = plan.dataset.fine_tuned
-        against = None
-        if rival is not None:
-            against = _Rival.of(engine(options.against, fine_tuned), rival.name, plan, model_domain)
-        result = plan.score(engine(train_id, fine_tuned), model_domain, baselines)
-        if against is not None:
-            result = plan.compare(result, folder.name, against)
-        save_result(result, folder / plan.dataset.score_folder(folder), plan.options, folder.name)
-        _print_result(result, folder.name, plan.options)
-        results.append(result)
-    if report:
-        write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
-        print(f"report: {folder / REPORT}")
+    results: list[Result] = []
+    done = lambda: f"{len(results)} of {len(datasets)} data sets"  # noqa: E731
+    with until_lost(folder, done, "make room and repeat the command"):
+        for plan in plans:
+            dataset = plan.dataset
+            against = None
+            if rival is not None:
+                network = engine(options.against, dataset.fine_tuned)
+                against = _Rival.of(network, rival.name, plan, model_domain)
+            wanted = model_domain or trained_domain(train_id, dataset.source)
+            network = engine(train_id, dataset.fine_tuned)
+            result = plan.score(network, wanted, model_domain is not None, baselines)
+            if against is not None:
+                result = plan.compare(result, folder.name, against)
+            save_result(result, folder / dataset.score_folder(folder), plan.options, folder.name)
+            _print_result(result, folder.name, plan.options)
+            results.append(result)
+        if report:
+            write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
+            print(f"report: {folder / REPORT}")
     return results
 
 
@@ -134,11 +144,18 @@ class _Plan(NamedTuple):
         centre_bias = make_needed_centre_bias(dataset, options, TERMINAL)
         return cls(dataset, options, centre_bias, gaze, scorer, in_detail)
 
-    def score(self, engine: Engine, model_domain: str | None, baselines: bool) -> Result:
-        """Score the run, and the baselines if they are wanted."""
+    def score(self, engine: Engine, wanted: str | None, named: bool, baselines: bool) -> Result:
+        """Score the run, and the baselines if they are wanted.
+
+        Args:
+            engine: runs its network.
+            wanted: the network domain; None for the source's own.
+            named: whether the files say which domain it was.
+            baselines: whether to score the baselines.
+        """
         dataset, options, centre_bias = self.dataset, self.options, self.centre_bias
-        domain = engine.domain(model_domain or dataset.domain)
-        name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
+        domain = engine.domain(wanted or dataset.domain)
+        name = dataset.score_name + (f"_as_{domain}" if named else "")
         scores = score_dataset(
             engine, dataset, domain, name, options, centre_bias, TERMINAL, self.scorer
         )
@@ -192,7 +209,25 @@ class _Rival(NamedTuple):
             )
         if named is None and model_domain in known:
             named = model_domain
-        return cls(engine, name, engine.domain(named or plan.dataset.domain))
+        trained = trained_domain(plan.options.against, plan.dataset.source)
+        return cls(engine, name, engine.domain(named or trained or plan.dataset.domain))
+
+
+def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:
+    """Check that the scores can be written.
+
+    Raises:
+        UserError: a folder or file cannot be; names it.
+    """
+    folder = run_dir_to_write(train_id)
+    advice = (
+        "scores go into the folder of the run: copy it to where it can be written, and name the "
+        "folder above it in TRAIN_DIR"
+    )
+    for place in dict.fromkeys(folder / dataset.score_folder(folder) for dataset in datasets):
+        prepare_folder(place, advice)
+    if report:
+        require_writable_file(folder / REPORT, advice)
 
 
 def _print_result(result: Result, run: str, options: ScoringOptions) -> None:

@@ -8,9 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.commands.cli import as_names, with_options_of
+from unisal.commands.cli import (
+    Inputs,
+    as_inputs,
+    as_names,
+    as_path,
+    stands_for,
+    with_options_of,
+)
+from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions, SubsetOptions
+from unisal.files import from_home
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
+from unisal.train.domain_config import DECIDED, default_options
 from unisal.train.finetune_config import FineTuneConfig
 
 DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
@@ -37,7 +47,7 @@ def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> Subs
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
 def train(
-    eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
+    *, eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
 ) -> None:
     """Train the network on one or more data sets, then score it.
 
@@ -55,7 +65,7 @@ def train(
 
 @with_options_of(FineTuneConfig)
 def train_finetune_mit(
-    eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
+    *, eval_sources: Any = None, pretrained_train_id: str | None = None, **options: Any
 ) -> None:
     """Fine-tune a trained network on MIT1003, for the MIT300 benchmark, then evaluate it.
 
@@ -70,8 +80,109 @@ def train_finetune_mit(
     )
 
 
+@with_options_of(
+    TrainerConfig,
+    PUBLISHED_KEYS,
+    defaults=default_options(),
+    without=(*DECIDED, "copy_domain", "new_instance"),
+    described=False,
+)
+def finetune(
+    *,
+    data: Any = None,
+    domain: str | None = None,
+    init_from: str | None = None,
+    base: str | None = None,
+    train: str = "modules",
+    folds: int | None = None,
+    curve: Any = False,
+    observers: Any = False,
+    eval_sources: Any = None,
+    resume: str | None = None,
+    **options: Any,
+) -> None:
+    """Train a domain of one's own on gaze data of one's own, then score it.
+
+    The result is a run like any other, <domain>_<train>_unisal unless --prefix names it, with a
+    preset of the domain's name: --preset=<domain> predicts pictures or videos with it.
+
+    data: data sets, separated by commas: folders of gaze data, <name>=<folder>, or names.
+    domain: the name of the domain. The network of the base gets modules for it (BatchNorms,
+        priors, adaptation, smoothing); if it has them already, they are trained further.
+    init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
+    base: the run to start from (pretrained_unisal).
+    train: modules: only what the domain has for itself, so that all other domains predict what
+        they did before, to the last bit; decoder: whatever follows the encoder; all. With the
+        last two it is printed what became of the other domains.
+    folds: also train and score so many times, each time leaving out another fold of all stimuli,
+        for scores on every one of them: folds.csv and folds.json in the run.
+    curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or
+        their numbers, separated by commas; curve.csv, curve.json and curve.png in the run.
+    observers: likewise on the gaze of fewer people; observers.csv, .json and .png.
+    eval_sources: what to score afterwards, by default the data.
+    resume: name of a run that was stopped, to continue it from its newest checkpoint; with folds,
+        curve or observers also of one that is finished.
+
+    All other options are those of the command train. Those listed with None have defaults of
+    their own, see docs/guide/own_data.md.
+    """
+    from unisal.commands.finetune import finetune
+
+    finetune(
+        data=as_data(data),
+        domain=domain,
+        init_from=init_from,
+        base=base,
+        trains=train,
+        folds=folds,
+        curve=as_counts(curve, "curve"),
+        observers=as_counts(observers, "observers"),
+        eval_sources=as_names(eval_sources, "eval_sources"),
+        resume=resume,
+        options=options,
+    )
+
+
+def as_data(data: Any) -> tuple[str, ...]:
+    """Return the data sets that an option names: folders of gaze data, or names of sources."""
+    from unisal.data import DATASETS, name_data
+
+    return tuple(d if d in DATASETS else name_data(d) for d in as_names(data, "data"))
+
+
+def as_counts(value: Any, option: str) -> tuple[int, ...] | None:
+    """Read an option that is a switch or a list of numbers.
+
+    Returns:
+        The numbers, none for True; None for False.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if value is None or isinstance(value, bool):
+        return () if value else None
+    values = value if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(v, int) and not isinstance(v, bool) for v in values):
+        raise UserError(f"{option} is {value!r}; expected True or whole numbers with commas")
+    return tuple(values)
+
+
+def chosen_preset(source: str | None, preset: str | None) -> str | None:
+    """Return the preset that was named, by either name of the option; None if none was.
+
+    Raises:
+        UserError: both names were used, for different presets.
+    """
+    if source is not None and preset is not None and source != preset:
+        raise UserError(
+            f"source {source!r} and preset {preset!r} are two presets; name one of them"
+        )
+    return source if preset is None else preset
+
+
 def score_model(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     model_domain: str | None = None,
     metrics: Any = None,
@@ -140,7 +251,8 @@ def score_model(
 
 
 def predictions_from_folder(
-    folder_path: str,
+    folder_path: Inputs,
+    *,
     is_video: bool = False,
     source: str | None = None,
     train_id: str | None = None,
@@ -149,14 +261,23 @@ def predictions_from_folder(
     smooth_method: str | None = None,
     device: str = "auto",
     maps: str | None = None,
+    out_dir: str | None = None,
+    recursive: bool = False,
+    overwrite: bool = False,
+    preset: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
-    Reads <folder_path>/images/*.{png,jpg,jpeg}, writes <folder_path>/saliency/<same name>.
+    Reads the pictures in <folder_path>/images/, or if there are none those in <folder_path>, and
+    writes <folder_path>/saliency/<same name>; for kinds other than PNG and JPEG <name>.png. The
+    same command finishes a run that was stopped: what was made of the same pictures, with the same
+    weights and options, is skipped.
 
+    folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
-    source: the preset, named after the data set whose pictures are most similar. Images: SALICON,
-        MIT1003 or MIT300 (SALICON); videos: also DHF1K, Hollywood or UCFSports (DHF1K).
+    source, preset: two names of one option: the preset, named after the data set whose pictures
+        are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
+        Hollywood or UCFSports (DHF1K); or the domain that the run was trained for with finetune.
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
@@ -165,23 +286,31 @@ def predictions_from_folder(
         saliency/<name>.npz or .h5 for each image, or for a video
         saliency/<folder>_densities.npz or .h5 with all densities and the names of their frames.
     smooth_method: for videos: medK takes the median over K neighbouring frames, K odd.
+    out_dir: where saliency/ and overlay/ are written instead of into the folder.
+    recursive: also predict the folders below it, each as if it had been named (with out_dir: to
+        <out_dir>/<subfolder>/saliency/); with is_video each is a video.
+    overwrite: predict what is finished again.
     """
-    from unisal.commands.folders import predict_folder
+    from unisal.commands.folders import predict_folders
 
-    predict_folder(
-        folder=Path(folder_path),
+    predict_folders(
+        folders=[Path(word) for word in as_inputs(folder_path, "folder_path")],
         is_video=is_video,
-        source=source,
+        source=chosen_preset(source, preset),
         train_id=train_id,
         model_domain=model_domain,
         overlay=overlay,
         maps=maps,
         smooth_method=smooth_method,
+        out_dir=as_path(out_dir),
+        recursive=recursive,
+        overwrite=overwrite,
         device=device,
     )
 
 
 def predict_examples(
+    *,
     train_id: str | None = None,
     overlay: bool = True,
     examples_dir: str | None = None,
@@ -196,23 +325,26 @@ def predict_examples(
     """
     from unisal.commands.folders import predict_examples
 
-    folder = None if examples_dir is None else Path(examples_dir)
-    predict_examples(train_id=train_id, folder=folder, overlay=overlay, device=device)
+    predict_examples(
+        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+    )
 
 
 def predict_video(
-    video_path: str,
+    video_path: Inputs,
+    *,
     out_dir: str | None = None,
     train_id: str | None = None,
     overlay: bool = True,
     maps: Any = False,
     features: str | None = None,
-    source: str = "DHF1K",
+    source: str | None = None,
     model_domain: str | None = None,
     frame_step: int | None = None,
     smooth_method: str | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    preset: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -220,7 +352,8 @@ def predict_video(
     the sound of the original. Finished files are skipped; unreadable videos are reported and the
     rest still run. From Python: unisal.load().video(frames) and unisal.load().features(frames).
 
-    video_path: a video, a folder of videos, or a pattern in quotes: "clips/*.mp4".
+    video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
+        name, as often as there are videos: every word that is not --name=value names some.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
@@ -229,8 +362,9 @@ def predict_video(
         in one file, <name>_densities.npz or .h5.
     features: also write the features of this name to <name>_features_<features>.h5: encoder_8,
         encoder_16, encoder_32, before_gru, after_gru or before_upsampling.
-    source: the preset, named after the data set whose videos are most similar: DHF1K, Hollywood or
-        UCFSports; with SALICON each frame is predicted by itself.
+    source, preset: two names of one option: the preset, named after the data set whose videos are
+        most similar: DHF1K, Hollywood or UCFSports (DHF1K); with SALICON each frame is predicted by
+        itself; or the domain that the run was trained for with finetune.
     model_domain: the network domain to use (the source's).
     frame_step: the distance between frames that the network sees as neighbours (the one nearest in
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
@@ -238,10 +372,12 @@ def predict_video(
     overwrite: predict finished videos again.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
+    from unisal.predict.presets import VIDEO_PRESET, run_presets
 
     options = VideoOptions(
-        out_dir=None if out_dir is None else Path(out_dir),
-        source=source,
+        out_dir=as_path(out_dir),
+        source=chosen_preset(source, preset) or VIDEO_PRESET,
+        presets=run_presets(train_id),
         model_domain=model_domain,
         overlay=overlay,
         maps=chosen_maps(maps),
@@ -250,21 +386,28 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
     )
-    predict_videos(video_path=video_path, options=options, train_id=train_id, device=device)
+    predict_videos(
+        video_paths=as_inputs(video_path, "video_path"),
+        options=options,
+        train_id=train_id,
+        device=device,
+    )
 
 
 def predict_camera(
     camera: str = "0",
+    *,
     out: str | None = None,
     window: bool = False,
     train_id: str | None = None,
-    source: str = "DHF1K",
+    source: str | None = None,
     model_domain: str | None = None,
     fps: float | None = None,
     frame_step: int | None = None,
     reset_at_cuts: bool = False,
     seconds: float | None = None,
     device: str = "auto",
+    preset: str | None = None,
 ) -> None:
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
@@ -277,7 +420,7 @@ def predict_camera(
     out: a .mp4 file to write to, the frames with their maps overlaid.
     window: show them in a window, with the frame rate (the default without --out).
     train_id: the run whose weights to use (pretrained_unisal).
-    source, model_domain: as in predict_video.
+    source, preset, model_domain: as in predict_video.
     fps: frames per second of the camera, if it does not report them.
     frame_step: the distance between frames that the network sees as neighbours (the one nearest in
         time to the source's, for the frame rate that the machine manages).
@@ -285,22 +428,26 @@ def predict_camera(
     seconds: stop after this time.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
+    from unisal.predict.presets import VIDEO_PRESET, run_presets
 
     options = CameraOptions(
-        out=None if out is None else Path(out),
+        out=as_path(out),
         window=window or out is None,
-        source=source,
+        source=chosen_preset(source, preset) or VIDEO_PRESET,
+        presets=run_presets(train_id),
         model_domain=model_domain,
         fps=fps,
         frame_step=frame_step,
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
     )
-    predict_camera(camera=camera, options=options, train_id=train_id, device=device)
+    predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
 
+@stands_for("data", "folder_path")
 def visualize_examples(
     folder_path: str,
+    *,
     train_id: str | None = None,
     n: int = 12,
     seed: int = 0,
@@ -312,6 +459,9 @@ def visualize_examples(
     video: bool = False,
     fps: float = 30,
     device: str = "auto",
+    data: str | None = None,
+    preset: str | None = None,
+    model_domain: str | None = None,
 ) -> None:
     """Write pictures next to their ground truth and predictions, to look at.
 
@@ -326,24 +476,48 @@ def visualize_examples(
     out_dirname: the folder to write to.
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write labels above the panels.
-    source: the preset, named after the data set whose pictures are most similar (SALICON; with
-        --video: DHF1K). With a preset for videos they are predicted as the frames of one.
+    source, preset: two names of one option: the preset, named after the data set whose pictures
+        are most similar (SALICON; with --video: DHF1K), or the domain that the run was trained for
+        with finetune. With a preset for videos they are predicted as the frames of one.
+    model_domain: the network domain to use (the preset's).
     contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
         <folder's name>_viz.mp4.
     fps: frames per second of the video.
+    data: instead of folder_path: a folder of pictures or films with a table of where people looked,
+        or its gaze.json. Shows the validation part; writes to <train_id>/<name>_<out_dirname>/ in
+        predictions/ or $PRED_DIR.
     """
+    if data is not None:
+        if folder_path is not None or source is not None or preset is not None or video:
+            raise UserError("data goes without folder_path, source, preset and video")
+        from unisal.commands.visualize_data import visualize_data
+
+        visualize_data(
+            source=with_data(None, "data", data)[0],
+            model_domain=model_domain,
+            train_id=train_id,
+            n=n,
+            seed=seed,
+            out_dirname=out_dirname,
+            alpha=alpha,
+            show_labels=show_labels,
+            sheet=contact_sheet,
+            device=device,
+        )
+        return
     from unisal.commands.visualize import visualize_examples
 
     visualize_examples(
-        folder=Path(folder_path),
+        folder=Path(from_home(folder_path)),
         train_id=train_id,
         n=n,
         seed=seed,
         out_dirname=out_dirname,
         alpha=alpha,
         show_labels=show_labels,
-        source=source,
+        source=chosen_preset(source, preset),
+        model_domain=model_domain,
         sheet=contact_sheet,
         video=video,
         fps=fps,
@@ -353,6 +527,7 @@ def visualize_examples(
 
 def generate_predictions(
     train_id: str | None = None,
+    *,
     sources: Any = None,
     phase: str | None = None,
     model_domain: str | None = None,
@@ -393,6 +568,7 @@ def generate_predictions(
 
 def check_data(
     source: Any = None,
+    *,
     quick: bool = False,
     max_shown: int = 20,
     data: str | None = None,
@@ -419,12 +595,12 @@ def check_data(
         sources=with_data(source, "source", data),
         quick=quick,
         max_shown=max_shown,
-        out=None if out is None else Path(out),
+        out=as_path(out),
         n=n,
     )
 
 
-def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
+def prepare_dhf1k(dhf1k_dir: str | None = None, *, tolerance: int = 5) -> None:
     """Convert the videos of DHF1K's official download to frames.
 
     Reads <dhf1k_dir>/video/NNN.AVI, writes <dhf1k_dir>/annotation/NNNN/images/NNNN.png beside the
@@ -436,10 +612,10 @@ def prepare_dhf1k(dhf1k_dir: str | None = None, tolerance: int = 5) -> None:
     """
     from unisal.commands.prepare_dhf1k import prepare_dhf1k
 
-    prepare_dhf1k(folder=Path(dhf1k_dir) if dhf1k_dir else None, tolerance=tolerance)
+    prepare_dhf1k(folder=as_path(dhf1k_dir or None), tolerance=tolerance)
 
 
-def download_weights(base_url: str | None = None) -> None:
+def download_weights(*, base_url: str | None = None) -> None:
     """Download and verify the official weights of 2020 into training_runs/official_unisal/.
 
     base_url: a mirror of the files.
@@ -459,6 +635,7 @@ COMMANDS = {
         predict_camera,
         visualize_examples,
         train,
+        finetune,
         train_finetune_mit,
         score_model,
         generate_predictions,

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unisal.commands.after_training import evaluate, sources_to_evaluate
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
+from unisal.config import run_dir_to_write
 from unisal.data.inspection import quick_check
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import dataset_to_score
@@ -18,6 +20,7 @@ from unisal.train.loop import EpochLoop
 
 EVALUATED_BY_DEFAULT = ("MIT300",)
 """The sources that a fine-tuned run is evaluated on if none is named."""
+PLACE_ADVICE = "name a folder for runs that can be written in TRAIN_DIR"
 
 
 def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[str, Any]) -> None:
@@ -37,10 +40,11 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
     else:
         trainer = Trainer.resume(resume, progress=TERMINAL, **options)
     sources = eval_sources or trainer.cfg.data_sources
-    # Missing and damaged files are found before the training.
-    _check_files(trainer)
+    # Missing and damaged files, and a place that cannot be written, are found before the training.
+    prepare_folder(trainer.folder, PLACE_ADVICE)
+    check_files(trainer)
     quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
-    _fit(trainer)
+    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
     score_model(
         train_id=trainer.train_id,
         sources=sources,
@@ -66,16 +70,25 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
     sources = sources_to_evaluate(
         named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
     )
-    _check_files(tuner)
-    _fit(tuner)
+    prepare_folder(run_dir_to_write(tuner.train_id), PLACE_ADVICE)
+    check_files(tuner)
+    fit(tuner, "make room and repeat the command")
     evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
-def _check_files(loop: EpochLoop) -> None:
+def check_files(loop: EpochLoop) -> None:
+    """Find missing and damaged files of a run's data before the training.
+
+    Raises:
+        UserError: there are some; names them.
+    """
     quick_check(dataset for part in loop.datasets.values() for dataset in part.values())
 
 
-def _fit(loop: EpochLoop) -> None:
+def fit(loop: EpochLoop, advice: str) -> None:
+    """Train; where nothing can be written any more, say how far it came and how to go on."""
     if loop.device.type == "cpu":
         keep_freed_memory()
-    loop.fit(progress=TERMINAL)
+    done = lambda: f"{loop.epoch} of {loop.cfg.num_epochs} epochs"  # noqa: E731
+    with until_lost(loop.folder, done, advice):
+        loop.fit(progress=TERMINAL)

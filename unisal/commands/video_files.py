@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-
 from unisal.checks import check_count
 from unisal.commands.frames import FRAMES_AHEAD
+from unisal.commands.left_out import warn_of_left_out
+from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
-from unisal.errors import SomeFailed, UserError
-from unisal.files import natural_order
+from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
+from unisal.errors import PlaceLost, SomeFailed, UserError, cause
+from unisal.files import PlaceWatch, derived_name, natural_order
 from unisal.inference.densities import to_density
 from unisal.model.unisal import Features
 from unisal.predict import Predictor, load
@@ -27,17 +29,20 @@ from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import Bar
 from unisal.threads import BackgroundWorker, drawn_ahead
-from unisal.writing.formats import find_map_format
+from unisal.writing.formats import distinct_names, find_map_format
 from unisal.writing.video_outputs import (
     Output,
     PredictedFrame,
     features_h5,
+    is_folder,
     map_output,
     overlay_video,
 )
 
 OUT_FOLDER = "saliency"
 """The folder beside the videos that is written to unless another one is named."""
+
+URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class VideoOptions:
             one nearest in time to the preset's.
         smooth_method: see `Predictor.video`.
         overwrite: whether to predict finished videos again.
+        presets: the presets of the run, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -71,9 +77,10 @@ class VideoOptions:
     frame_step: int | None
     smooth_method: str | None
     overwrite: bool
+    presets: Mapping[str, Preset] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        find_preset(self.source)
+        _ = self.preset  # a mistake is found before any work
         smoothing_window(self.smooth_method)
         if self.maps is not None:
             find_map_format(self.maps)
@@ -87,20 +94,31 @@ class VideoOptions:
 
     @property
     def preset(self) -> Preset:
-        return find_preset(self.source)
+        return find_preset(self.source, own=self.presets)
 
-    def outputs(self, path: Path) -> dict[Path, Output]:
-        """Return the files and folders that are written for a video, with the writer of each."""
-        folder = path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
+    def folder_of(self, path: Path) -> Path:
+        """Return the folder that is written to for a video."""
+        return path.parent / OUT_FOLDER if self.out_dir is None else self.out_dir
+
+    def outputs(self, path: Path, name: str | None = None) -> dict[Path, Output]:
+        """Return the files and folders that are written for a video, with the writer of each.
+
+        Args:
+            path: the video.
+            name: how their names begin, see `video_names`; None: looks for it.
+        """
+        name = video_names([path])[path] if name is None else name
+        folder = self.folder_of(path)
         chosen: dict[Path, Output] = {}
         if self.overlay:
-            chosen[folder / f"{path.stem}_overlay.mp4"] = overlay_video
+            chosen[folder / derived_name(name, "_overlay.mp4")] = overlay_video
         if self.maps is not None:
             map_format = find_map_format(self.maps)
-            chosen[folder / (path.stem + map_format.video_ending)] = map_output(map_format)
+            maps_name = derived_name(name, map_format.video_ending)
+            chosen[folder / maps_name] = map_output(map_format)
         if self.features is not None:
             writer: Output = partial(features_h5, name=self.features)
-            chosen[folder / f"{path.stem}_features_{self.features}.h5"] = writer
+            chosen[folder / derived_name(name, f"_features_{self.features}.h5")] = writer
         return chosen
 
 
@@ -112,27 +130,34 @@ def chosen_maps(maps: Any) -> str | None:
 
 
 def predict_videos(
-    *, video_path: str, options: VideoOptions, train_id: str | None, device: str
+    *, video_paths: Sequence[str], options: VideoOptions, train_id: str | None, device: str
 ) -> None:
-    """Predict a video file, all videos of a folder, or all that match a pattern.
+    """Predict video files, all videos of folders, or all that match patterns.
 
     Finished outputs are skipped. Frames are decoded, predicted and encoded at the same time; they
     are not kept in memory or on disk.
 
     Args:
-        video_path: a file, a folder, or a pattern such as `clips/*.mp4`.
+        video_paths: files, folders, or patterns such as `clips/*.mp4`.
         options: how to predict, and what to write.
         train_id: the run whose weights to use.
         device: where to run.
 
     Raises:
-        UserError: there is no such video, or the only one cannot be read.
-        SomeFailed: some of several could not be read or predicted; all others are done.
+        UserError: there is no such video, a place cannot be written, or the only video cannot be
+            read.
+        SomeFailed: some of several could not be read or predicted; all others are done, or those
+            before the disk was full.
     """
-    paths = find_video_files(video_path, options)
+    paths = find_video_files(video_paths, options)
+    names = video_names(paths)
     check_names(paths, options)
-    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options))}
+    check_places(paths, options, names)
+    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
+    done: list[Path] = []
     notes: list[str] = []
+    lost: Exception | None = None
+    watch = PlaceWatch()
     with ExitStack() as stack:
         lengths, failed, opened = _probe(jobs, stack)
         if lengths:
@@ -144,12 +169,22 @@ def predict_videos(
                     with opened.pop(path, None) or VideoFile(path) as video:
                         damage = predict_file(predictor, video, jobs[path], options, bar)
                     notes += [damage] if damage else []
+                    done.append(path)
                 except Exception as error:  # whatever it is, the other videos go on
                     log.debug("%s", path, exc_info=True)
                     failed[path] = error
+                if watch.is_lost(options.folder_of(path), failed.get(path)):
+                    lost = failed[path]
+                    break
     for note in notes:
         log.warning("%s", note)
-    _say_done([path for path in lengths if path not in failed], jobs, len(paths) - len(jobs))
+    n_before = len(paths) - len(jobs)
+    _say_done(done, jobs, n_before)
+    if lost is not None:
+        raise PlaceLost(
+            f"{n_before + len(done)} of {len(paths)} videos done; then the work stopped: "
+            f"{cause(lost)}; {GOES_ON}"
+        )
     if failed:
         _say_failed(failed, len(paths))
 
@@ -243,19 +278,6 @@ class _OutputTask:
             self.error = again
 
 
-def cause(error: BaseException) -> str:
-    """Say why something failed, without the names of temporary files."""
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, av.FFmpegError):
-        logged: Any = error.log  # (level, component, message) or nothing
-        said = logged[2].strip() if logged else ""
-        return f"{error.strerror}: {said}" if said else str(error.strerror)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def predict_video_frames(
     predictor: Predictor, video: VideoFile, options: VideoOptions
 ) -> Generator[PredictedFrame, None, None]:
@@ -275,39 +297,87 @@ def predict_video_frames(
             yield PredictedFrame(frame, to_density(log_density), features)
 
 
-def find_video_files(video_path: str, options: VideoOptions) -> list[Path]:
+def find_video_files(video_paths: Sequence[str], options: VideoOptions) -> list[Path]:
     """Find the videos to predict.
 
     Args:
-        video_path: a file; a folder, for the videos in it; or a pattern, for the files that match
-            it.
+        video_paths: files; folders, for the videos in them; or patterns, for the files that match
+            them. What exists under the very name is never taken for a pattern.
         options: what to write; outputs of earlier calls are not counted as videos.
 
     Returns:
-        The videos, in natural order.
+        The videos, each once, in natural order within each path.
 
     Raises:
         UserError: there are none.
     """
+    found = {os.path.abspath(p): p for path in video_paths for p in _files_of(path)}  # noqa: PTH100
+    names = video_names(list(found.values()))
+    written = {output for p in found.values() for output in options.outputs(p, names[p])}
+    videos = [p for p in found.values() if not written & {p, *p.parents}]
+    if not videos:
+        only = Path(video_paths[0])
+        kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if only.is_dir() else ""
+        raise UserError(f"there is no video in {', '.join(video_paths)}{kinds}")
+    for path in filter(os.path.isdir, video_paths):
+        _warn_of_others(Path(path), videos, written)
+    return videos
+
+
+def _files_of(video_path: str) -> list[Path]:
+    """Return the files that a path names, in natural order."""
     path = Path(video_path)
-    if path.is_file():
+    if os.path.isfile(video_path):  # noqa: PTH113  # that of Path raises for a very long name
         return [path]
-    if path.is_dir():
-        found = [
-            p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.name[0] != "."
-        ]
+    if os.path.isdir(video_path):  # noqa: PTH112
+        found = [p for p in path.iterdir() if is_video_name(p) or is_animation(p)]
+    elif URL.match(video_path):
+        raise UserError(
+            f"{video_path} is an address; predict_video reads files: download it, or predict it as "
+            "it plays with predict_camera"
+        )
     elif glob.has_magic(video_path):
-        names = glob.glob(video_path, recursive=True)  # noqa: PTH207  # absolute patterns too
-        found = [p for p in map(Path, names) if p.is_file()]
+        place = next(p for p in (*path.parents, Path()) if p.is_dir())
+        pattern = str(path.relative_to(place))
+        names = glob.glob(pattern, root_dir=place, recursive=True)  # noqa: PTH207  # hidden too
+        found = [p for name in names if (p := place / name).is_file()]
     else:
-        raise UserError(f"{path} does not exist")
-    written = {output for p in found for output in options.outputs(p)}
-    found = [p for p in found if not written & {p, *p.parents}]
-    found.sort(key=natural_order)
-    if not found:
-        kinds = f" ({', '.join(VIDEO_SUFFIXES)})" if path.is_dir() else ""
-        raise UserError(f"there is no video in {path}{kinds}")
-    return found
+        raise UserError(
+            f"{video_path} does not exist; every word that is not --name=value names a video to "
+            "predict (--out_dir=FOLDER names where to write)"
+        )
+    return sorted(found, key=natural_order)
+
+
+def _warn_of_others(folder: Path, found: Sequence[Path], written: Iterable[Path]) -> None:
+    """Warn of the files of a folder that are neither videos nor were written for them."""
+    known = {*found, *written}
+    others = [p for p in folder.iterdir() if p.name[0] != "." and p not in known and p.is_file()]
+    reason = "no video" if len(others) == 1 else "no videos"
+    warn_of_left_out(folder, sorted(others, key=natural_order), reason)
+
+
+def video_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Choose how the names of what is written for videos begin.
+
+    That is the video's name without suffix or, where another video of its folder has the same, with
+    it: `film.avi_overlay.mp4`. What else lies in the folder counts too, so that a video has the
+    same name whether it is predicted by itself or with the others.
+    """
+    names: dict[Path, str] = {}
+    for folder in {path.parent: None for path in paths}:
+        wanted = [path for path in paths if path.parent == folder]
+        try:
+            beside = [p for p in folder.iterdir() if is_video_name(p) and p not in wanted]
+        except OSError:  # a folder that may not be listed, with files that may be read
+            beside = []
+        names.update(distinct_names(sorted([*wanted, *beside], key=natural_order)))
+    return names
+
+
+def is_video_name(path: Path) -> bool:
+    """Return whether a file is a video by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
 def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
@@ -317,8 +387,9 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
         UserError: two are; names them and the place.
     """
     writers: dict[Path, Path] = {}
+    names = video_names(paths)
     for path in paths:
-        for output in options.outputs(path):
+        for output in options.outputs(path, names[path]):
             other = writers.setdefault(output, path)
             if other != path:
                 raise UserError(
@@ -327,9 +398,31 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def _missing_outputs(path: Path, options: VideoOptions) -> dict[Path, Output]:
+def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Path, str]) -> None:
+    """Check that the outputs can be written, and remove what a killed process left there.
+
+    Args:
+        paths: the videos.
+        options: what is written for them.
+        names: see `video_names`.
+
+    Raises:
+        UserError: a folder cannot be written to, or a folder lies where a file belongs, or a file
+            where a folder does.
+    """
+    advice = "name another folder with --out_dir"
+    for folder in {options.folder_of(path): None for path in paths}:
+        prepare_folder(folder, advice)
+    for path in paths:
+        for at, output in options.outputs(path, names[path]).items():
+            if at.exists() and at.is_dir() != is_folder(output):
+                kind = "a folder" if at.is_dir() else "a file"
+                raise UserError(f"{at} cannot be written: it is {kind}; remove it, or {advice}")
+
+
+def _missing_outputs(path: Path, options: VideoOptions, name: str) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
-    outputs = options.outputs(path)
+    outputs = options.outputs(path, name)
     return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
 
 

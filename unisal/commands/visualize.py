@@ -19,16 +19,19 @@ from torch import Tensor
 
 from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
+from unisal.commands.left_out import first_names, warn_of_no_pictures
+from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.config import PRETRAINED, find_run, run_dir
-from unisal.data.base import MAX_NAMED_FILES
 from unisal.data.pairs import LAYOUTS, Pair, find_pairs
+from unisal.data.picture_kinds import list_files
 from unisal.data.pictures import displayed_size, picture_size, read_grey, read_rgb
 from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
+from unisal.files import derived_name
 from unisal.inference.densities import to_density
 from unisal.predict import Predictor, load
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset
+from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, Preset, find_preset, run_presets
 from unisal.types import RGB, Density, Size
 from unisal.visualize.panels import Panel, compare, contact_sheet, join_panels, thumbnails
 from unisal.writing.formats import distinct_names
@@ -77,6 +80,7 @@ def visualize_examples(
     alpha: float,
     show_labels: bool,
     source: str | None,
+    model_domain: str | None,
     sheet: bool,
     video: bool,
     fps: Fraction | float,
@@ -100,6 +104,7 @@ def visualize_examples(
         show_labels: whether to write labels above the panels.
         source: the name of the preset, see `unisal.predict.presets`. With a preset for videos the
             pictures are the frames of one.
+        model_domain: the network domain to use; None for the preset's.
         sheet: whether to write the panels of all drawn pictures into a single one as well,
             `contact_sheet_viz.jpg`.
         video: whether to write `<folder's name>_viz.mp4` as well, whose frames are the panels of
@@ -116,21 +121,26 @@ def visualize_examples(
     rate = as_rate(fps)
     out = out_folder(folder, out_dirname)
     source = source or (VIDEO_PRESET if video else IMAGE_PRESET)
-    preset = find_preset(source)
+    preset = find_preset(source, own=run_presets(train_id))
+    preset = preset._replace(domain=model_domain or preset.domain)
     as_video = preset.is_video or video
     pairs = find_pairs(folder)
+    prepare_folder(out, "choose another folder with --out_dirname")
+    images = pairs[0].image.parent
+    warn_of_no_pictures(images, list_files(images))
     chosen = choose(pairs, n, seed, as_video)
     frames = pairs if video else pairs[: pairs.index(chosen[-1]) + 1]
     size = check_video(frames) if as_video else None
     predictors = load_models(train_id, device, preset.fine_tuned)
     style = PanelStyle(alpha, show_labels)
     names = distinct_names([pair.image for pair in pairs], taken=[SHEET_NAME])
-    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
+    pictures = PictureFiles(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
     if size is not None:
-        results = show_frames(predictors, frames, size, source)
+        results = show_frames(predictors, frames, size, preset)
     else:
         results = show_pictures(predictors, chosen, preset.domain, pictures.fail)
-    with ExitStack() as stack:
+    done = lambda: f"{pictures.n_done} of {len(chosen)} pictures"  # noqa: E731
+    with until_lost(out, done, "make room and repeat the command"), ExitStack() as stack:
         film = stack.enter_context(_Video(out, folder, style, rate)) if video else None
         for shown in results:
             pictures.add(shown)
@@ -186,7 +196,7 @@ def choose(pairs: Sequence[Pair], n: int, seed: int, as_video: bool = False) -> 
     if not with_map:
         log.warning("no maps belong to the pictures in %s: no ground truth is shown", folder)
     elif without:
-        names = ", ".join(without[:MAX_NAMED_FILES]) + ", ..." * (len(without) > MAX_NAMED_FILES)
+        names = first_names(without)
         so = "are shown without ground truth" if as_video else "are left out"
         log.warning("%d pictures in %s have no map and %s: %s", len(without), folder, so, names)
     candidates = with_map or pairs
@@ -253,7 +263,7 @@ def show_pictures(
 
 
 def show_frames(
-    predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, source: str
+    predictors: Mapping[str, Predictor], frames: Sequence[Pair], size: Size, preset: Preset
 ) -> Iterator[ShownPicture]:
     """Predict the frames of a video in order.
 
@@ -261,12 +271,11 @@ def show_frames(
         predictors: the models by their names.
         frames: the frames and maps. If only some frames have a map, it is zero for the others.
         size: (height, width) of the frames.
-        source: the name of the preset.
+        preset: how to predict them.
 
     Raises:
         UserError: a frame or its map is damaged.
     """
-    preset = find_preset(source)
     pairs = {frame.image: frame for frame in frames}
     workers = max(predictor.engine.video_workers for predictor in predictors.values())
 
@@ -315,7 +324,7 @@ def warn_of_shape(pair: Pair) -> None:
         )
 
 
-class _Pictures:
+class PictureFiles:
     """Writes the `_viz.jpg` files: one for each chosen picture, and the contact sheet."""
 
     def __init__(
@@ -332,7 +341,8 @@ class _Pictures:
         if name is None:
             return
         panels = shown.panels(self.style, MAX_PICTURE_SIZE)
-        write_overlay(self.out / f"{name}_viz.jpg", join_panels(panels, self.style.show_labels))
+        path = self.out / derived_name(name, "_viz.jpg")
+        write_overlay(path, join_panels(panels, self.style.show_labels))
         self.n_done += 1
         if self.sheet:
             self.rows.append((name, thumbnails(panels, len(self.names))))
@@ -361,7 +371,7 @@ class _Video(ExitStack):
 
     def __init__(self, out: Path, folder: Path, style: PanelStyle, rate: Fraction) -> None:
         super().__init__()
-        self.path = out / f"{folder.resolve().name}_viz.mp4"
+        self.path = out / derived_name(folder.resolve().name, "_viz.mp4")
         self.style, self.rate = style, rate
         self.writer: VideoWriter | None = None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unisal.checks import check_count, check_number
+from unisal.checks import check_count, check_number, is_switch
 from unisal.config import build, data_dir, load_json
 from unisal.data.augment import Augmentation
 from unisal.data.listing import FrameFiles, Group
@@ -201,7 +201,9 @@ class SaliencyDataset(Dataset[Item]):
         if phase not in PHASES:
             raise UserError(f"phase is {phase!r}; allowed are {', '.join(PHASES)}")
         check_number(subset, "subset", smallest=0, above=True, largest=1)
-        if augment and not isinstance(augment, bool | Mapping):
+        if is_switch(augment):
+            augment = bool(augment)
+        elif augment and not isinstance(augment, Mapping):
             raise UserError(f"augment is {augment!r}; it has to be True, False or a dictionary")
         shared = {"subset": subset, "augment": augment, "seed": seed, "verbose": verbose}
         options = {"phase": phase, **own, **shared}

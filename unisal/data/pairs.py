@@ -68,7 +68,7 @@ def find_layout(folder: Path) -> Layout:
         if _list_images(folder / layout.images):
             return layout
     expected = " or ".join(f"{layout.images}/ (maps in {layout.maps}/)" for layout in LAYOUTS)
-    raise UserError(f"{folder} holds no pictures (.png, .jpg, .jpeg); expected them in {expected}")
+    raise UserError(f"{folder} holds no pictures; expected them in {expected}")
 
 
 def match(images: list[Path], maps: list[Path]) -> list[Pair]:

@@ -16,7 +16,7 @@ from unisal.data.images import ImageDataset
 from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import picture_size, read_grey
 from unisal.data.transforms import to_fixation_map
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.files import natural_order, write_atomically
 from unisal.types import Size
 
@@ -24,6 +24,8 @@ PART_OF_PHASE = {"train": "train", "valid": "val", "eval": "val", "test": "test"
 """The part of the files that each phase reads."""
 FIXATION_FIELD = 2
 """The field of an observer's record in the official `.mat` files that holds the fixations."""
+MAX_SIDE = 1 << 15
+"""The largest side of a picture that fixations are believed to belong to."""
 
 
 class SALICONDataset(ImageDataset):
@@ -190,11 +192,14 @@ def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], Size]:
         with path.open("rb") as file:
             content = scipy.io.loadmat(file)
         height, width = (int(n) for n in content["resolution"].ravel())
+        if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+            raise ValueError(f"the resolution is {height} x {width} (height x width)")
         observers = [subject[FIXATION_FIELD] for subject in content["gaze"].ravel()]
-        positions = [np.reshape(o, (-1, 2)).astype(int) - 1 for o in observers]
+        with np.errstate(invalid="ignore"):  # what is not a number is not inside the picture
+            positions = [np.reshape(o, (-1, 2)).astype(int) - 1 for o in observers]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:  # scipy raises many types on a damaged file
-        raise UserError(f"{path} cannot be read as SALICON fixations: {error}") from None
+        raise UserError(f"{path} cannot be read as SALICON fixations: {cause(error)}") from None
     inside = [xy[((xy >= 0) & (xy < (width, height))).all(axis=1)] for xy in positions]
     return [xy.astype(np.float64) for xy in inside], (height, width)

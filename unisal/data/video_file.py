@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections import deque
@@ -17,16 +18,24 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
+from PIL import Image
 
 from unisal.data.frame_colours import frame_to_rgb
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
+    *(".dif", ".divx", ".drc", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263"),
+    *(".h264", ".h265", ".hevc", ".insv", ".ismv", ".ivf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts"),
+    *(".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe"),
+    *(".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv"),
+    *(".ogx", ".qt", ".rm", ".rmvb", ".roq", ".swf", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob"),
+    *(".vro", ".vvc", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"),
 )
 """Endings of videos in a folder, in lower or upper case. A file that the user names may have any
 ending."""
+ANIMATION_SUFFIXES = (".apng", ".avif", ".avifs", ".gif", ".png")
+"""Endings of pictures that may be videos: if they move, see `is_animation`."""
 DEFAULT_FPS, MAX_FPS = Fraction(25), 1000
 """Frames per second of a file that does not declare them, and the most that are believed."""
 MIN_USUAL_FPS = Fraction(1, 10)
@@ -126,12 +135,15 @@ class VideoFile:
             self._usual = min(1 / self.rate, self._max_gap)
             self._jumped = Fraction(0)
             self._frames = self._read()
-            first = next(self._frames, None)
+            first = self._next()
             if first is None:
-                raise UserError(f"{path} holds no frame that can be decoded")
-        except BaseException:
+                why = f": {self._fault}" if self._fault else ""
+                raise UserError(f"{path} holds no frame that can be decoded{why}")
+        except BaseException as error:
             self._container.close()
-            raise
+            if isinstance(error, UserError) or not isinstance(error, Exception):
+                raise
+            raise UserError(f"{path} cannot be read as a video: {cause(error)}") from None
         self._first = first
         self.size = first.rgb.shape[0], first.rgb.shape[1]
         aspect = Fraction(stream.sample_aspect_ratio or 1)
@@ -150,8 +162,18 @@ class VideoFile:
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; of a file that is cut off or damaged, those that are left."""
         yield self._first
-        yield from self._frames
+        while (frame := self._next()) is not None:
+            yield frame
         self.damage = self._find_damage()
+
+    def _next(self) -> Frame | None:
+        """Return the next frame, None behind the last one; any failure is that file's."""
+        try:
+            return next(self._frames, None)
+        except UserError:
+            raise
+        except Exception as error:  # PyAV raises many types on odd files
+            raise UserError(f"{self.path} cannot be read as a video: {cause(error)}") from error
 
     @property
     def end(self) -> Fraction:
@@ -190,7 +212,13 @@ class VideoFile:
                 # Accessing side data keeps its frame in memory until Python's next search for
                 # cycles, so it is not accessed for every frame.
                 rotation, matrix = decoded.rotation, _matrix(decoded)
-            rgb = frame_to_rgb(decoded, size)
+            try:
+                rgb = frame_to_rgb(decoded, size)
+            except (
+                Exception
+            ) as error:  # a format that FFmpeg cannot convert, too little memory, ...
+                self._note(cause(error))
+                continue
             duration = (decoded.duration or 0) * self.time_base
             if duration > self._max_gap:  # the clock jumps behind this frame
                 duration = self._usual
@@ -237,8 +265,8 @@ class VideoFile:
                 self._note("incomplete")
             try:
                 frames = self._decoded(packet)
-            except av.FFmpegError as error:
-                self._note(_reason(error))
+            except Exception as error:  # PyAV raises other types as well
+                self._note(cause(error))
                 if self._numbers and packet.dts is not None and packet.dts in self._numbers:
                     self._numbers.remove(packet.dts)
                 continue
@@ -250,8 +278,8 @@ class VideoFile:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.FFmpegError, OSError) as error:
-                self._note(_reason(error))  # the start of the next part is not known
+            except Exception as error:
+                self._note(cause(error))  # the start of the next part is not known
                 return
             if packet is None:
                 return
@@ -306,6 +334,17 @@ class VideoFile:
         return f"{self.path} {' and '.join(said)}" if said else None
 
 
+def is_animation(path: Path) -> bool:
+    """Return whether a file is a picture that moves, and that FFmpeg can read (not so WebP)."""
+    if path.suffix.lower() not in ANIMATION_SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except Exception:  # decoders of other people's files raise of many types
+        return False
+
+
 def open_media(path: Path | str) -> InputContainer:
     """Open a file, or a URL: text that is not the name of a file.
 
@@ -313,17 +352,17 @@ def open_media(path: Path | str) -> InputContainer:
         UserError: it cannot be opened; the message says why.
     """
     # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
-    is_url = isinstance(path, str) and not Path(path).exists()
+    is_url = isinstance(path, str) and not os.path.exists(path)  # noqa: PTH110  # any length
     try:
         if is_url:
-            return av.open(str(path), timeout=STREAM_TIMEOUT_SECONDS)
-        return av.open(str(Path(path).absolute()))
+            return av.open(str(path), timeout=STREAM_TIMEOUT_SECONDS, metadata_errors="replace")
+        return av.open(str(Path(path).absolute()), metadata_errors="replace")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; expected a video") from None
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a video: {_reason(error)}") from None
+    except Exception as error:  # PyAV raises many types on odd files
+        raise UserError(f"{path} cannot be read as a video: {cause(error)}") from None
 
 
 def start_time(container: InputContainer) -> Fraction:
@@ -350,7 +389,10 @@ def _matrix(frame: av.VideoFrame) -> Matrix:
     if said is None:
         return UPRIGHT
     # By rows: a, b, u, c, d, v, x, y, w.
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(said))  # type: ignore[call-overload]
+    try:
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(said))  # type: ignore[call-overload]
+    except struct.error:
+        return UPRIGHT
     return a, b, c, d
 
 
@@ -404,8 +446,3 @@ def _declared_length(container: InputContainer, stream: av.VideoStream) -> Fract
     if container.duration and len(container.streams) == 1:  # else it may be that of the sound
         return Fraction(container.duration, MICROSECONDS)
     return None
-
-
-def _reason(error: Exception) -> str:
-    """Return the reason for an error in few words."""
-    return getattr(error, "strerror", None) or str(error)

@@ -145,11 +145,11 @@ def _cache_file(folder: Path) -> Path:
 def _load(place: Path, state: str) -> list[Video] | None:
     """Return the cached videos; None if there are none, or for another state of the folder."""
     try:
-        content = json.loads(place.read_text())
+        content = json.loads(place.read_text(encoding="utf-8-sig"))
         if content["version"] != VERSION or content["state"] != state:
             return None
         return [_video(values) for values in content["videos"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # whatever is wrong with it, the folder is read anew
         return None
 
 

@@ -19,7 +19,7 @@ N_TEST_RESAMPLES = 10_000
 CHUNK = 500
 """The number of resamples that are drawn at a time."""
 MIN_STIMULI = 8
-"""With fewer stimuli on either side nothing is tested: resamples of a few vary too little, and p would
+"""With fewer stimuli on either side nothing is tested: their resamples vary too little, and p would
 come out far too small."""
 MAX_GROUPS = 6
 """With more groups than these not every two of them are compared."""

@@ -219,8 +219,9 @@ def write_report(
         too_much=TOO_MUCH_COLOUR,
         too_little=TOO_LITTLE_COLOUR,
     )
-    html = html.strip() + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(html, encoding="utf-8"))
+    # Names of files need not be UTF-8.
+    page = (html.strip() + "\n").encode("utf-8", errors="backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(page))
 
 
 def extremes(scores: Scores, n: int = N_SHOWN) -> tuple[list[int], list[int]]:

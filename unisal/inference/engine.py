@@ -21,7 +21,8 @@ from unisal.model.unisal import Features
 from unisal.types import Size
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
-"""Domains whose modules were trained on images only: they treat a video's frames as images."""
+"""Domains that treat a video's frames as images whatever the network says, see
+`UNISAL.image_domains`."""
 CHUNK = 6
 """Number of frames of one sequence per call of the network.
 
@@ -229,7 +230,7 @@ class Engine:
         Returns:
             The features `[C, h, w] float32` on the CPU, and the log-density as `step` returns it.
         """
-        static = states is None or domain in STATIC_DOMAINS
+        static = states is None or self._is_static(domain)
         x = frame.to(self.device)[None, None]
         found, hidden = self.model.features(x, h0=states, domain=domain, static=static)
         if states is not None:
@@ -247,7 +248,7 @@ class Engine:
         """Return the logits `[H, W]` of the next frames, in order; update `states` in place."""
         step = len(states)
         maps: list[Tensor] = [torch.empty(0)] * len(frames)
-        static = domain in STATIC_DOMAINS
+        static = self._is_static(domain)
         for rows in self._calls(len(frames), step):
             sequences = [frames[row::step] for row in rows]
             before = _joined([states[row] for row in rows])
@@ -256,6 +257,10 @@ class Engine:
                 maps[row::step] = y[i].unbind()
                 states[row] = None if after is None else after[i : i + 1]
         return maps
+
+    def _is_static(self, domain: str) -> bool:
+        """Return whether the frames of a video are unrelated images to a domain."""
+        return domain in STATIC_DOMAINS or domain in self.model.image_domains
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
         """Yield which sequences go through the network together.

@@ -7,7 +7,7 @@ from torch import Tensor
 from unisal.model.layers import Context, Norm, NormLayer, StepBatchNorm2d
 
 STATIC_DOMAIN = "SALICON"
-"""The image domain, whose BatchNorms have a momentum of their own."""
+"""The image domain of the published network."""
 
 
 class DomainBatchNorm2d(NormLayer):
@@ -32,20 +32,16 @@ class DomainBatchNorm2d(NormLayer):
         return layer
 
 
-def norm_maker(
-    domains: tuple[str, ...], domain_specific: bool, momentum: float, static_momentum: float
-) -> Norm:
+def norm_maker(momenta: dict[str, float], domain_specific: bool, shared_momentum: float) -> Norm:
     """Return the function that makes the decoder's and the GRU's normalisation layers.
 
     Args:
-        domains: those of the network.
+        momenta: the momentum of each domain's BatchNorms.
         domain_specific: whether each domain has a BatchNorm of its own.
-        momentum: that of the BatchNorms.
-        static_momentum: that of the image domain's BatchNorms, if they are domain-specific.
+        shared_momentum: that of the BatchNorms if the domains share them.
     """
     if not domain_specific:
-        return lambda channels: StepBatchNorm2d(channels, momentum=momentum)
-    momenta = {d: static_momentum if d == STATIC_DOMAIN else momentum for d in domains}
+        return lambda channels: StepBatchNorm2d(channels, momentum=shared_momentum)
     return lambda channels: DomainBatchNorm2d(channels, momenta)
 
 

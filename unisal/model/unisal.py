@@ -85,8 +85,10 @@ class UNISAL(nn.Module):
         n_gaussians: number of prior maps; 0 turns them off, "manual" always makes 16.
         smoothing_ksize: side of the smoothing kernel in input pixels, odd.
         bn_momentum: BatchNorm momentum of everything after the encoder.
-        static_bn_momentum: the same of its SALICON part.
+        static_bn_momentum: the same of the `image_domains`.
         sources: the domains, each with modules of its own.
+        image_domains: those of them that were trained on images only. Their BatchNorms have the
+            `static_bn_momentum`, and the frames of a video are predicted one by one with them.
         ds_bn: whether the decoder's and the GRU's BatchNorms are domain-specific.
         ds_adaptation: whether the adaptation is.
         ds_smoothing: whether the smoothing is.
@@ -121,9 +123,11 @@ class UNISAL(nn.Module):
         ds_smoothing: bool = True,
         ds_gaussians: bool = True,
         verbose: int = 1,
+        image_domains: Sequence[str] = (STATIC_DOMAIN,),
     ) -> None:
         super().__init__()
         self.sources = check_domains(sources)
+        self.image_domains = tuple(image_domains)
         self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
         self.has_rnn = not (bypass_rnn and self.sources == (STATIC_DOMAIN,))
         self._specific = {
@@ -134,7 +138,11 @@ class UNISAL(nn.Module):
         encoder_cfg = CNN_DEFAULTS | accept(cnn_cfg, CNN_DEFAULTS, "cnn_cfg")
         pretrained = encoder_cfg.pop("pretrained")
         gru_cfg = RNNConfig(**accept(rnn_cfg, RNNConfig._fields, "rnn_cfg", RNN_IGNORED))
-        norm = norm_maker(self.sources, ds_bn, bn_momentum, static_bn_momentum)
+        momenta = {
+            domain: static_bn_momentum if domain in self.image_domains else bn_momentum
+            for domain in self.sources
+        }
+        norm = norm_maker(momenta, ds_bn, bn_momentum)
         width = rnn_input_channels
 
         self.n_gaussians = 0
@@ -314,13 +322,20 @@ class UNISAL(nn.Module):
         check_domain(source, self.sources)
         check_domain(target, self.sources)
         state = self.state_dict()
-        names = {f"bn_{source}": f"bn_{target}"}
-        for part, specific in self._specific.items():
-            if specific:
-                names[self._domain_name(part, source)] = self._domain_name(part, target)
+        names = dict(zip(self._own_names(source), self._own_names(target), strict=True))
         for key, value in state.items():
             parts = [names.get(part, part) for part in key.split(".")]
             state[".".join(parts)].copy_(value)
+
+    def domain_keys(self, domain: str) -> set[str]:
+        """Return the keys of the state dict that belong to a domain's own modules.
+
+        Raises:
+            ValueError: it is not a domain of the network.
+        """
+        check_domain(domain, self.sources)
+        names = set(self._own_names(domain))
+        return {key for key in self.state_dict() if names.intersection(key.split("."))}
 
     def prior_maps(self, size: tuple[int, int], domain: str) -> Tensor | None:
         """Compute the Gaussian priors that the encoder's output is joined with.
@@ -344,6 +359,11 @@ class UNISAL(nn.Module):
     def _domain_name(self, part: str, domain: str) -> str:
         """Return the name of the attribute that holds `part` for a domain."""
         return part + domain_suffix(domain, self._specific[part])
+
+    def _own_names(self, domain: str) -> list[str]:
+        """Return the names of the modules and parameters that only this domain uses."""
+        parts = [part for part, specific in self._specific.items() if specific]
+        return [f"bn_{domain}", *(self._domain_name(part, domain) for part in parts)]
 
     def _domain_member(self, part: str, domain: str) -> Any:
         """Return the module or parameter that `part` is for a domain."""

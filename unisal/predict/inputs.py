@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unisal.data.pictures import PictureBytes, read_rgb, to_rgb
 from unisal.data.transforms import normalise, resize_rgb
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.predict.presets import Preset
 from unisal.types import RGB, Size
 
@@ -49,8 +49,8 @@ def as_rgb(picture: Any) -> RGB:
             * a tensor of PyTorch `[H, W]`, `[1, H, W]`, `[3, H, W]` or `[4, H, W]`, of the same
               types and ranges, on any device;
             * a PIL image;
-            * the path of a picture file, its content as bytes, or a file that is open for reading
-              bytes, which is read from where it stands to its end.
+            * the path of a picture file (a `zipfile.Path` as well), its content as bytes, or a file
+              that is open for reading bytes, which is read from where it stands to its end.
 
     Returns:
         `[H, W, 3] uint8`, with the EXIF orientation applied.
@@ -64,29 +64,51 @@ def as_rgb(picture: Any) -> RGB:
         return to_rgb(picture)
     if isinstance(picture, Content):
         return read_rgb(PictureBytes(picture, "the picture"))
-    if hasattr(picture, "read"):
+    if _is_file(picture):
         return _read_file(picture)
     return _from_array(_channels_last(picture) if isinstance(picture, Tensor) else picture)
 
 
-def _read_file(file: IO[bytes]) -> RGB:
+def _is_file(picture: Any) -> bool:
+    """Return whether this is an open file, or like `zipfile.Path` the place of a file."""
+    return hasattr(picture, "read") or hasattr(picture, "read_bytes")
+
+
+def _read_file(file: Any) -> RGB:
     name = getattr(file, "name", None)
-    content = file.read()
+    name = name if isinstance(name, str) else "the picture"
+    try:
+        content = file.read() if hasattr(file, "read") else file.read_bytes()
+    except Exception as error:  # any program may have written what reads
+        raise UserError(f"{name} cannot be read: {cause(error)}") from None
     if isinstance(content, str):
-        raise UserError(f"{name or 'the picture'} is open as text; open it with mode 'rb'")
-    return read_rgb(PictureBytes(content, name if isinstance(name, str) else "the picture"))
+        raise UserError(f"{name} is open as text; open it with mode 'rb'")
+    if not isinstance(content, Content):
+        raise UserError(f"{name} gives a {type(content).__name__} when it is read, not bytes")
+    return read_rgb(PictureBytes(content, name))
 
 
 def _channels_last(tensor: Tensor) -> NDArray[Any]:
     """Return a tensor `[C, H, W]` as an array `[H, W, C]`; others as they are."""
     if tensor.is_floating_point():
         tensor = tensor.float()  # NumPy has no bfloat16
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    try:
+        array: NDArray[Any] = tensor.detach().cpu().numpy()
+    except (NotImplementedError, RuntimeError, TypeError) as error:  # sparse, quantised, no values
+        raise UserError(f"the picture is a tensor that cannot be read: {cause(error)}") from None
     return array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] in CHANNELS else array
 
 
 def _from_array(picture: Any) -> RGB:
-    array = np.asarray(picture)
+    try:
+        array = np.asarray(picture)
+    except (TypeError, ValueError) as error:  # lists of several lengths
+        raise UserError(f"the picture is no array: {cause(error)}") from None
+    if array.dtype == object:
+        raise UserError(
+            f"the picture is a {type(picture).__name__}; it has to be an array, a tensor, a PIL "
+            "image, the path of a file, its content, or an open file"
+        )
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)
     if not fits or 0 in array.shape or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
         raise UserError(
@@ -135,7 +157,7 @@ def is_picture(pictures: Any) -> TypeGuard[PictureLike]:
     if isinstance(pictures, np.ndarray | Tensor):
         return pictures.ndim < 4
     is_one = isinstance(pictures, Image.Image | str | os.PathLike | Content)
-    return is_one or hasattr(pictures, "read")
+    return is_one or _is_file(pictures)
 
 
 def prepare_frames(

@@ -6,6 +6,7 @@ from unisal.config import PRETRAINED, build, load_json, run_dir
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.predict.predictor import Predictor
+from unisal.predict.presets import run_presets
 
 
 def load(
@@ -25,13 +26,14 @@ def load(
         runtime: see `Predictor`.
 
     Returns:
-        A predictor with the run's network.
+        A predictor with the run's network and presets.
 
     Raises:
         UserError: there is no such run (the message lists the existing ones), device or runtime,
             the weights are missing or broken, or the device cannot compute in that precision.
     """
-    return Predictor(load_model(train_id, fine_tuned), device, precision, runtime)
+    model = load_model(train_id, fine_tuned)
+    return Predictor(model, device, precision, runtime, presets=run_presets(train_id))
 
 
 def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> UNISAL:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.checks import check_count
-from unisal.data.pictures import PICTURE_SUFFIXES, list_pictures
-from unisal.data.video_file import VideoFile
+from unisal.data.pictures import list_pictures, picture_size
+from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
@@ -26,8 +27,10 @@ from unisal.model.unisal import Features
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
     IMAGE_PRESET,
+    NO_PRESETS,
     STREAM_RATE,
     VIDEO_PRESET,
+    Preset,
     find_preset,
 )
 from unisal.predict.smooth import median_over_time, smoothing_window
@@ -38,6 +41,7 @@ from unisal.types import RGB, Density, LogDensity, Size
 FeatureArrays = dict[str, NDArray[np.float32]]
 """`[C, h, w]` each, by the names of `unisal.model.unisal.Features`."""
 K = TypeVar("K")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,17 +68,30 @@ class Predictor:
             considers that safe. It is faster, and allowed only on processors with instructions for
             it.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
+        presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
     """
 
     def __init__(
-        self, model: UNISAL, device: str = "auto", precision: str = "fp32", runtime: str = "auto"
+        self,
+        model: UNISAL,
+        device: str = "auto",
+        precision: str = "fp32",
+        runtime: str = "auto",
+        presets: Mapping[str, Preset] = NO_PRESETS,
     ) -> None:
         self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.presets = dict(presets)
 
-    def image(self, picture: PictureLike, log: bool = False, domain: str | None = None) -> Density:
+    def image(
+        self,
+        picture: PictureLike,
+        log: bool = False,
+        domain: str | None = None,
+        source: str = IMAGE_PRESET,
+    ) -> Density:
         """Predict the saliency of one picture.
 
         Args:
@@ -83,7 +100,8 @@ class Predictor:
                 first; PIL image; path of a picture file, its content, or an open file. See
                 `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
-            domain: the network domain to use; by default SALICON's.
+            domain: the network domain to use; by default the preset's.
+            source: the name of the preset, one for images, see `unisal.predict.presets`.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -92,12 +110,38 @@ class Predictor:
         Raises:
             UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
-        return self._image(picture, log, domain)
+        preset = find_preset(source, for_images=True, own=self.presets)
+        return self._image(picture, log, preset, self.engine.domain(domain or preset.domain))
+
+    @overload
+    def images(
+        self,
+        pictures: Iterable[PictureLike],
+        log: bool = ...,
+        domain: str | None = ...,
+        source: str = ...,
+    ) -> Iterator[Density]: ...
+
+    @overload
+    def images(
+        self,
+        pictures: Iterable[PictureLike],
+        log: bool = ...,
+        domain: str | None = ...,
+        source: str = ...,
+        *,
+        on_error: Callable[[int, UserError], object] | None,
+    ) -> Iterator[Density | None]: ...
 
     def images(
-        self, pictures: Iterable[PictureLike], log: bool = False, domain: str | None = None
-    ) -> Iterator[Density]:
+        self,
+        pictures: Iterable[PictureLike],
+        log: bool = False,
+        domain: str | None = None,
+        source: str = IMAGE_PRESET,
+        *,
+        on_error: Callable[[int, UserError], object] | None = None,
+    ) -> Iterator[Density | None]:
         """Predict the saliency of many pictures, several at a time, as the results are asked for.
 
         Memory does not grow with their number: pictures are taken from the iterable a little ahead
@@ -107,34 +151,55 @@ class Predictor:
             pictures: each as in `image`, of any sizes.
             log: see `image`.
             domain: see `image`.
+            source: see `image`.
+            on_error: called with the index of a picture that cannot be read or predicted, from 0,
+                and what is wrong with it; the others go on. None: the error is raised.
 
         Yields:
             For each picture, in order, what `image` returns; but for rounding the same numbers.
+            None in place of a picture that `on_error` was called for.
 
         Raises:
-            UserError: `pictures` is a single picture (when called); a picture cannot be read (when
-                its turn has come; says which).
+            UserError: `pictures` is a single picture (when called); a picture cannot be read and
+                there is no `on_error` (when its turn has come; says which).
         """
         if is_picture(pictures):
             raise UserError("pictures is a single picture; image() takes one, images() many")
-        domain = self.engine.domain(domain or find_preset(IMAGE_PRESET).domain)
+        _check_several(pictures, "pictures")
+        preset = find_preset(source, for_images=True, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
 
-        def predict(numbered: tuple[int, PictureLike]) -> Density:
-            number, picture = numbered
+        def predict(picture: PictureLike) -> Density | UserError:
             try:
-                return self._image(picture, log, domain, concurrent=True)
+                return self._image(picture, log, preset, domain, concurrent=True)
             except UserError as error:
-                raise UserError(f"picture {number}: {error}") from None
+                return error
 
-        workers = self.engine.workers
-        return in_threads(predict, enumerate(pictures, 1), workers, ahead=workers)
+        def results() -> Iterator[Density | None]:
+            workers = self.engine.workers
+            with closing(in_threads(predict, pictures, workers, ahead=workers)) as found:
+                for index, result in enumerate(found):
+                    if not isinstance(result, UserError):
+                        yield result
+                    elif on_error is None:
+                        raise UserError(f"picture {index + 1}: {result}")
+                    else:
+                        on_error(index, result)
+                        yield None
+
+        return results()
 
     def _image(
-        self, picture: PictureLike, log: bool, domain: str, concurrent: bool = False
+        self,
+        picture: PictureLike,
+        log: bool,
+        preset: Preset,
+        domain: str,
+        concurrent: bool = False,
     ) -> Density:
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
-        frame = prepare(rgb, find_preset(IMAGE_PRESET).input_size_for(size))
+        frame = prepare(rgb, preset.input_size_for(size))
         log_density = self.engine.images(frame[None], size, domain, concurrent)[0].numpy()
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
@@ -175,26 +240,18 @@ class Predictor:
                 read or has another size than the first one (when its turn has come; says which
                 frame).
         """
-        preset = find_preset(source)
+        preset = find_preset(source, own=self.presets)
         window = smoothing_window(smooth_method)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
-        video = None
-        if isinstance(frames, str | os.PathLike):
-            if Path(frames).is_dir():
-                frames = _pictures_in(Path(frames))
-            else:
-                video = VideoFile(frames if isinstance(frames, str) else Path(frames))
-                step = step or preset.frame_step_for(video.rate)
-        elif is_picture(frames):
+        if not isinstance(frames, str | os.PathLike) and is_picture(frames):
             raise UserError("frames is a single picture; image() takes one, video() many")
-        pictures = cast(Iterable[PictureLike], frames) if video is None else _frames_of(video)
-        step = step or preset.frame_step
+        opened = _open(frames, preset, step)
 
         def predict() -> Iterator[Density]:
-            with closing(video) if video else nullcontext():
-                size, inputs = prepare_frames(pictures, preset)
-                predictions = self.log_densities(inputs, size, domain, step)
+            with opened:
+                size, inputs = prepare_frames(opened.pictures, preset)
+                predictions = self.log_densities(inputs, size, domain, opened.step)
                 keyed = ((p.key, p.log_density) for p in predictions)
                 for _, y in median_over_time(keyed, window):
                     yield y if log else to_density(y)
@@ -221,7 +278,17 @@ class Predictor:
         Raises:
             UserError: an option is wrong.
         """
-        return Stream(self.engine, fps, source, domain, frame_step, reset_at_cuts)
+        preset = find_preset(source, own=self.presets)
+        return Stream(self.engine, fps, preset, domain, frame_step, reset_at_cuts)
+
+    @overload
+    def features(
+        self,
+        pictures: str | os.PathLike[str],
+        source: str | None = ...,
+        domain: str | None = ...,
+        frame_step: int | None = ...,
+    ) -> Any: ...
 
     @overload
     def features(  # type: ignore[overload-overlap]  # a picture could be iterated over, too
@@ -247,7 +314,9 @@ class Predictor:
         """Compute the network's features of a picture, or of each frame of a video.
 
         Args:
-            pictures: one picture as in `image`, or frames as in `video`, but no video file.
+            pictures: one picture as in `image`, or frames as in `video`. A path is that of a video
+                if it ends as videos do (`.mp4`, ...) or is no picture, and that of a video's frames
+                if it is a folder.
             source: the name of the preset: by default SALICON for a picture, DHF1K for a video.
             domain: as in `video`.
             frame_step: as in `video`.
@@ -261,20 +330,22 @@ class Predictor:
         Raises:
             UserError: see `image` and `video`.
         """
-        if is_picture(pictures):
+        if is_picture(pictures) and not _is_video(pictures):
             rgb = as_rgb(pictures)
-            preset = find_preset(source or IMAGE_PRESET)
+            preset = find_preset(source or IMAGE_PRESET, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
             return _arrays(found)
-        preset = find_preset(source or VIDEO_PRESET)
-        step = check_count(preset.frame_step if frame_step is None else frame_step, "frame_step")
+        preset = find_preset(source or VIDEO_PRESET, own=self.presets)
+        step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
+        opened = _open(cast(Iterable[PictureLike], pictures), preset, step)
 
         def compute() -> Iterator[FeatureArrays]:
-            _, inputs = prepare_frames(cast(Iterable[PictureLike], pictures), preset)
-            for _, found, _ in self._frame_features(inputs, None, domain, step):
-                yield _arrays(found)
+            with opened:
+                _, inputs = prepare_frames(opened.pictures, preset)
+                for _, found, _ in self._frame_features(inputs, None, domain, opened.step):
+                    yield _arrays(found)
 
         return compute()
 
@@ -322,6 +393,73 @@ class Predictor:
             yield key, *self.engine.features(x, domain, state, size)
 
 
+def _check_several(pictures: Any, name: str) -> None:
+    if not isinstance(pictures, Iterable):
+        raise UserError(f"{name} is a {type(pictures).__name__}; it has to be several pictures")
+
+
+class _Frames:
+    """The frames of a video, which are closed at the end of a `with` statement."""
+
+    def __init__(
+        self, pictures: Iterable[PictureLike], step: int, video: VideoFile | None = None
+    ) -> None:
+        self.pictures = pictures
+        self.step = step
+        self._video = video
+
+    def __enter__(self) -> _Frames:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._video is not None:
+            self._video.close()
+
+
+def _open(
+    frames: str | os.PathLike[str] | Iterable[PictureLike], preset: Preset, step: int | None
+) -> _Frames:
+    """Open a video in any of the forms that `Predictor.video` takes.
+
+    Args:
+        frames: see there.
+        preset: decides the frame step where `step` is None.
+        step: the frame step.
+    """
+    if not isinstance(frames, str | os.PathLike):
+        _check_several(frames, "frames")
+        return _Frames(frames, step or preset.frame_step)
+    if Path(frames).is_dir():
+        return _Frames(_pictures_in(Path(frames)), step or preset.frame_step)
+    video = VideoFile(frames if isinstance(frames, str) else Path(frames))
+    return _Frames(_frames_of(video), step or preset.frame_step_for(video.rate), video)
+
+
+def _is_video(picture: PictureLike) -> bool:
+    """Return whether this is the path of a video, or of a folder with its frames."""
+    if not isinstance(picture, str | os.PathLike):
+        return False
+    path = Path(picture)
+    if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
+        return True
+    if isinstance(picture, str) and URL.match(picture):
+        return True
+    try:
+        picture_size(path)
+    except UserError:
+        return path.is_file() and _can_be_opened(path)
+    return False
+
+
+def _can_be_opened(path: Path) -> bool:
+    """Return whether a file is a video."""
+    try:
+        VideoFile(path).close()
+    except UserError:
+        return False
+    return True
+
+
 def _frames_of(video: VideoFile) -> Iterator[RGB]:
     for frame in video:
         yield frame.rgb
@@ -332,7 +470,7 @@ def _frames_of(video: VideoFile) -> Iterator[RGB]:
 def _pictures_in(folder: Path) -> list[Path]:
     found = list_pictures(folder)
     if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+        raise UserError(f"{folder} holds no pictures")
     return found
 
 

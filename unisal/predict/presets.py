@@ -1,15 +1,19 @@
 """Presets: how a user's own pictures and videos are predicted.
 
 A preset is named after the source that the pictures or videos resemble most, and takes all its
-values from the class of that data set (docs/behaviour.md, "Commands and files").
+values from the class of that data set (docs/behaviour.md, "Commands and files"). A run that has
+trained a domain of its own holds a preset for it as well, of the domain's name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from types import MappingProxyType
 from typing import NamedTuple
 
+from unisal.config import RUN_PRESETS, accept, find_run, load_json
 from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
@@ -67,24 +71,82 @@ class Preset(NamedTuple):
         return max(1, floor(self.frame_step * rate / self.frame_rate + 0.5))
 
 
-def find_preset(name: str, for_images: bool = False) -> Preset:
+NO_PRESETS: Mapping[str, Preset] = MappingProxyType({})
+"""Those of a run that holds none."""
+SOURCES = "sources"
+"""What a run's file of presets says besides the fields of `Preset`: who trained the domain."""
+
+
+def run_presets(train_id: str | None) -> dict[str, Preset]:
+    """Return the presets that a run holds by itself; none if there is no such run.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+
+    Raises:
+        UserError: its file of presets is damaged; names it.
+    """
+    return {name: preset for name, (preset, _) in _read_presets(train_id).items()}
+
+
+def trained_domain(train_id: str | None, source: str) -> str | None:
+    """Return the domain that a run has trained on a source instead of the source's own.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        source: name of the source.
+
+    Returns:
+        The domain, the newest one if there are several; None if there is none.
+
+    Raises:
+        UserError: the run's file of presets is damaged; names it.
+    """
+    found = [preset.domain for preset, by in _read_presets(train_id).values() if source in by]
+    return found[-1] if found else None
+
+
+def find_preset(
+    name: str, for_images: bool = False, own: Mapping[str, Preset] = NO_PRESETS
+) -> Preset:
     """Return the preset with that name.
 
     Args:
-        name: that of the source that the pictures or videos resemble most.
+        name: that of the source that the pictures or videos resemble most, or of a preset of the
+            run.
         for_images: whether it has to be a preset for images. Videos take either kind: with one
             for images the frames are predicted one by one.
+        own: the presets of the run, see `run_presets`; they come before a source of that name.
 
     Raises:
         UserError: there is no such preset, or it is not for images; lists the allowed ones.
     """
-    allowed = [n for n, dataset in DATASETS.items() if not (for_images and dataset.is_video)]
+    presets = {source: Preset.of(dataset) for source, dataset in DATASETS.items()} | dict(own)
+    allowed = [n for n, preset in presets.items() if not (for_images and preset.is_video)]
     if name not in allowed:
         kind = "images" if for_images else "videos"
         raise UserError(f"source is {name!r}; for {kind} allowed are {', '.join(allowed)}")
-    return Preset.of(DATASETS[name])
+    return presets[name]
 
 
 def is_video_preset(name: str) -> bool:
     """Return whether there is a preset with that name that is for videos."""
     return name in DATASETS and DATASETS[name].is_video
+
+
+def _read_presets(train_id: str | None) -> dict[str, tuple[Preset, tuple[str, ...]]]:
+    """Return the presets of a run by name, each with the sources that trained its domain."""
+    folder = find_run(train_id)
+    if folder is None or not (folder / RUN_PRESETS).is_file():
+        return {}
+    path = folder / RUN_PRESETS
+    found = {}
+    for name, saved in load_json(path).items():
+        if not isinstance(saved, Mapping):
+            raise UserError(f"{path}: {name} is {saved!r}; expected a JSON object")
+        values = accept(saved, [*Preset._fields, SOURCES], f"{path}: {name}")
+        sources = values.pop(SOURCES, ())
+        if missing := [field for field in Preset._fields if field not in values]:
+            raise UserError(f"{path}: {name} lacks {', '.join(missing)}")
+        found[name] = Preset(**values), sources
+    return found

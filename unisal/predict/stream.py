@@ -15,7 +15,7 @@ from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
 from unisal.predict.inputs import PictureLike, as_rgb, prepare
-from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, find_preset
+from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, Preset, find_preset
 from unisal.types import RGB, Density, Size
 
 BINS_PER_CHANNEL = 8
@@ -35,7 +35,7 @@ class Stream:
     Args:
         engine: runs the network.
         fps: frames per second of the stream.
-        source: the name of the preset, as in `Predictor.video`.
+        source: the preset or its name, as in `Predictor.video`.
         domain: as in `Predictor.video`.
         frame_step: the distance between frames that the network sees as neighbours. By default the
             one nearest in time to the preset's: for DHF1K every 5th frame at 30 frames per second,
@@ -50,13 +50,13 @@ class Stream:
         self,
         engine: Engine,
         fps: Fraction | float = STREAM_RATE,
-        source: str = VIDEO_PRESET,
+        source: str | Preset = VIDEO_PRESET,
         domain: str | None = None,
         frame_step: int | None = None,
         reset_at_cuts: bool = False,
     ) -> None:
         fps = check_number(fps, "fps", above=True)
-        self._preset = find_preset(source)
+        self._preset = source if isinstance(source, Preset) else find_preset(source)
         step = self._preset.frame_step_for(fps) if frame_step is None else frame_step
         self.frame_step = check_count(step, "frame_step")
         self._engine = engine

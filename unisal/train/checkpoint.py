@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ log = logging.getLogger(__name__)
 
 def save_weights(path: Path, model: torch.nn.Module) -> None:
     """Write a plain state dict."""
-    state = {key: value.contiguous() for key, value in model.state_dict().items()}
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    _save(path, {key: value.contiguous() for key, value in model.state_dict().items()})
 
 
 def save_best(folder: Path, model: torch.nn.Module, epoch: int, val_loss: float) -> None:
@@ -34,7 +34,25 @@ def save_best(folder: Path, model: torch.nn.Module, epoch: int, val_loss: float)
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint."""
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    _save(path, content)
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    """Write what PyTorch can read again.
+
+    Of a disk that is full PyTorch only says that some position was not the expected one. Then the
+    same bytes are written without it, which says what is wrong.
+    """
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError:
+            written = io.BytesIO()
+            torch.save(content, written)
+            temporary.write_bytes(written.getbuffer())
+
+    write_atomically(path, write)
 
 
 def epoch_file(folder: Path, epoch: int) -> Path:

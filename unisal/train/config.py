@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from unisal.checks import check_count, check_number
+from unisal.checks import check_count, check_number, check_switch
 from unisal.config import accept
 from unisal.errors import UserError
 
@@ -18,6 +18,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
+    "trains": ("all", "decoder", "modules"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -87,6 +88,13 @@ class TrainerConfig:
         init_from: start from the weights of this run, not from ImageNet's encoder (None).
         copy_domain: sources of the network that this run does not train get a copy of this
             source's modules in the saved weights (None).
+        domain: the domain of the network that all the sources train, instead of their own (None).
+            The weights at the start are validated too, and kept if no epoch is better.
+        new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
+            copy of this one (None).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
+            modules, what only the trained domains use (all).
+        patience: stop after this many epochs without a better validation loss (None: never).
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
         num_workers: processes that read data, at most one per core (6).
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
@@ -125,6 +133,10 @@ class TrainerConfig:
     model_cfg: Mapping[str, Any] = field(default_factory=dict)
     init_from: str | None = None
     copy_domain: str | None = None
+    domain: str | None = None
+    new_domain_from: str | None = None
+    trains: str = "all"
+    patience: int | None = None
     prefix: str | None = None
     suffix: str = "unisal"
     num_workers: int = 6
@@ -189,6 +201,10 @@ class TrainerConfig:
             check_count(getattr(self, name), name, smallest)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
+        if self.patience is not None:
+            check_count(self.patience, "patience")
+        if self.new_domain_from and not (self.domain and self.init_from):
+            raise UserError("new_domain_from needs domain and init_from, the run to add it to")
         if not self.data_sources or not isinstance(self.data_sources, tuple):
             raise UserError(f"data_sources is {self.data_sources!r}; name at least one source")
         if len(set(self.data_sources)) < len(self.data_sources):
@@ -196,7 +212,7 @@ class TrainerConfig:
 
 
 def check_switches(config: Any) -> None:
-    """Check that switches are True or False, since the text "false" would count as true.
+    """Check that the options that are switches are True or False.
 
     Args:
         config: an instance of a class of options.
@@ -205,9 +221,8 @@ def check_switches(config: Any) -> None:
         UserError: one is not; names it.
     """
     for option in fields(config):
-        value = getattr(config, option.name)
-        if option.type == "bool" and not isinstance(value, bool):
-            raise UserError(f"{option.name} is {value!r}; it has to be True or False")
+        if option.type == "bool":
+            check_switch(getattr(config, option.name), option.name)
 
 
 def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:

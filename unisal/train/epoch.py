@@ -19,17 +19,36 @@ Losses = dict[str, float]
 """The `loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
 
 
-def set_training_mode(model: UNISAL, cnn_eval: bool, cnn_trains: bool) -> None:
+def set_training_mode(
+    model: UNISAL, cnn_eval: bool, cnn_trains: bool, modules_of: Sequence[str] | None = None
+) -> None:
     """Put the network into training mode.
 
     Args:
         model: the network.
         cnn_eval: whether the encoder's BatchNorms keep their statistics.
         cnn_trains: whether the encoder's parameters train.
+        modules_of: train only what these domains have for themselves, so that the predictions of
+            all others stay the same to the last bit; without dropout. None: train everything.
     """
+    if modules_of is not None:
+        _train_modules(model, modules_of)
+        return
     model.train()
     model.cnn.train(not cnn_eval)
     model.cnn.requires_grad_(cnn_trains)
+
+
+def _train_modules(model: UNISAL, domains: Sequence[str]) -> None:
+    """Freeze all but the modules of some domains, BatchNorm statistics included."""
+    model.eval()
+    model.requires_grad_(False)
+    own = set().union(*(model.domain_keys(domain) for domain in domains))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in own)
+    for name, layer in model.named_modules():
+        if f"{name}.running_mean" in own:
+            layer.train()
 
 
 def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> BatchLoss:

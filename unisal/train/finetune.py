@@ -18,14 +18,11 @@ from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import save_weights
 from unisal.train.finetune_config import SOURCE, FineTuneConfig
-from unisal.train.interrupt import DeferredInterrupt
-from unisal.train.loop import EpochLoop
+from unisal.train.loop import START_EPOCH, EpochLoop
 from unisal.train.setup import kept_options
 
 WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
-START_EPOCH = -1
-"""The "epoch" of the weights that fine-tuning starts from."""
 OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
 """Options that do not affect the weights. The run to start from is known by its folder."""
 
@@ -104,17 +101,12 @@ class FineTuner(EpochLoop):
                 "can be written and name the folder above it in TRAIN_DIR"
             ) from None
 
-    def _begin(self, interrupt: DeferredInterrupt) -> None:
-        valid = self._run_valid(interrupt, "start valid")
-        self._track("valid", valid, START_EPOCH)
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
         self.start_loss = valid[SOURCE]["loss"]
-        self.best_epoch, self.best_val_score = START_EPOCH, -self.start_loss
         self.progress.say(f"start, {self._fold()}: valid KLD {self.start_loss:.4f}")
 
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        loss = valid[SOURCE]["loss"]
-        if -loss > self.best_val_score:
-            self.best_epoch, self.best_val_score = self.epoch, -loss
+    def _save_best(self, _val_loss: float) -> None:
+        if self.best_epoch != START_EPOCH:
             self._save()
 
     def _interrupted(self) -> None:

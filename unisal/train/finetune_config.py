@@ -10,7 +10,8 @@ from unisal.config import PRETRAINED, accept
 from unisal.errors import UserError
 from unisal.train.config import TrainerConfig, check_switches
 
-SOURCE = "MIT1003"
+SOURCE, DOMAIN = "MIT1003", "SALICON"
+"""What is trained on, and whose modules of the network."""
 SHARED = (
     "lr",
     "num_epochs",
@@ -128,6 +129,8 @@ class FineTuneConfig:
                 "loss_metrics": ("kld",),
                 "loss_weights": (1.0,),
                 "grad_clip": None,
+                "chkpnt_warmup": 0,
+                "domain": DOMAIN,
                 "model_cfg": network,
                 "init_from": self.train_id,
             }

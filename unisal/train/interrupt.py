@@ -1,29 +1,37 @@
-"""Ctrl-C that takes effect between two steps, not in the middle of one."""
+"""Ctrl-C, and other signals that end a program, between two steps and not in the middle of one."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 from unisal.errors import EXIT_INTERRUPTED
+
+ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
+"""Signals that are put off as well, where the program handles them itself."""
 
 
 class DeferredInterrupt:
     """Inside this context the first Ctrl-C only sets a flag, and `check()` raises the interrupt.
 
     So an update of the weights is either complete or not begun, and a checkpoint can be written.
-    A second Ctrl-C ends the program at once. Outside the main thread this has no effect.
+    A second Ctrl-C ends the program at once. Other signals that would end the program are put off
+    in the same way if it has a handler for them, which `check()` then calls. Outside the main
+    thread this has no effect.
     """
 
     def __init__(self) -> None:
-        self._marked = False
-        self._before: signal.Handlers | object = None
+        self._marked: int | None = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> DeferredInterrupt:
-        self._mine = threading.current_thread() is threading.main_thread()
-        if self._mine:
-            self._before = signal.signal(signal.SIGINT, self._mark)
+        if threading.current_thread() is threading.main_thread():
+            self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._mark)
+            for number in (getattr(signal, n) for n in ENDING_SIGNALS if hasattr(signal, n)):
+                if callable(signal.getsignal(number)):
+                    self._before[number] = signal.signal(number, self._mark)
         return self
 
     def __exit__(
@@ -32,15 +40,19 @@ class DeferredInterrupt:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._mine:
-            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._marked:
-            raise KeyboardInterrupt
+        """Raise KeyboardInterrupt if Ctrl-C was pressed, or what the handler of a signal raises."""
+        if self._marked is None:
+            return
+        if self._marked != signal.SIGINT:
+            self._before[self._marked](self._marked, None)
+        raise KeyboardInterrupt
 
-    def _mark(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._marked:  # a second time: weights may be half updated, so nothing is saved
+    def _mark(self, number: int, _frame: FrameType | None) -> None:
+        if number == self._marked == signal.SIGINT:
+            # A second time: weights may be half updated, so nothing is saved.
             raise SystemExit(EXIT_INTERRUPTED)
-        self._marked = True
+        self._marked = number

@@ -23,6 +23,11 @@ from unisal.train.setup import domains, make_datasets, make_loaders, make_model,
 from unisal.train.sources import dataset_of, loss_factor
 from unisal.train.tracking import Scalars
 
+MAIN_SOURCE = "DHF1K"
+"""The source whose validation loss selects the best weights, if it is trained on."""
+START_EPOCH = -1
+"""The "epoch" of the weights that a run starts from, where they are validated as well."""
+
 
 class EpochLoop:
     """Trains a network epoch by epoch. A subclass decides what is kept, and where.
@@ -92,7 +97,7 @@ class EpochLoop:
             try:
                 with DeferredInterrupt() as interrupt:
                     self._begin(interrupt)
-                    while self.epoch < self.cfg.num_epochs:
+                    while self.epoch < self.cfg.num_epochs and not self._out_of_patience():
                         self._fit_epoch(interrupt)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -105,11 +110,11 @@ class EpochLoop:
         """Make the folder and save the options."""
         raise NotImplementedError
 
-    def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Prepare the first epoch."""
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
+        """Tell the losses at the start."""
 
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        """Keep the weights of this epoch if they are the best so far."""
+    def _save_best(self, val_loss: float) -> None:
+        """Save the weights, which are the best so far."""
         raise NotImplementedError
 
     def _after_epoch(self) -> None:
@@ -117,6 +122,35 @@ class EpochLoop:
 
     def _interrupted(self) -> None:
         """Handle Ctrl-C."""
+
+    # ---- the start, the end ---------------------------------------------------------------
+    def _begin(self, interrupt: DeferredInterrupt) -> None:
+        """Validate the weights at the start too, if they are those of a domain that is trained."""
+        if self.cfg.domain is None or self.best_epoch is not None:
+            return
+        valid = self._run_valid(interrupt, "start valid")
+        self._track("valid", valid, START_EPOCH)
+        self._keep_if_best(valid, START_EPOCH)
+        self._say_start(valid)
+
+    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
+        """Keep the weights if the epoch is past the warm-up and the best so far."""
+        # A run shorter than the warm-up still leaves the weights of its last epoch.
+        if self.epoch >= min(self.cfg.chkpnt_warmup, self.cfg.num_epochs - 1):
+            self._keep_if_best(valid, self.epoch)
+
+    def _keep_if_best(self, valid: dict[str, passes.Losses], epoch: int) -> None:
+        scored = [MAIN_SOURCE] if MAIN_SOURCE in valid else list(valid)
+        val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
+        if -val_loss > self.best_val_score:
+            self.best_val_score, self.best_epoch = -val_loss, epoch
+            self._save_best(val_loss)
+
+    def _out_of_patience(self) -> bool:
+        """Return whether too many epochs in a row were no better than the best one."""
+        if self.cfg.patience is None or self.best_epoch is None:
+            return False
+        return self.epoch - 1 - self.best_epoch >= self.cfg.patience
 
     # ---- one epoch ----------------------------------------------------------------------
     def _fit_epoch(self, interrupt: DeferredInterrupt) -> None:
@@ -141,8 +175,14 @@ class EpochLoop:
         order = self._order(loaders)
         for source, n_done in Counter(order[: self.step]).items():
             skip_batches(loaders[source], n_done)
-        cnn_trains = self.epoch >= self.cfg.train_cnn_after
-        passes.set_training_mode(self.model, self.cfg.cnn_eval, cnn_trains)
+        cfg = self.cfg
+        whole = cfg.trains == "all"
+        passes.set_training_mode(
+            self.model,
+            cnn_eval=cfg.cnn_eval or not whole,
+            cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
+            modules_of=domains(cfg) if cfg.trains == "modules" else None,
+        )
 
         def before_step() -> None:
             set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))

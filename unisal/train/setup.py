@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from unisal.config import build
+from unisal.config import RUN_PRESETS, build, load_json, run_dir
 from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
@@ -43,15 +43,17 @@ def make_datasets(
         UserError: a source is unknown, or data is missing or faulty.
     """
     check_sources(cfg)
-    return {
-        source: dataset_of(cfg, source).from_options(
+    datasets = {}
+    for number, source in enumerate(names_of_sources(cfg)):
+        datasets[source] = dataset_of(cfg, source).from_options(
             dataset_options(cfg, source),
             progress=progress,
             phase=phase,
             seed=(cfg.seed, number),
         )
-        for number, source in enumerate(names_of_sources(cfg))
-    }
+        if cfg.domain:  # of this data set alone, not of its class
+            datasets[source].domain = cfg.domain  # type: ignore[misc]
+    return datasets
 
 
 def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
@@ -75,10 +77,26 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
     except ValueError as error:
         raise UserError(f"model_cfg: {error}") from None
     _check_domains(cfg, model)
+    if cfg.trains == "modules" and not any(model.domain_keys(d) for d in domains(cfg)):
+        raise UserError(
+            "trains is 'modules', but the domains of this network share everything; there is "
+            "nothing to train"
+        )
     if cfg.init_from and not goes_on:
-        weights = find_weights(cfg.init_from)
-        load_state(model, read_state(weights), str(weights))
+        _load_start(cfg, model, cfg.init_from)
     return model
+
+
+def _load_start(cfg: TrainerConfig, model: UNISAL, run: str) -> None:
+    """Load the weights that a run starts from, and make the domain that is new to them."""
+    weights = find_weights(run)
+    state = read_state(weights)
+    if cfg.domain and cfg.new_domain_from:
+        missing = {key: model.state_dict()[key] for key in model.domain_keys(cfg.domain)}
+        state = {**missing, **state}
+    load_state(model, state, str(weights))
+    if cfg.domain and cfg.new_domain_from:
+        model.copy_domain(cfg.new_domain_from, cfg.domain)
 
 
 def place_model(model: UNISAL, device: torch.device) -> UNISAL:
@@ -106,8 +124,40 @@ def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:
     return {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
 
 
+def own_presets(
+    cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset]
+) -> dict[str, dict[str, Any]]:
+    """Return the presets that a run keeps: one for its `domain`, and those of its start.
+
+    Args:
+        cfg: the options of the run; they name a `domain`.
+        datasets: the run's data sets of one phase, by source.
+
+    Returns:
+        The fields of `unisal.predict.presets.Preset`, and the `sources` that train the domain, by
+        the name of the preset.
+    """
+    assert cfg.domain is not None
+    earlier = run_dir(cfg.init_from) / RUN_PRESETS if cfg.init_from else None
+    presets = load_json(earlier) if earlier is not None and earlier.is_file() else {}
+    first = next(iter(datasets.values()))
+    own = {
+        "domain": cfg.domain,
+        "is_video": first.is_video,
+        "frame_step": first.frame_step,
+        "frame_rate": first.frame_rate,
+        "input_size": first.input_size if first.is_video else None,
+        "native_frame_size": first.native_frame_size,
+        "fine_tuned": False,
+        "sources": [dataset.source for dataset in datasets.values()],
+    }
+    return {**presets, cfg.domain: own}
+
+
 def domains(cfg: TrainerConfig) -> tuple[str, ...]:
     """Return the domains that a run trains, each once."""
+    if cfg.domain:
+        return (cfg.domain,)
     return tuple(dict.fromkeys(dataset_of(cfg, source).domain for source in cfg.data_sources))
 
 
@@ -120,8 +170,9 @@ def n_cores() -> int:
 
 def _check_domains(cfg: TrainerConfig, model: UNISAL) -> None:
     for option, used in (
-        ("data_sources", domains(cfg)),
+        ("domain" if cfg.domain else "data_sources", domains(cfg)),
         ("copy_domain", (cfg.copy_domain,) if cfg.copy_domain else ()),
+        ("new_domain_from", (cfg.new_domain_from,) if cfg.new_domain_from else ()),
     ):
         if strange := [domain for domain in used if domain not in model.sources]:
             raise UserError(

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from unisal.config import load_json, run_dir, save_json, train_dir
+from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, train_dir
 from unisal.errors import UserError
 from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
@@ -22,11 +22,9 @@ from unisal.train.config import TrainerConfig
 from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
 from unisal.train.randomness import random_states
-from unisal.train.setup import kept_options
+from unisal.train.setup import domains, kept_options, own_presets
 from unisal.train.sources import data_records, refuse_other_data, saved_options
 
-MAIN_SOURCE = "DHF1K"
-"""The source whose validation loss selects the best weights, if it is trained on."""
 CONFIG = "Trainer.json"
 CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
 """Options that may change when a run is continued: they do not affect the weights."""
@@ -100,6 +98,24 @@ class Trainer(EpochLoop):
         """The name of the run's folder."""
         return self.folder.name
 
+    @property
+    def n_trained(self) -> int:
+        """How many of the network's numbers are trained, those that start later included."""
+        if self.cfg.trains == "all":
+            return self.n_parameters
+        own = {k for d in domains(self.cfg) for k in self.model.domain_keys(d)}
+        trained = [
+            parameter.numel()
+            for name, parameter in self.model.named_parameters()
+            if (name in own if self.cfg.trains == "modules" else not name.startswith("cnn."))
+        ]
+        return sum(trained)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the network has that training can change."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
     def fit(self, progress: Progress = SILENT) -> None:
         """Train all epochs that are left.
 
@@ -116,16 +132,13 @@ class Trainer(EpochLoop):
         super().fit(progress)
 
     # ---- what is kept -------------------------------------------------------------------
-    def _keep_best(self, valid: dict[str, passes.Losses]) -> None:
-        """Keep the weights if the epoch is past the warm-up and the best so far."""
-        # A run shorter than the warm-up still leaves the weights of its last epoch.
-        if self.epoch < min(self.cfg.chkpnt_warmup, self.cfg.num_epochs - 1):
-            return
-        scored = [MAIN_SOURCE] if MAIN_SOURCE in valid else list(valid)
-        val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
-        if -val_loss > self.best_val_score:
-            self.best_val_score, self.best_epoch = -val_loss, self.epoch
-            save_best(self.folder, self.best_model, self.epoch, val_loss)
+    def _say_start(self, valid: dict[str, passes.Losses]) -> None:
+        losses = ", ".join(f"{source} {values['loss']:.4f}" for source, values in valid.items())
+        self.progress.say(f"start: loss valid: {losses}")
+
+    def _save_best(self, val_loss: float) -> None:
+        assert self.best_epoch is not None
+        save_best(self.folder, self.best_model, self.best_epoch, val_loss)
 
     def _after_epoch(self) -> None:
         checkpoint = self._checkpoint(finished=True)
@@ -194,6 +207,8 @@ class Trainer(EpochLoop):
         parts: dict[str, Any] = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
             parts[type(dataset).__name__] = kept_options(dataset)
+        if self.cfg.domain is not None:
+            parts[RUN_PRESETS.removesuffix(".json")] = own_presets(self.cfg, self.datasets["train"])
         files = {f"{name}.json": config for name, config in parts.items()}
         for name, config in (files | data_records(self.datasets["train"])).items():
             path = self.folder / name

@@ -211,6 +211,7 @@ def write_text(sheet: Image.Image, text: str, box: tuple[int, int, int, int], si
         box: (left, top, width, height) in pixels.
         size: text size in pixels.
     """
+    text = " ".join(text.splitlines())  # names of files may hold line breaks
     left, top, width, height = box
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from unisal.data.picture_kinds import PICTURE_SUFFIXES
 from unisal.errors import UserError
+from unisal.files import derived_name
 from unisal.writing.maps import (
     write_16_bit_map,
     write_density_h5,
@@ -19,6 +21,7 @@ from unisal.writing.maps import (
 )
 from unisal.writing.rows import OpenRows, rows_h5, rows_npz
 
+PNG = ".png"
 DENSITIES, TIMES, NAMES = "densities", "times", "names"
 """Names of the arrays in a file with the densities of a whole video: the densities, and the times
 of its frames in seconds or the names of their files."""
@@ -66,15 +69,43 @@ def find_map_format(name: Any) -> MapFormat:
     return MAP_FORMATS[name]
 
 
-def distinct_names(pictures: Sequence[Path], taken: Sequence[str] = ()) -> dict[Path, str]:
-    """Choose names, without suffix, for the files that are made from pictures.
+def distinct_names(files: Sequence[Path], taken: Sequence[str] = ()) -> dict[Path, str]:
+    """Choose names, without suffix, for what is made from pictures or videos.
+
+    Names that differ only in capitals count as the same: some file systems do not tell them apart.
 
     Args:
-        pictures: files of one folder.
+        files: files of one folder.
         taken: names that are in use for something else.
 
     Returns:
-        For each picture its stem, or its whole name where several share the stem.
+        For each file its stem, or its whole name where several share the stem.
     """
-    n_uses = Counter([*taken, *(picture.stem for picture in pictures)])
-    return {p: p.stem if n_uses[p.stem] == 1 else p.name for p in pictures}
+    n_uses = Counter(name.casefold() for name in [*taken, *(file.stem for file in files)])
+    names = {file: file.stem for file in files if n_uses[file.stem.casefold()] == 1}
+    used = {name.casefold() for name in [*taken, *names.values()]}
+    for file in files:
+        if file not in names:
+            name = file.name
+            while name.casefold() in used:  # it is the stem of another: a.png and a.png.png
+                name += "_"
+            names[file] = name
+            used.add(name.casefold())
+    return {file: names[file] for file in files}
+
+
+def picture_names(pictures: Sequence[Path]) -> dict[Path, str]:
+    """Choose the names of the files for grey maps and overlays of pictures.
+
+    Args:
+        pictures: all pictures of one folder.
+
+    Returns:
+        For each PNG and JPEG file its own name; for any other kind, which may not hold such a
+        picture or not without loss, that of a PNG file.
+    """
+    kept = [file for file in pictures if file.suffix.lower() in PICTURE_SUFFIXES]
+    others = [file for file in pictures if file.suffix.lower() not in PICTURE_SUFFIXES]
+    taken = [file.stem for file in kept if file.suffix.lower() == PNG]
+    pngs = distinct_names(others, taken)
+    return {f: derived_name(pngs[f], PNG) if f in pngs else f.name for f in pictures}

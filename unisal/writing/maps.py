@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image
 from unisal.data.pictures import MAX_16_BIT
 from unisal.files import write_atomically
 from unisal.types import RGB, Density, SaliencyMap
+from unisal.writing.hdf5 import whole_h5
 
 MAP_QUALITY, OVERLAY_QUALITY = 100, 92
 """JPEG qualities, from 1 to 100."""
@@ -52,7 +54,9 @@ def write_16_bit_map(path: Path, saliency_map: SaliencyMap) -> None:
 
 def write_density(path: Path, density: Density) -> None:
     """Write a density `[H, W] float32` unchanged, as an `.npy` file."""
-    write_atomically(path, lambda temporary: np.save(temporary, density))
+    written = io.BytesIO()
+    np.save(written, density)
+    write_atomically(path, lambda temporary: temporary.write_bytes(written.getbuffer()))
 
 
 def write_density_npz(path: Path, density: Density) -> None:
@@ -62,13 +66,8 @@ def write_density_npz(path: Path, density: Density) -> None:
 
 def write_density_h5(path: Path, density: Density) -> None:
     """Write a density `[H, W] float32` unchanged, as the data set `density` of an HDF5 file."""
-    import h5py  # here, since its 11 MB are of use to few
-
-    def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
-            file["density"] = density
-
-    write_atomically(path, write)
+    with whole_h5(path) as (file, _):
+        file["density"] = density
 
 
 def write_overlay(path: Path, rgb: RGB) -> None:

@@ -6,6 +6,7 @@ time of a video's frame, or the name of a picture's file.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipfile
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.files import whole_file
+from unisal.writing.hdf5 import whole_h5
 
 COPY_BYTES = 1 << 20
 """How much is copied at a time when an `.npz` file is put together."""
@@ -75,7 +77,7 @@ def rows_h5(path: Path, values: str, labels: str) -> Iterator[Append]:
     """
     import h5py  # here, since its 11 MB are of use to few
 
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_h5(path) as (file, check):
         found: list[float | str] = []
 
         def append(row: NDArray[np.float32], label: float | str) -> None:
@@ -86,7 +88,11 @@ def rows_h5(path: Path, values: str, labels: str) -> Iterator[Append]:
             rows.resize(len(found) + 1, axis=0)
             rows[-1] = row
             found.append(label)
+            check()
 
         yield append
-        dtype = "f8" if isinstance(found[0], float) else h5py.string_dtype()
-        file.create_dataset(labels, data=found, dtype=dtype)
+        if isinstance(found[0], str):  # a name that is not UTF-8 is kept byte by byte
+            names = [os.fsencode(str(label)) for label in found]
+            file.create_dataset(labels, data=names, dtype=h5py.string_dtype())
+        else:
+            file.create_dataset(labels, data=found, dtype="f8")

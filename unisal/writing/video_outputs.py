@@ -103,6 +103,11 @@ def map_output(map_format: MapFormat) -> Output:
     return partial(_map_pictures, map_format=map_format)
 
 
+def is_folder(output: Output) -> bool:
+    """Return whether an output is a folder of pictures rather than a file."""
+    return isinstance(output, partial) and output.func is _map_pictures
+
+
 @contextmanager
 def _map_pictures(path: Path, _video: VideoFile, map_format: MapFormat) -> Iterator[Write]:
     """Write a picture per frame into a folder."""

@@ -78,8 +78,11 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self.path))
+            # FFmpeg takes whatever precedes a colon for a protocol. An absolute path has none.
             self.container = stack.enter_context(
-                av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"})
+                av.open(
+                    str(temporary.absolute()), "w", format="mp4", options={"movflags": "faststart"}
+                )
             )
             self.stream = self._add_stream()
             stack.push(self._finish)

@@ -235,6 +235,15 @@ class GazeSource(SaliencyDataset):
         found = self.fixations(index, number, **chosen)
         return fixation_map(found, self.frame_size(index), size or self.frame_size(index))
 
+    def middle(self, index: int) -> int:
+        """Return the number of the frame nearest to a film's middle that someone looked at.
+
+        It is 1 for a picture, and the middle of a film that nobody looked at.
+        """
+        half = (1 + self.lengths()[index]) // 2
+        numbers = sorted(range(1, 2 * half), key=lambda number: abs(number - half))
+        return next((n for n in numbers if self.is_looked_at(index, n)), half)
+
     def blur(self, index: int) -> tuple[float, float]:
         """Return the blur of the densities in pixels of the stimulus: (vertical, horizontal)."""
         return self.data.blur(self.chosen[index])

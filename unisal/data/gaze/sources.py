@@ -12,6 +12,7 @@ from unisal.data.gaze.pictures import GazeFolder
 from unisal.data.gaze.reading import load_gaze
 from unisal.data.gaze.source import GazeSource
 from unisal.errors import UserError
+from unisal.files import from_home
 
 NAME = r"[A-Za-z][A-Za-z0-9_]*"
 """What a name may consist of."""
@@ -92,7 +93,7 @@ def gaze_source(
             f"the name {name!r} of {place} has to consist of letters, digits and _, with a letter "
             "first"
         )
-    place, changes = Path(place).expanduser().resolve(), dict(changes or {})
+    place, changes = Path(from_home(str(place))).resolve(), dict(changes or {})
     data = load_gaze(place, changes)
     base = GazeVideoFolder if data.is_video else GazeFolder
     domain = domain or data.place.options.domain or base.domain
@@ -115,6 +116,6 @@ def gaze_source(
 def _cut(data: str) -> tuple[str | None, Path]:
     """Cut `NAME=PATH` into its parts; of a path alone the name is None."""
     name, sign, path = str(data).partition("=")
-    if sign and re.fullmatch(NAME, name) and not Path(data).expanduser().exists():
-        return name, Path(path).expanduser()
-    return None, Path(data).expanduser()
+    if sign and re.fullmatch(NAME, name) and not Path(from_home(str(data))).exists():
+        return name, Path(from_home(path))
+    return None, Path(from_home(str(data)))

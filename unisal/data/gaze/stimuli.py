@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unisal.data.pictures import PICTURE_SUFFIXES
+from unisal.data.picture_kinds import PICTURE_SUFFIXES, is_picture, picture_suffixes
 from unisal.data.video_file import VIDEO_SUFFIXES
 from unisal.errors import UserError
 from unisal.files import natural_order
@@ -52,7 +52,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     pictures, videos = [], []
     for path in sorted(_files(folder), key=natural_order):
         suffix = path.suffix.lower()
-        if suffix in PICTURE_SUFFIXES:
+        if suffix in PICTURE_SUFFIXES or (suffix in picture_suffixes() and is_picture(path)):
             pictures.append(path)
         elif suffix in VIDEO_SUFFIXES:
             videos.append(path)

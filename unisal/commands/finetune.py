@@ -1,0 +1,120 @@
+"""The command `finetune`: a domain of one's own, trained and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unisal.commands import studies
+from unisal.commands.places import prepare_folder
+from unisal.commands.progress import TERMINAL
+from unisal.commands.scoring import score_model
+from unisal.commands.studies import SubRun
+from unisal.commands.training import PLACE_ADVICE, check_files, fit
+from unisal.data.inspection import quick_check
+from unisal.errors import UserError
+from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.scoring import dataset_to_score
+from unisal.train import Trainer
+from unisal.train.other_domains import compare_others
+from unisal.train.own_domain import domain_options
+
+
+def finetune(
+    *,
+    data: Sequence[str],
+    domain: str | None,
+    init_from: str | None,
+    base: str | None,
+    trains: str,
+    folds: int | None,
+    curve: Sequence[int] | None,
+    observers: Sequence[int] | None,
+    eval_sources: Sequence[str],
+    resume: str | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Train a domain, score it, and tell what became of the other domains.
+
+    Args:
+        data: the sources that train it.
+        domain: its name.
+        init_from: see `unisal.train.own_domain.domain_options`.
+        base: the run to start from.
+        trains: "modules", "decoder" or "all".
+        folds: the number of folds of a cross-validation; None for none.
+        curve: the numbers of stimuli of a learning curve; none for halves, None for no curve.
+        observers: likewise of people.
+        eval_sources: what to score; none for the data.
+        resume: name of a run to continue; None for a new one.
+        options: other options of `Trainer`, or changes to the options of the run.
+
+    Raises:
+        UserError: an option is wrong, or data is missing or damaged (before training starts); or a
+            loss is not finite.
+    """
+    if resume is not None:
+        trainer = Trainer.resume(resume, progress=TERMINAL, **options)
+    elif not data or domain is None:
+        raise UserError("finetune needs --data, what to train on, and --domain, a name for it")
+    else:
+        chosen = domain_options(data, domain, init_from, base, trains, options)
+        trainer = Trainer(progress=TERMINAL, **chosen)
+    planned = _plan_studies(trainer, folds, curve, observers)
+    sources = eval_sources or trainer.cfg.data_sources
+    prepare_folder(trainer.folder, PLACE_ADVICE)
+    check_files(trainer)
+    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
+    print(f"{trainer.train_id}: trains {trainer.n_trained:,} of {trainer.n_parameters:,} numbers")
+    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    score_model(
+        train_id=trainer.train_id,
+        sources=sources,
+        model_domain=None,
+        baselines=False,
+        report=False,
+        device=trainer.cfg.device,
+        options=ScoringOptions(),
+    )
+    if trainer.cfg.trains != "modules":
+        for line in compare_others(trainer, TERMINAL):
+            print(line)
+    for kind, runs in planned.items():
+        _study(trainer, kind, runs)
+
+
+def _plan_studies(
+    trainer: Trainer,
+    folds: int | None,
+    curve: Sequence[int] | None,
+    observers: Sequence[int] | None,
+) -> dict[str, list[SubRun]]:
+    """Return the trainings of each study that was asked for; mistakes are found before any work."""
+    planned = {}
+    if folds is not None:
+        studies.gaze_dataset(trainer)
+        planned["folds"] = studies.fold_runs(folds)
+    if curve is not None:
+        planned["curve"] = studies.curve_runs(studies.gaze_dataset(trainer), curve or None)
+    if observers is not None:
+        data = studies.gaze_dataset(trainer)
+        planned["observers"] = studies.observer_runs(data, observers or None)
+    return planned
+
+
+def _study(trainer: Trainer, kind: str, runs: Sequence[SubRun]) -> None:
+    """Train what a study needs, save what came out, and print it."""
+    unit = {"folds": "fold", "curve": "stimuli", "observers": "people"}[kind]
+    outcomes = studies.run_study(trainer, kind, runs)
+    if kind == "folds":
+        rows = studies.save_study(trainer.folder, kind, outcomes)
+        print("\n".join([*studies.lines(rows, unit), studies.pooled(outcomes)]))
+        return
+    data = studies.gaze_dataset(trainer)
+    whole = len(data) if kind == "curve" else len(data.observers)
+    outcomes.append(studies.score_run(trainer, "all", whole))
+    rows = studies.save_study(trainer.folder, kind, outcomes)
+    start = studies.score_start(trainer)
+    title = f"{data.source}, {trainer.cfg.trains}"
+    studies.save_chart(trainer.folder / f"{kind}.png", rows, unit, start, title)
+    print("\n".join([*studies.lines(rows, unit), studies.conclusion(outcomes, unit)]))
