@@ -8,8 +8,9 @@ import re
 
 import numpy as np
 import pytest
+from gaze_folders import write_gaze
 from PIL import Image
-from support import call_command, write_gaze_folder, write_run
+from support import call_command, write_run
 
 from unisal.commands import studies
 from unisal.commands.studies import Outcome, conclusion, curve_runs, fold_runs, observer_runs
@@ -32,7 +33,10 @@ SHORT = [
 def home(tmp_path, monkeypatch):
     """Return where a folder of gaze data `mine` and a run to start from lie."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
-    write_gaze_folder(tmp_path / "mine")
+    sizes = {f"{i}.jpg": ((48, 64), (64, 48))[i % 2] for i in range(1, 10)}
+    write_gaze(tmp_path / "mine", sizes, n_observers=4)
+    parts = {"train": [*sizes][:6], "val": [*sizes][6:]}
+    (tmp_path / "mine" / "splits.json").write_text(json.dumps(parts))
     write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
     return tmp_path
 
@@ -119,16 +123,11 @@ def test_folds_leave_out_every_stimulus_once(home):
 def test_a_curve_takes_halves_of_the_training_part(home):
     data = dataset(home)
     titles = {data.title(i) for i in range(len(data))}
-    runs = curve_runs(data, None)
-    assert [(r.n, r.name) for r in curve_runs(data, [5, 2, 6])] == [
-        (2, "n2_1"),
-        (2, "n2_2"),
-        (5, "n5_1"),
-    ]
-    assert runs == []  # six stimuli are too few for halves
-    first, second, _ = (set(r.options["train_stimuli"]) for r in curve_runs(data, [2, 5]))
+    assert [run.n for run in curve_runs(data, None)] == [3]
+    assert [run.name for run in curve_runs(data, [5, 2, 6])] == ["n2_1", "n2_2", "n5_1"]
+    first, second, _ = (set(run.options["train_stimuli"]) for run in curve_runs(data, [2, 5]))
     assert first < titles and second < titles and first != second
-    assert [r.epochs_factor for r in curve_runs(data, [2, 5])] == [2, 2, 1.2]
+    assert [run.epochs_factor for run in curve_runs(data, [2, 5])] == [2, 2, 1.2]
     train = find_dataset(f"mine={home / 'mine'}")("train", train_stimuli=tuple(first))
     assert {train.title(i) for i in range(len(train))} == first
 
@@ -160,6 +159,12 @@ def test_a_table_without_people_has_no_curve_over_them(home):
     path.write_text("\n".join(",".join([row[0], *row[2:4]]) for row in rows))
     with pytest.raises(UserError, match="does not tell people apart"):
         observer_runs(dataset(home), None)
+
+
+def test_two_stimuli_make_no_curve(home):
+    data = find_dataset(f"mine={home / 'mine'}")("train", train_stimuli=2)
+    with pytest.raises(UserError, match="2 are too few"):
+        curve_runs(data, None)
 
 
 # ---- numbers ------------------------------------------------------------------------------

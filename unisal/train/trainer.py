@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, train_dir
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
@@ -89,7 +89,15 @@ class Trainer(EpochLoop):
         trainer._set_up(cfg, folder, progress, goes_on=checkpoint is not None)
         refuse_other_data(folder, trainer.datasets["train"])
         if checkpoint is not None:
-            trainer._restore(checkpoint)
+            try:
+                trainer._restore(checkpoint)
+            except UserError:
+                raise
+            except Exception as error:  # what is odd in a file fails anywhere, in many ways
+                raise UserError(
+                    f"the checkpoint in {folder} holds something odd: {cause(error)}; move "
+                    f"{LATEST_CHECKPOINT} away to go on from an older one"
+                ) from error
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
 
@@ -193,6 +201,8 @@ class Trainer(EpochLoop):
         self._earlier_scalars = content.get("all_scalars") or {}
         if "random_states" in content:
             self.random.states = content["random_states"]
+            with self.random.drawn_from():  # odd states fail here, before any work
+                pass
         else:
             log.warning("%s holds no random states: dropout continues with others", origin)
 
