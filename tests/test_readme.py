@@ -127,7 +127,10 @@ RUN = {
     "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
     "python run.py score_model --data=my_gaze --baselines=True --report=True": (
         ["--device=cpu"],
-        ["runs/pretrained_unisal/my_gaze_eval_summary.json", "runs/pretrained_unisal/report.html"],
+        [
+            f"runs/pretrained_unisal/{n}"
+            for n in ("my_gaze_eval_summary.json", "my_gaze_eval_table.csv", "report.html")
+        ],
     ),
     "python run.py finetune --data=my_gaze --domain=Mine": (
         SHORT_OWN,
@@ -144,6 +147,10 @@ RUN = {
     "python run.py finetune --resume=mine_modules_unisal --folds=5": (
         [],
         [f"runs/mine_modules_unisal/folds.{kind}" for kind in ("csv", "json")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
     ),
     "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
         ["--device=cpu"],
