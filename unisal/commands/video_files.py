@@ -234,6 +234,7 @@ def predict_file(
         UserError: a prediction is not finite: nothing is left of the outputs. Or one of the outputs
             could not be written: the others are whole.
     """
+    expected = video.n_frames
     with ExitStack() as stack:
         tasks = [stack.enter_context(_OutputTask(*item, video)) for item in outputs.items()]
         frames = stack.enter_context(closing(predict_video_frames(predictor, video, options)))
@@ -243,6 +244,9 @@ def predict_file(
             if all(task.error for task in tasks):
                 break
             bar.update()
+            if expected and video.n_frames and video.n_frames != expected:  # the clock has jumped
+                bar.expect(video.n_frames - expected)
+                expected = video.n_frames
         for task in tasks:
             task.finish()
     errors = {task.path: task.error for task in tasks if task.error is not None}
