@@ -84,7 +84,7 @@ def describe(cls: type[GazeSource]) -> list[str]:
     lines = [
         f"{cls.source}: {data.place.table.name} in {data.place.folder}",
         f"{len(data.fixations):,} {kind}{people} on {seen} of {len(looks)} {what}, "
-        f"{np.median(looks[looks > 0]):.0f} on half of them or more",
+        f"{np.median(looks[looks > 0]):.0f} on each (median)",
         *data.report.lines(),
     ]
     if seen < len(looks):
@@ -111,7 +111,7 @@ def draw_page(cls: type[GazeSource], n: int) -> RGB:
     chosen = np.unique(np.linspace(0, len(looked_at) - 1, min(n, len(looked_at))).astype(int))
     rows, names = [], []
     for index in (looked_at[i] for i in chosen):
-        number = _middle(dataset, index)
+        number = dataset.middle(index)
         rgb = _fitted(dataset.read_picture(index, number))
         size = rgb.shape[0], rgb.shape[1]
         density = resize(dataset.density(index, number=number), size)
@@ -134,15 +134,6 @@ def _fitted(rgb: RGB) -> RGB:
     if scale <= 1:
         return shrink(rgb, PANEL_SIZE)
     return resize_rgb(rgb, (round(height * scale), round(width * scale)))
-
-
-def _middle(dataset: GazeSource, index: int) -> int:
-    """Return the frame nearest to the middle of a film that someone looked at; 1 for a picture."""
-    if not dataset.is_video:
-        return 1
-    n_frames = dataset.lengths()[index]
-    numbers = sorted(range(1, n_frames + 1), key=lambda number: abs(number - n_frames // 2))
-    return next(number for number in numbers if dataset.is_looked_at(index, number))
 
 
 def film_faults(cls: type[GazeSource]) -> list[str]:

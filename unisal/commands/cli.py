@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import logging
 import os
 import re
@@ -248,6 +249,35 @@ def with_options_of(
     return add
 
 
+def stands_for(option: str, parameter: str) -> Callable[[Command], Command]:
+    """Let an option of a command stand for a parameter that otherwise has to be given.
+
+    Args:
+        option: the option.
+        parameter: the parameter, which then is None.
+
+    Returns:
+        The decorator.
+    """
+
+    def add(command: Command) -> Command:
+        command.stands_for = {option: parameter}  # type: ignore[attr-defined]
+        return command
+
+    return add
+
+
+def _signature(command: Command, arguments: Sequence[str]) -> inspect.Signature:
+    """Return the signature of a command, as the options that were typed make it."""
+    signature = inspect.signature(command)
+    typed = {a[2:].partition("=")[0] for a in arguments if a.startswith("--")}
+    replaced = {p for option, p in getattr(command, "stands_for", {}).items() if option in typed}
+    parameters = signature.parameters.values()
+    return signature.replace(
+        parameters=[p.replace(default=None) if p.name in replaced else p for p in parameters]
+    )
+
+
 def _default(field: Field[Any]) -> Any:
     """Return the default of a dataclass's field as a signature has it."""
     if field.default_factory is not MISSING:
@@ -294,7 +324,7 @@ def _parse(commands: Mapping[str, Command], arguments: list[str], program: str) 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            call = fire.Fire(_deferred(command), words, serialize=lambda _: None)
+            call = fire.Fire(_deferred(command, words), words, serialize=lambda _: None)
     except FireExit as stopped:
         faults = [e.ErrorAsStr() for e in stopped.trace.elements if e.HasError()]
         fault = faults[-1] if faults else said.getvalue().strip().splitlines()[0]
@@ -328,9 +358,22 @@ def _safe_words(command: Command, arguments: list[str]) -> list[str]:
         return word.startswith("-") and key not in options and os.path.lexists(word)
 
     words = [f"./{word}" if is_file(word) else word for word in words]
+    _refuse_bare(command, name, [*words, *behind[:1]])
     if "-" in words:  # Fire would take it for the end of the command
         raise UserError(f"{name}: '-' is not understood")
     return words + [f"./{word}" if word.startswith("-") else word for word in behind]
+
+
+def _refuse_bare(command: Command, name: str, words: Sequence[str]) -> None:
+    """Refuse an option that takes a text and is typed without: Fire would take it for "True"."""
+    types, parameters = typing.get_type_hints(command), inspect.signature(command).parameters
+    for word, following in itertools.pairwise([*words, "-"]):
+        option = word[2:].replace("-", "_")
+        if not word.startswith("--") or option not in parameters or not following.startswith("-"):
+            continue
+        kinds = typing.get_args(kind := types.get(option, parameters[option].annotation)) or (kind,)
+        if set(kinds) - {NoneType} <= {str, Path}:
+            raise UserError(f"{name}: {word} is typed without a value; expected {word}=VALUE")
 
 
 def _explained(fault: str, command: Command, words: Sequence[str]) -> str:
@@ -348,12 +391,12 @@ def _explained(fault: str, command: Command, words: Sequence[str]) -> str:
     return f"{left[1]!r} is not understood: options are typed with their names; {hint}"
 
 
-def _deferred(command: Command) -> Callable[..., _Call]:
+def _deferred(command: Command, words: Sequence[str]) -> Callable[..., _Call]:
     """Return a function that parses like the command and returns the call."""
     from fire.decorators import SetParseFn, SetParseFns
     from fire.parser import DefaultParseValue
 
-    signature, inputs = inspect.signature(command), _inputs_of(command)
+    signature, inputs = _signature(command, words), _inputs_of(command)
     parameters = list(signature.parameters.values())
     readers = _readers(command)
 
@@ -361,10 +404,10 @@ def _deferred(command: Command) -> Callable[..., _Call]:
         if inputs is None:
             return _Call(command, arguments, options)
         named = options.pop(inputs, None)
-        words = arguments if named is None else (named, *arguments)
-        if not words and signature.parameters[inputs].default is inspect.Parameter.empty:
+        given = arguments if named is None else (named, *arguments)
+        if not given and signature.parameters[inputs].default is inspect.Parameter.empty:
             raise UserError(f"{inputs} is missing: the files or folders to work on")
-        return _Call(command, (), {inputs: words, **options} if words else options)
+        return _Call(command, (), {inputs: given, **options} if given else options)
 
     if inputs is not None:  # any number of words, then options by their names
         more = inspect.Parameter("words", inspect.Parameter.VAR_POSITIONAL)

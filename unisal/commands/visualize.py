@@ -134,7 +134,7 @@ def visualize_examples(
     predictors = load_models(train_id, device, preset.fine_tuned)
     style = PanelStyle(alpha, show_labels)
     names = distinct_names([pair.image for pair in pairs], taken=[SHEET_NAME])
-    pictures = _Pictures(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
+    pictures = PictureFiles(out, {pair.image: names[pair.image] for pair in chosen}, style, sheet)
     if size is not None:
         results = show_frames(predictors, frames, size, preset)
     else:
@@ -324,7 +324,7 @@ def warn_of_shape(pair: Pair) -> None:
         )
 
 
-class _Pictures:
+class PictureFiles:
     """Writes the `_viz.jpg` files: one for each chosen picture, and the contact sheet."""
 
     def __init__(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.config import load_json
+from unisal.data.gaze import pysaliency
 from unisal.data.gaze.building import make_fixations
 from unisal.data.gaze.film import Film, read_film
 from unisal.data.gaze.fixations import Fixations
@@ -155,11 +156,15 @@ def _find_table(folder: Path, named: str | None) -> Path:
         return folder / named
     found = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path))
     found = [path for path in found if path.stem.lower() not in ("readme", "license", "licence")]
+    if not found:
+        found = [path for path in sorted(folder.iterdir()) if pysaliency.is_fixations(path)]
     if len(found) > 1:
         usual = [p for p in found if p.name.split(".")[0].lower() in ("fixations", "gaze")]
         found = usual if len(usual) == 1 else found
     if not found:
-        raise UserError(f"{folder} holds no table of gaze (.csv, .tsv or .parquet)")
+        raise UserError(
+            f"{folder} holds no table of gaze (.csv, .tsv, .parquet, or .hdf5 of pysaliency)"
+        )
     if len(found) > 1:
         names = ", ".join(path.name for path in found[:MAX_NAMED])
         raise UserError(
@@ -236,7 +241,11 @@ def _fingerprint(place: Place, paths: Sequence[Path]) -> dict[str, str]:
 def _read(place: Place, files: _Stimuli, progress: Progress) -> GazeData:
     """Read everything."""
     options = place.options
-    rows = Rows(read_table(place.table, options.separator, options.encoding), options)
+    if pysaliency.is_fixations(place.table):
+        table = pysaliency.read_fixations(place.table)
+    else:
+        table = read_table(place.table, options.separator, options.encoding)
+    rows = Rows(table, options)
     rows.keep_wanted()
     is_video, paths = _find_stimuli(rows, place, files)
     films = _read_films(paths, options, progress) if is_video else ()

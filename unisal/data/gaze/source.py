@@ -66,6 +66,7 @@ class GazeSource(SaliencyDataset):
     root_variable = ""
     root_default = ""
     scored_by_default = False
+    scored_in_detail = True
     validates_all = True
     trains_all = True
     predicted_phases = ("test", "eval")
@@ -163,6 +164,9 @@ class GazeSource(SaliencyDataset):
         groups = self.data.fixations.groups
         return {name: sorted(set(values.tolist())) for name, values in groups.items()}
 
+    def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
+        return self.fixations(index, number)
+
     def fixations(
         self,
         index: int,
@@ -230,6 +234,15 @@ class GazeSource(SaliencyDataset):
         """
         found = self.fixations(index, number, **chosen)
         return fixation_map(found, self.frame_size(index), size or self.frame_size(index))
+
+    def middle(self, index: int) -> int:
+        """Return the number of the frame nearest to a film's middle that someone looked at.
+
+        It is 1 for a picture, and the middle of a film that nobody looked at.
+        """
+        half = (1 + self.lengths()[index]) // 2
+        numbers = sorted(range(1, 2 * half), key=lambda number: abs(number - half))
+        return next((n for n in numbers if self.is_looked_at(index, n)), half)
 
     def blur(self, index: int) -> tuple[float, float]:
         """Return the blur of the densities in pixels of the stimulus: (vertical, horizontal)."""

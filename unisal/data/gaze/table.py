@@ -259,5 +259,6 @@ def _read_parquet(path: Path) -> Table:
 def _plain(values: Column) -> Column:
     """Return numbers as they are, times in milliseconds, and everything else as objects."""
     if values.dtype.kind in "mM":
-        return values.astype("timedelta64[ns]").astype(np.float64) / 1e6
+        nanoseconds = values.astype(f"{values.dtype.kind}8[ns]").astype(np.int64)
+        return np.where(np.isnat(values), np.nan, nanoseconds / 1e6)
     return values if values.dtype.kind in "biuf" else values.astype(object)
