@@ -208,6 +208,12 @@ def test_names_of_stimuli(tmp_path, file, name):
     assert len(data.of(index)) == 1
 
 
+def test_of_several_columns_the_one_that_names_the_stimuli_is_taken(tmp_path):
+    rows = [("trial 1", "a.jpg", 10, 10), ("trial 2", "b.jpg", 20, 20)]
+    data = load_gaze(make(tmp_path, rows, header=("stimulus", "image", "x", "y")))
+    assert positions(data) == [("a.jpg", 10, 10), ("b.jpg", 20, 20)]
+
+
 def test_a_name_that_fits_two_files_is_unknown(tmp_path):
     sizes = {"one/a.jpg": (60, 80), "two/a.jpg": (60, 80)}
     rows = [("a.jpg", 10, 10), ("two/a.jpg", 20, 20)]

@@ -211,6 +211,14 @@ def find_columns(names: Iterable[str], named: Mapping[str, str], where: str) -> 
     return Columns(roles, positions)
 
 
+def columns_for(role: str, names: Iterable[str]) -> list[str]:
+    """Return all columns that a usual name of a role fits, the best first."""
+    free: dict[str, str] = {}
+    for name in names:
+        free.setdefault(simple(name), name)
+    return [free[name] for name in NAMES[role] if name in free]
+
+
 def _first(free: Mapping[str, str], usual: Iterable[str], role: str) -> str | None:
     """Return the first of the usual names that the table has, with or without a unit."""
     units = WORDS_OF_UNITS if role.endswith("_ms") else ()

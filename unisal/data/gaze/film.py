@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ class FrameReader:
         self._cache: OrderedDict[tuple[int, int], RGB] = OrderedDict()
         self._used = 0
         self._open: tuple[int, int, Iterator[Frame], VideoFile] | None = None
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"films": self.films, "cache_bytes": self.cache_bytes}
@@ -174,6 +176,8 @@ class FrameReader:
         described = self.films[film]
         if described.pictures:
             return read_rgb(described.pictures[number])
+        if self._process != os.getpid():  # a forked one must not read from the other's file
+            self._forget()
         with self._lock:
             if (film, number) not in self._cache:
                 self._decode_to(film, number)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unisal.config import load_json
 from unisal.data.gaze import pysaliency
 from unisal.data.gaze.building import make_fixations
+from unisal.data.gaze.columns import columns_for
 from unisal.data.gaze.film import Film, read_film
 from unisal.data.gaze.fixations import Fixations
 from unisal.data.gaze.options import (
@@ -292,26 +293,38 @@ def _find_stimuli(rows: Rows, place: Place, files: _Stimuli) -> tuple[bool, list
             f"{place.stimuli} holds no {place.options.kind or 'pictures or films'}; name their "
             f'folder in {CONFIG}: {{"stimuli": "..."}}'
         )
-    names = rows.text("stimulus")
-    if names is None:
+    if rows.columns.get("stimulus") is None:
         is_video, paths = _only_stimulus(rows, kinds)
         rows.add("stimulus", np.zeros(len(rows.kept), np.int64))
         return is_video, paths
-    matched = [match_names(names, place.stimuli, paths) for _, paths in kinds]
-    best = max(range(len(kinds)), key=lambda k: int((matched[k][0] >= 0).sum()))
-    (is_video, paths), (index, ambiguous) = kinds[best], matched[best]
+    if not len(rows.kept):
+        raise UserError(f"{rows.table.path} holds no rows" + " to keep" * bool(rows.options.keep))
+    matches = [
+        (column, kind, match_names(rows.named(column), place.stimuli, kind[1]))
+        for column in _columns_of_stimuli(rows)
+        for kind in kinds
+    ]
+    column, (is_video, paths), (index, ambiguous) = max(
+        matches, key=lambda match: int((match[2][0] >= 0).sum())
+    )
+    names = rows.named(column)
     if not (index >= 0).any():
         raise UserError(
-            f"{rows.table.path}: the column {rows.columns.get('stimulus')!r} names no file in "
-            f"{place.stimuli}: it holds {names[0]!r}, there is {paths[0].name!r}"
-            if len(names)
-            else f"{rows.table.path} holds no rows"
+            f"{rows.table.path}: the column {column!r} names no file in {place.stimuli}: it holds "
+            f"{names[0]!r}, there is {paths[0].name!r}"
         )
     _say_unknown(rows, names, index, ambiguous)
     rows.add("stimulus", index)
     rows.drop(names == "", "without a stimulus")
     rows.drop(rows.added("stimulus") < 0, "of unknown stimuli")
     return is_video, paths
+
+
+def _columns_of_stimuli(rows: Rows) -> list[str]:
+    """Return the columns that may name the stimuli: the one that was named, or all usual ones."""
+    if (named := rows.options.columns.get("stimulus")) is not None:
+        return [named]
+    return columns_for("stimulus", rows.table.columns)
 
 
 def _only_stimulus(rows: Rows, kinds: Sequence[tuple[bool, list[Path]]]) -> tuple[bool, list[Path]]:
