@@ -159,6 +159,8 @@ def _find_table(folder: Path, named: str | None) -> Path:
     found = [path for path in found if path.stem.lower() not in ("readme", "license", "licence")]
     if not found:
         found = [path for path in sorted(folder.iterdir()) if pysaliency.is_fixations(path)]
+    others = [path for path in found if ".txt" not in path.name.lower()]
+    found = others or found  # a .txt may be a note
     if len(found) > 1:
         usual = [p for p in found if p.name.split(".")[0].lower() in ("fixations", "gaze")]
         found = usual if len(usual) == 1 else found
