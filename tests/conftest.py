@@ -25,6 +25,21 @@ VARIABLES = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--whole",
+        action="store_true",
+        help="tests/faults: as many kills and inputs as docs/reliability.md tells of",
+    )
+
+
+@pytest.fixture(scope="session")
+def amount(request):
+    """Return a function that chooses how much is tried: `amount(short=..., whole=...)`."""
+    which = "whole" if request.config.getoption("whole") else "short"
+    return lambda **amounts: amounts[which]
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in VARIABLES:
@@ -32,11 +47,15 @@ def _clean_environment(monkeypatch):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Return the folder of a disk of 2 MB; the test is skipped where none can be mounted."""
+def small_disk(tmp_path, request):
+    """Return the folder of a small disk; the test is skipped where none can be mounted.
+
+    It has 2 MB, or as many as the fixture's parameter says.
+    """
     folder = tmp_path / "small disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    size = f"size={getattr(request, 'param', 2)}m"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no disk can be mounted")
     yield folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -238,22 +239,9 @@ def run_python(
     )
 
 
-def write_gaze_folder(
-    folder: Path,
-    n_train: int = 6,
-    n_val: int = 3,
-    n_observers: int = 4,
-    sizes: Sequence[tuple[int, int]] = ((48, 64), (64, 48)),
-) -> None:
-    """Write pictures of some sizes, a table of fixations on them, and which are for validation."""
-    rows, names = ["image,subject,x,y,duration_ms"], []
-    for i in range(n_train + n_val):
-        height, width = sizes[i % len(sizes)]
-        write_photo(folder / "stimuli" / f"{i + 1}.jpg", (height, width), seed=i)
-        rng = np.random.default_rng(i)
-        for observer in range(1, n_observers + 1):
-            for x, y in rng.uniform(0, (width - 1, height - 1), (3, 2)):
-                rows.append(f"{i + 1},{observer},{x:.1f},{y:.1f},200")
-        names.append(str(i + 1))
-    (folder / "fixations.csv").write_text("\n".join(rows) + "\n")
-    save_json(folder / "splits.json", {"train": names[:n_train], "val": names[n_train:]})
+def fill_disk(folder: Path, left: int = 0) -> None:
+    """Write a file `full` into a small disk, so that about `left` bytes remain."""
+    path = folder / "full"
+    with path.open("wb", buffering=0) as file:
+        while shutil.disk_usage(folder).free > left:
+            file.write(bytes(min(1 << 12, shutil.disk_usage(folder).free - left)))

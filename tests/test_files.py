@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import random
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import av
 import pytest
-from support import PROJECT
+from support import PROJECT, fill_disk
 
 from unisal import files
 from unisal.errors import UserError
@@ -336,18 +335,12 @@ def test_a_full_disk_is_noticed_before_and_after(small_disk):
     assert failed.value.filename == str(small_disk / "map")  # and not that of a temporary file
     watch = PlaceWatch()
     assert not watch.is_lost(small_disk, failed.value)  # what was half-written is gone
-    fill(small_disk)
+    fill_disk(small_disk)
     assert watch.is_lost(small_disk, failed.value)
     assert not watch.is_lost(small_disk, ValueError("a damaged picture"))
     with pytest.raises(UserError, match="No space left on device; make room"):
         require_writable_folder(small_disk / "new", "make room")
     assert [p.name for p in small_disk.iterdir()] == ["full"]
-
-
-def fill(disk):
-    with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(1 << 12))
 
 
 def test_a_place_where_one_thing_after_the_other_fails_is_given_up(tmp_path):
@@ -381,6 +374,18 @@ def test_errors_that_are_about_a_place():
         assert is_place_error(wrapped)
     for error in (None, ValueError("x"), OSError("cut off"), OSError(errno.EPIPE, "pipe")):
         assert not is_place_error(error)
+
+
+def test_an_error_that_replaces_another_one_is_not_about_its_place():
+    def read():
+        try:
+            Path("missing").read_text()
+        except FileNotFoundError:
+            raise UserError("an input is missing") from None
+
+    with pytest.raises(UserError) as replaced:
+        read()
+    assert not is_place_error(replaced.value)
 
 
 # ---- names --------------------------------------------------------------------------------

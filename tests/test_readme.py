@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+from gaze_folders import write_gaze
 from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
@@ -63,6 +64,8 @@ SHORT = [
     f"--model_cfg={TINY}",
 ]
 """Makes a training run of the pages short; what they say comes first."""
+SHORT_OWN = [*SHORT[:3], "--dataset_options={'my_gaze': {'input_size': (32, 64)}}"]
+"""The same for a domain of one's own, whose network is that of its base."""
 GALLERY = {
     f"python docs/pictures/make_{name}.py": f"docs/pictures/{name}.{suffix}"
     for name, suffix in (("video", "webp"), ("live", "jpg"), ("features", "jpg"))
@@ -120,6 +123,34 @@ RUN = {
     "--report=True": (
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
+    ),
+    "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
+    "python run.py score_model --data=my_gaze --baselines=True --report=True": (
+        ["--device=cpu"],
+        [
+            f"runs/pretrained_unisal/{n}"
+            for n in ("my_gaze_eval_summary.json", "my_gaze_eval_table.csv", "report.html")
+        ],
+    ),
+    "python run.py finetune --data=my_gaze --domain=Mine": (
+        SHORT_OWN,
+        [f"runs/mine_modules_unisal/{name}" for name in ("weights_best.pth", "presets.json")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_modules_unisal --baselines=True "
+    "--report=True": (["--device=cpu"], ["runs/mine_modules_unisal/report.html"]),
+    "python run.py predictions_from_folder my_pictures --train_id=mine_modules_unisal "
+    "--preset=Mine --overlay=True": ([], ["my_pictures/saliency/a.png"]),
+    "python run.py finetune --resume=mine_modules_unisal --curve=True": (
+        [],
+        [f"runs/mine_modules_unisal/curve.{kind}" for kind in ("png", "csv", "json")],
+    ),
+    "python run.py finetune --resume=mine_modules_unisal --folds=5": (
+        [],
+        [f"runs/mine_modules_unisal/folds.{kind}" for kind in ("csv", "json")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
     ),
     "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
         ["--device=cpu"],
@@ -189,6 +220,7 @@ def reader(tmp_path_factory):
         write_photo(home / name, (30, 40))
     for n in range(1, 4):
         write_photo(home / "my_video" / "images" / f"{n:03d}.png", (30, 40), seed=n)
+    write_gaze(home / "my_gaze", {f"{n}.png": (30, 40) for n in range(5)}, n_fixations=3)
     environment = {"TRAIN_DIR": "runs", "PRED_DIR": "predictions", "PYTHONPATH": str(PROJECT)}
     environment |= dict(re.findall(r"^export (\w+)=(\S+)$", TEXT, re.MULTILINE))
     for part in ("train", "val"):

@@ -11,7 +11,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import Colorspace
 from support import photo
 
 from unisal.commands.video_files import VideoOptions
@@ -232,5 +231,5 @@ def write_hdr(path, rgb, transfer, **tags):
         "color_range": 1,
         **tags,
     }
-    kinds = {"given": "rgb48le", "stored": "yuv444p10le", "matrix": Colorspace.BT2020}
+    kinds = {"given": "rgb48le", "stored": "yuv444p10le", "matrix": BT2020}
     return write_frames(path, [codes] * 2, **kinds, **tags)

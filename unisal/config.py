@@ -241,10 +241,18 @@ def build(cls: Callable[..., T], given: Mapping[str, Any], **overrides: Any) -> 
         overrides: replace values of `given`.
 
     Raises:
-        UserError: see `accept`.
+        UserError: see `accept`; or nothing can be made of the values.
     """
     known = inspect.signature(cls).parameters
-    return cls(**accept({**given, **overrides}, known, cls.__name__))
+    accepted = accept({**given, **overrides}, known, cls.__name__)
+    try:
+        return cls(**accepted)
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a value of an odd type or size fails anywhere, in many ways
+        raise UserError(
+            f"{cls.__name__} cannot be made with the options {accepted}: {cause(error)}"
+        ) from error
 
 
 def load_json(path: Path) -> dict[str, Any]:

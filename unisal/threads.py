@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +34,9 @@ def in_threads(
     Raises:
         Exception: whatever drawing an item or a call raises, when its turn has come. Then, or when
             no more results are wanted, waiting calls are dropped.
+        RuntimeError: results are asked for in a process that was forked after the first one.
     """
+    process = os.getpid()
     pool = ThreadPoolExecutor(max_workers=workers)
     waiting: deque[Future[Y]] = deque()
     failure: BaseException | None = None
@@ -49,13 +52,24 @@ def in_threads(
                 break
             waiting.append(pool.submit(function, item))
             if len(waiting) > ahead:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft(), process)
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft(), process)
         if failure is not None:
             raise failure
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if os.getpid() == process:  # else its threads do not exist
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Y], process: int) -> Y:
+    """Return the result of a call in a thread of that process, without waiting in another one."""
+    if os.getpid() != process:
+        raise RuntimeError(
+            "this iterator was begun in another process, whose threads do not exist in this one, "
+            "which was forked from it; begin a new one here"
+        )
+    return future.result()
 
 
 def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:

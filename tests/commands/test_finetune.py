@@ -8,14 +8,17 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
-from support import call_command, write_gaze_folder, write_run
+from support import call_command, write_run
 
 from unisal.commands import studies
 from unisal.commands.studies import Outcome, conclusion, curve_runs, fold_runs, observer_runs
 from unisal.config import load_json
 from unisal.data import find_dataset
 from unisal.errors import UserError
+from unisal.model.weights import read_state
 from unisal.visualize.curve import HEIGHT, WIDTH, Curve, CurvePoint, draw_curve
 
 SHORT = [
@@ -32,7 +35,10 @@ SHORT = [
 def home(tmp_path, monkeypatch):
     """Return where a folder of gaze data `mine` and a run to start from lie."""
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
-    write_gaze_folder(tmp_path / "mine")
+    sizes = {f"{i}.jpg": ((48, 64), (64, 48))[i % 2] for i in range(1, 10)}
+    write_gaze(tmp_path / "mine", sizes, n_observers=4)
+    parts = {"train": [*sizes][:6], "val": [*sizes][6:]}
+    (tmp_path / "mine" / "splits.json").write_text(json.dumps(parts))
     write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
     return tmp_path
 
@@ -100,6 +106,34 @@ def test_studies_leave_tables_and_charts_and_go_on_where_they_were(home, capsys,
             assert picture.size == (WIDTH, HEIGHT)
 
 
+@pytest.mark.slow
+def test_films_train_a_domain_with_the_recurrent_part(home, capsys):
+    folder, rng = home / "films", np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        write_film(folder / "videos" / f"{name}.mp4", 24)
+    rows = [
+        (name, frame, *rng.uniform(1, (94, 62)).round(1))
+        for name in ("a", "b", "c")
+        for frame in range(24)
+    ]
+    write_table(folder / "gaze.csv", ("video", "frame", "x", "y"), rows)
+    (folder / "splits.json").write_text(json.dumps({"train": ["a", "b"], "val": ["c"]}))
+    options = ["--dataset_options={'films': {'input_size': (64, 96), 'seq_len': 2}}"]
+    command = ["finetune", f"--data={folder}", "--domain=Game", *SHORT[:-1], *options]
+    assert call_command(*command) == 0
+    run = home / "runs" / "game_modules_unisal"
+    assert "trains " in capsys.readouterr().out
+    saved = load_json(run / "presets.json")["Game"]
+    assert (saved["is_video"], saved["sources"]) == (True, ["films"])
+    assert "Game" not in load_json(run / "UNISAL.json").get("image_domains", ())
+    assert load_json(run / "films_eval_summary.json")["model_domain"] == "Game"
+    before, after = (read_state(path / "weights_best.pth") for path in (home / "runs/base", run))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    one = [str(folder / "videos" / "c.mp4"), "--train_id=game_modules_unisal", "--device=cpu"]
+    assert call_command("predict_video", *one, "--preset=Game", f"--out_dir={home / 'out'}") == 0
+    assert (home / "out" / "c_overlay.mp4").is_file()
+
+
 # ---- which trainings ----------------------------------------------------------------------
 
 
@@ -119,16 +153,11 @@ def test_folds_leave_out_every_stimulus_once(home):
 def test_a_curve_takes_halves_of_the_training_part(home):
     data = dataset(home)
     titles = {data.title(i) for i in range(len(data))}
-    runs = curve_runs(data, None)
-    assert [(r.n, r.name) for r in curve_runs(data, [5, 2, 6])] == [
-        (2, "n2_1"),
-        (2, "n2_2"),
-        (5, "n5_1"),
-    ]
-    assert runs == []  # six stimuli are too few for halves
-    first, second, _ = (set(r.options["train_stimuli"]) for r in curve_runs(data, [2, 5]))
+    assert [run.n for run in curve_runs(data, None)] == [3]
+    assert [run.name for run in curve_runs(data, [5, 2, 6])] == ["n2_1", "n2_2", "n5_1"]
+    first, second, _ = (set(run.options["train_stimuli"]) for run in curve_runs(data, [2, 5]))
     assert first < titles and second < titles and first != second
-    assert [r.epochs_factor for r in curve_runs(data, [2, 5])] == [2, 2, 1.2]
+    assert [run.epochs_factor for run in curve_runs(data, [2, 5])] == [2, 2, 1.2]
     train = find_dataset(f"mine={home / 'mine'}")("train", train_stimuli=tuple(first))
     assert {train.title(i) for i in range(len(train))} == first
 
@@ -160,6 +189,12 @@ def test_a_table_without_people_has_no_curve_over_them(home):
     path.write_text("\n".join(",".join([row[0], *row[2:4]]) for row in rows))
     with pytest.raises(UserError, match="does not tell people apart"):
         observer_runs(dataset(home), None)
+
+
+def test_two_stimuli_make_no_curve(home):
+    data = find_dataset(f"mine={home / 'mine'}")("train", train_stimuli=2)
+    with pytest.raises(UserError, match="2 are too few"):
+        curve_runs(data, None)
 
 
 # ---- numbers ------------------------------------------------------------------------------

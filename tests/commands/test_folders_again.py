@@ -94,7 +94,10 @@ def test_a_picture_that_was_replaced_is_predicted_again(folder, predicted, capsy
     os.utime(images / "1.png", ns=(before.st_atime_ns, before.st_mtime_ns))
     os.utime(images / "0.png")  # newer, but the same
     assert again(predicted, folder) == ["1.png"]
-    assert "1 were made of other pictures or in another way" in capsys.readouterr().out
+    assert (
+        "1 are there, but not known to be made of these pictures in this way"
+        in capsys.readouterr().out
+    )
     one, two = ((folder / "saliency" / f"{i}.png").read_bytes() for i in (1, 2))
     assert one == two
 

@@ -670,7 +670,7 @@ def test_videos_of_one_name_in_two_folders_are_refused_where_they_would_meet(tmp
 
 def test_films_of_all_kinds_are_found_and_the_rest_is_named(tmp_path, caplog):
     films = ["1.AVI", "2.wmv", "10.vob", "a.m2v", "b.mxf", "c.f4v", "d.rmvb", "e.3g2", "f.y4m"]
-    others = ["notes.txt", "photo.jpg", "still.gif", "z.srt"]
+    others = ["a.LRV", "notes.txt", "photo.jpg", "still.gif"]  # the first is a camera's preview
     for name in [*films, *others, ".hidden.mp4"]:
         (tmp_path / name).touch()
     pictures = [Image.fromarray(frame) for frame in numbered(3)]
@@ -684,7 +684,7 @@ def test_films_of_all_kinds_are_found_and_the_rest_is_named(tmp_path, caplog):
     assert [p.name for p in find_video_files([str(tmp_path)], options)] == films
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{tmp_path}: 4 files left out, no videos: notes.txt, photo.jpg, still.gif, z.srt"
+        f"{tmp_path}: 4 files left out, no videos: a.LRV, notes.txt, photo.jpg, still.gif"
     )
 
 

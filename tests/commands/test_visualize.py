@@ -336,6 +336,13 @@ def test_pictures_without_a_map_are_named_and_left_out(folder, caplog):
     assert "2 pictures" in record.message and "left out: p1.png, p3.png" in record.message
 
 
+def test_files_that_are_no_pictures_are_named(folder, caplog):
+    (folder / "images" / "notes.txt").touch()
+    visualize(folder, n=1)
+    (record,) = caplog.records
+    assert record.message == f"{folder / 'images'}: 1 file left out, no picture: notes.txt"
+
+
 def test_a_folder_without_maps_is_shown_without_ground_truth(folder, caplog):
     for path in (folder / "maps").iterdir():
         path.unlink()

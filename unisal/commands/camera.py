@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import cv2
 import numpy as np
@@ -371,12 +372,13 @@ def _open_window() -> Window:
 
 def _open_device(number: int, fps: float | None) -> Camera:
     """Open a camera by its number."""
-    level = cv2.utils.logging.getLogLevel()  # type: ignore[attr-defined]
-    cv2.utils.logging.setLogLevel(0)  # type: ignore[attr-defined]  # the error below says enough
+    said: Any = getattr(cv2.utils, "logging", cv2)  # elsewhere since OpenCV 5
+    level = said.getLogLevel()
+    said.setLogLevel(0)  # the error below says enough
     try:
         device = cv2.VideoCapture(number)
     finally:
-        cv2.utils.logging.setLogLevel(level)  # type: ignore[attr-defined]
+        said.setLogLevel(level)
     got, bgr = device.read() if device.isOpened() else (False, None)
     if not got or bgr is None:
         device.release()

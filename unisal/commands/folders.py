@@ -60,6 +60,8 @@ from unisal.writing.stamps import content_key
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
 
+PLACE_ADVICE = "name another folder with --out_dir"
+
 log = logging.getLogger(__name__)
 
 
@@ -112,6 +114,8 @@ def predict_folders(
         raise UserError("smooth_method is for videos only; it needs is_video=True")
     if maps is not None:
         find_map_format(maps)
+    if out_dir is not None:
+        prepare_folder(out_dir, PLACE_ADVICE)
     sets, failed = find_picture_sets(folders, recursive, out_dir)
     n_folders = len(sets) + len(failed)
     sizes: dict[Path, Size] = {}
@@ -282,8 +286,8 @@ def find_unfinished(jobs: Sequence[FolderJob], is_video: bool, overwrite: bool) 
             unfinished.append([p for p, state in pairs if state is not State.FINISHED])
     if n_states[State.OTHER]:
         print(
-            f"{n_states[State.OTHER]} were made of other pictures or in another way, and are "
-            "predicted again"
+            f"{n_states[State.OTHER]} are there, but not known to be made of these pictures in "
+            "this way, and are predicted again"
         )
     if n_states[State.FINISHED]:
         n = n_states[State.FINISHED]
@@ -504,7 +508,7 @@ def check_places(jobs: Sequence[FolderJob]) -> None:
     """
     for job in jobs:
         for folder in (job.maps_folder, *([job.overlays_folder] if job.overlay else [])):
-            prepare_folder(folder, "name another folder with --out_dir")
+            prepare_folder(folder, PLACE_ADVICE)
 
 
 def _said_done(job: FolderJob, n_done: int) -> str:

@@ -6,9 +6,10 @@ See docs/behaviour.md, "Scoring and prediction".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
@@ -16,21 +17,39 @@ from unisal.config import run_dir, run_dir_to_write, save_json, writable_run_dir
 from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
-from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.baselines import CentreBias
+from unisal.evaluate.comparisons import RUN, compare, compare_groups
+from unisal.evaluate.detail import EACH_OBSERVER, SubsetScorer
+from unisal.evaluate.gaze import Gaze
+from unisal.evaluate.options import ScoringOptions, SubsetOptions
+from unisal.evaluate.people import ONE_LEFT_OUT, RUN_ON_ONE
 from unisal.evaluate.report import REPORT, write_report
-from unisal.evaluate.scores import Result, format_table
+from unisal.evaluate.score_table import write_comparisons, write_scores
+from unisal.evaluate.scores import (
+    Result,
+    Scores,
+    SubsetKey,
+    format_comparisons,
+    format_divisions,
+    format_table,
+)
 from unisal.evaluate.scoring import (
     dataset_to_score,
     make_needed_centre_bias,
     predict_frame,
     score_baselines,
     score_dataset,
+    score_one_left_out,
 )
+from unisal.evaluate.subsets import Subsets
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
 from unisal.predict.presets import trained_domain
 from unisal.types import LogDensity
+
+MAX_SHOWN = 20
+"""Of how many subsets by one thing, at most, the means are printed."""
 
 
 def score_model(
@@ -61,41 +80,137 @@ def score_model(
             source (before any work is done); or a prediction is not finite.
     """
     folder = run_dir(train_id)
+    rival = None if options.against is None else run_dir(options.against)
     datasets = [
         dataset_to_score(source, folder=folder, progress=TERMINAL)
         for source in sources or _sources_at_hand()
     ]
     quick_check(datasets)
     _check_places(train_id, datasets, report)
-    centre_biases = [make_needed_centre_bias(dataset, options, TERMINAL) for dataset in datasets]
+    plans = [_Plan.make(dataset, options, baselines) for dataset in datasets]
     folder = writable_run_dir(train_id)
 
     @cache
-    def engine(fine_tuned: bool) -> Engine:
-        return Engine(load_model(train_id, fine_tuned=fine_tuned), device)
+    def engine(run: str | None, fine_tuned: bool) -> Engine:
+        return Engine(load_model(run, fine_tuned=fine_tuned), device)
 
     def predict(result: Result, index: int, number: int) -> LogDensity:
-        dataset = result.dataset
-        return predict_frame(engine(dataset.fine_tuned), dataset, result.domain, index, number)
+        dataset, network = result.dataset, engine(train_id, result.dataset.fine_tuned)
+        return predict_frame(network, dataset, result.domain, index, number)
 
     results: list[Result] = []
     done = lambda: f"{len(results)} of {len(datasets)} data sets"  # noqa: E731
     with until_lost(folder, done, "make room and repeat the command"):
-        for dataset, centre_bias in zip(datasets, centre_biases, strict=True):
-            network = engine(dataset.fine_tuned)
-            trained = trained_domain(train_id, dataset.source)
-            domain = network.domain(model_domain or trained or dataset.domain)
-            name = dataset.score_name + (f"_as_{domain}" if model_domain else "")
-            scores = score_dataset(network, dataset, domain, name, options, centre_bias, TERMINAL)
-            others = score_baselines(dataset, options, centre_bias, TERMINAL) if baselines else {}
-            result = Result(dataset, domain, scores, others)
-            save_result(result, folder / dataset.score_folder(folder), options)
-            print(format_table(folder.name, scores, others, options.random_seed))
+        for plan in plans:
+            dataset = plan.dataset
+            against = None
+            if rival is not None:
+                network = engine(options.against, dataset.fine_tuned)
+                against = _Rival.of(network, rival.name, plan, model_domain)
+            wanted = model_domain or trained_domain(train_id, dataset.source)
+            network = engine(train_id, dataset.fine_tuned)
+            result = plan.score(network, wanted, model_domain is not None, baselines)
+            if against is not None:
+                result = plan.compare(result, folder.name, against)
+            save_result(result, folder / dataset.score_folder(folder), plan.options, folder.name)
+            _print_result(result, folder.name, plan.options)
             results.append(result)
         if report:
             write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
             print(f"report: {folder / REPORT}")
     return results
+
+
+class _Plan(NamedTuple):
+    """How one data set is scored; made before any long work, so that mistakes are found."""
+
+    dataset: SaliencyDataset
+    options: ScoringOptions
+    centre_bias: CentreBias | None
+    gaze: Gaze
+    scorer: SubsetScorer | None
+    in_detail: bool
+
+    @classmethod
+    def make(cls, dataset: SaliencyDataset, options: ScoringOptions, baselines: bool) -> _Plan:
+        """Make a plan, and what it needs besides the predictions."""
+        options, gaze, asked = options.adapted_to(dataset), Gaze(dataset), options.subsets
+        in_detail = dataset.scored_in_detail or (asked is not None and asked.by is not None)
+        each = baselines and in_detail and gaze.tells_people_apart()
+        scorer = None
+        if each or (asked is not None and in_detail):
+            subsets = Subsets(dataset, gaze, asked or SubsetOptions(by=()))
+            scorer = SubsetScorer(subsets, options, each)
+        centre_bias = make_needed_centre_bias(dataset, options, TERMINAL)
+        return cls(dataset, options, centre_bias, gaze, scorer, in_detail)
+
+    def score(self, engine: Engine, wanted: str | None, named: bool, baselines: bool) -> Result:
+        """Score the run, and the baselines if they are wanted.
+
+        Args:
+            engine: runs its network.
+            wanted: the network domain; None for the source's own.
+            named: whether the files say which domain it was.
+            baselines: whether to score the baselines.
+        """
+        dataset, options, centre_bias = self.dataset, self.options, self.centre_bias
+        domain = engine.domain(wanted or dataset.domain)
+        name = dataset.score_name + (f"_as_{domain}" if named else "")
+        scores = score_dataset(
+            engine, dataset, domain, name, options, centre_bias, TERMINAL, self.scorer
+        )
+        subsets = {} if self.scorer is None else self.scorer.scores(scores.titles)
+        each_observer = subsets.pop(EACH_OBSERVER, None)
+        others: dict[str, Scores] = {}
+        of_others: dict[str, dict[SubsetKey, Scores]] = {}
+        if baselines:
+            shared = dataset, options, centre_bias, TERMINAL
+            others = score_baselines(*shared, in_detail=self.in_detail)
+            if each_observer is not None:
+                others[RUN_ON_ONE] = each_observer
+                others[ONE_LEFT_OUT], of_others[ONE_LEFT_OUT] = score_one_left_out(*shared)
+        result = Result(dataset, domain, scores, others, subsets, of_others)
+        for by, groups in result.divisions.items():
+            if by in dataset.groups:
+                pairs = compare_groups(by, list(groups.values()), options.random_seed)
+                result.comparisons.extend(pairs)
+        return result
+
+    def compare(self, result: Result, run: str, rival: _Rival) -> Result:
+        """Add the scores of another run, and tests of the first one against it."""
+        first, second = f"{run} ({result.domain})", f"{rival.name} ({rival.domain})"
+        against = score_dataset(
+            rival.engine,
+            self.dataset,
+            rival.domain,
+            second,
+            self.options,
+            self.centre_bias,
+            TERMINAL,
+        )
+        tests = compare(RUN, replace(result.scores, name=first), against, self.options.random_seed)
+        return replace(result, against=against, comparisons=[*tests, *result.comparisons])
+
+
+class _Rival(NamedTuple):
+    """Another run, to be compared with."""
+
+    engine: Engine
+    name: str
+    domain: str
+
+    @classmethod
+    def of(cls, engine: Engine, name: str, plan: _Plan, model_domain: str | None) -> _Rival:
+        """Choose its domain: the named one, else the scored run's, else the source's own."""
+        named, known = plan.options.against_domain, engine.model.sources
+        if named is not None and named not in known:
+            raise UserError(
+                f"against_domain is {named!r}; {name} has the domains {', '.join(known)}"
+            )
+        if named is None and model_domain in known:
+            named = model_domain
+        trained = trained_domain(plan.options.against, plan.dataset.source)
+        return cls(engine, name, engine.domain(named or trained or plan.dataset.domain))
 
 
 def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:
@@ -115,8 +230,21 @@ def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], rep
         require_writable_file(folder / REPORT, advice)
 
 
-def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
-    """Write the files of scores, and `<name>_eval_summary.json` with everything else."""
+def _print_result(result: Result, run: str, options: ScoringOptions) -> None:
+    """Print scores, those of subsets, and tests."""
+    others = {} if result.against is None else {result.against.name: result.against}
+    print(format_table(run, result.scores, others | result.baselines, options.random_seed))
+    for text in (format_divisions(result, MAX_SHOWN), format_comparisons(result.comparisons)):
+        if text:
+            print(text)
+
+
+def save_result(result: Result, folder: Path, options: ScoringOptions, run: str) -> None:
+    """Write the files of scores, and `<name>_eval_summary.json` with everything else.
+
+    Where subsets or another run were scored too, the tables `<name>_eval_table.csv` and, with
+    tests, `<name>_eval_tests.csv` as well.
+    """
     scores, seed = result.scores, options.random_seed
     scores.save(folder)
     summary: dict[str, Any] = {
@@ -131,6 +259,18 @@ def save_result(result: Result, folder: Path, options: ScoringOptions) -> None:
         "baselines": {name: other.summary(seed) for name, other in result.baselines.items()},
         "videos": list(scores.titles),
     }
+    if result.subsets:
+        summary["subsets"] = {
+            by: {name: subset.summary(seed) for name, subset in subsets.items()}
+            for by, subsets in result.divisions.items()
+        }
+    if result.against is not None:
+        summary["against"] = {"run": result.against.name, **result.against.summary(seed)}
+    if result.comparisons:
+        summary["tests"] = [found.as_json() for found in result.comparisons]
+        write_comparisons(folder / f"{scores.name}_eval_tests.csv", result.comparisons)
+    if result.subsets or result.against is not None or result.dataset.scored_in_detail:
+        write_scores(folder / f"{scores.name}_eval_table.csv", result, run)
     save_json(folder / f"{scores.name}_eval_summary.json", summary)
 
 

@@ -37,7 +37,7 @@ METRICS = ("kld", "nss", "cc")
 SHOWN = "cc"
 """The metric of the chart and of the conclusion."""
 SCORES = "study_scores.json"
-HALVINGS, SMALLEST = 4, 4
+HALVINGS, SMALLEST = 4, 2
 """A curve has the whole number and so many halves of it, none smaller than this (observers: 1)."""
 DRAWS_BELOW_HALF = 2
 """How many draws of stimuli there are of each number below one half."""
@@ -129,11 +129,18 @@ def observer_runs(dataset: GazeSource, sizes: Sequence[int] | None) -> list[SubR
 
 
 def _sizes(given: Sequence[int] | None, n: int, option: str, smallest: int) -> list[int]:
-    """Return the numbers below `n` of a curve, in order."""
-    if given is not None:
-        return sorted({check_count(size, option, 1, n) for size in given} - {n})
+    """Return the numbers below `n` of a curve, in order.
+
+    Raises:
+        UserError: there are none.
+    """
     halves = {n // 2**k for k in range(1, HALVINGS + 1)}
-    return sorted(size for size in halves if size >= smallest)
+    sizes = {size for size in halves if size >= smallest}
+    if given is not None:
+        sizes = {check_count(size, option, 1, n) for size in given} - {n}
+    if not sizes:
+        raise UserError(f"{option}: {n} are too few for a curve; name smaller numbers")
+    return sorted(sizes)
 
 
 # ---- training and scoring -----------------------------------------------------------------

@@ -17,7 +17,7 @@ from unisal.commands.cli import (
     with_options_of,
 )
 from unisal.errors import UserError
-from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.options import ScoringOptions, SubsetOptions
 from unisal.files import from_home
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.domain_config import DECIDED, default_options
@@ -35,6 +35,14 @@ def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
     from unisal.commands.gaze_reports import named_data
 
     return named_data(names, data)
+
+
+def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> SubsetOptions | None:
+    """Return by what `score_model` divides the gaze; None for nothing."""
+    names = as_names(by, "by")
+    if names == ("none",):
+        return None
+    return SubsetOptions(names or None, n_fixations, time_window)
 
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
@@ -177,7 +185,7 @@ def score_model(
     *,
     sources: Any = None,
     model_domain: str | None = None,
-    metrics: Any = DEFAULT_METRICS,
+    metrics: Any = None,
     baselines: bool = False,
     report: bool = False,
     auc_portion: float = ScoringOptions.auc_portion,
@@ -185,6 +193,11 @@ def score_model(
     random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
     data: str | None = None,
+    by: Any = None,
+    n_fixations: int = SubsetOptions.n_fixations,
+    time_window: float | None = None,
+    against: str | None = None,
+    against_domain: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -192,20 +205,31 @@ def score_model(
     sources: data sets, separated by commas (those of DHF1K, SALICON, UCFSports and Hollywood whose
         folder exists).
     model_domain: the network domain to use, instead of the source's own.
-    metrics: the metrics, in the order of the columns. There is also ig, the information gain over
-        the centre bias of the training part, in bits per fixation; it needs that part.
+    metrics: the metrics, in the order of the columns (kld,nss,cc,sim,aucj,aucs). There is also ig,
+        the information gain over the centre bias of the training part, in bits per fixation; it
+        needs that part. Gaze data of your own has it by default.
     baselines: also score reference baselines: chance, the centre bias of the training part, and
-        one half of the observers against the other where the data distinguishes them.
+        one half of the observers against the other where the data distinguishes them. With gaze
+        data of your own also a spectral residual, the estimate from the halves for a whole group,
+        and each observer predicted by all others.
     report: also write report.html into the run's folder: one page with the scores, their
         distributions, and the best and worst videos or images beside the ground truth.
     auc_portion: share of a video's frames that the AUCs are computed on.
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: seed of all random draws; the same seed gives the same files.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json.
+    by: also score subsets of the gaze by themselves, of each observer, fixation (first, second,
+        ...), time, and group of a column that gaze.json names; of films time divides the frames.
+        Separated by commas (all for gaze data of your own, none for others).
+    n_fixations: how many fixations are scored by their number; those after them together.
+    time_window: the length of the windows of time in seconds (0.5; of films 1; or longer ones, if
+        those were too many).
+    against: another run, to be tested against: differences with their 95 % intervals and p.
+    against_domain: the network domain that the other run uses (the same).
     """
     from unisal.commands.scoring import score_model
 
-    names = as_names(metrics, "metrics") or ScoringOptions.metrics
+    names = as_names(metrics, "metrics")
     score_model(
         train_id=train_id,
         sources=with_data(sources, "sources", data),
@@ -213,7 +237,16 @@ def score_model(
         baselines=baselines,
         report=report,
         device=device,
-        options=ScoringOptions(names, auc_portion, n_aucs_maps, random_seed),
+        options=ScoringOptions(
+            metrics=names or ScoringOptions.metrics,
+            auc_portion=auc_portion,
+            n_aucs_maps=n_aucs_maps,
+            random_seed=random_seed,
+            subsets=chosen_subsets(by, n_fixations, time_window),
+            with_ig=not names,
+            against=against,
+            against_domain=against_domain,
+        ),
     )
 
 

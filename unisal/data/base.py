@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
 from unisal.progress import SILENT, Progress
 from unisal.types import RGB, Size
+
+if TYPE_CHECKING:
+    from unisal.data.gaze.fixations import Fixations
 
 E = TypeVar("E")
 PHASES = ("train", "valid", "eval", "test")
@@ -141,6 +144,9 @@ class SaliencyDataset(Dataset[Item]):
     """The first part of the names of its files of scores."""
     scored_by_default: ClassVar[bool] = True
     """Whether it is scored if no source is named."""
+    scored_in_detail: ClassVar[bool] = False
+    """Whether scores are also computed of subsets of its gaze, and more baselines, unless asked
+    otherwise. The published sources are scored as published."""
     fine_tuned: ClassVar[bool] = False
     """Whether it is predicted with the fine-tuned weights, if a run has them."""
     public_ground_truth: ClassVar[bool] = True
@@ -398,6 +404,48 @@ class SaliencyDataset(Dataset[Item]):
             if the data does not distinguish the observers.
         """
         return None
+
+    @property
+    def observers(self) -> tuple[str, ...]:
+        """The names of the observers; none if they are not known."""
+        return ()
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[str]]:
+        """The groups that gaze can be divided into: their names, by what divides it."""
+        return {}
+
+    def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
+        """Return the fixations on a picture or film, with all that is known of them.
+
+        Args:
+            index: index of the picture or film.
+            number: of a film: the number of the frame, from 1; None for all frames.
+
+        Returns:
+            The fixations in pixels of the ground truth; None if there is no table of them.
+        """
+        return None
+
+    def blur(self, index: int) -> tuple[float, float] | None:
+        """Return the blur that turned fixations into maps, None if it is not known.
+
+        Args:
+            index: index of the picture or film.
+
+        Returns:
+            Standard deviations in pixels of the ground truth, (vertical, horizontal).
+        """
+        return None
+
+    def frame_time(self, index: int, number: int) -> float:
+        """Return when a frame of a film is shown, in seconds from its start.
+
+        Args:
+            index: index of the film.
+            number: number of the frame, from 1.
+        """
+        return (number - 1) / self.frame_rate
 
     def collate(self, examples: Sequence[tuple[int, Item]]) -> Batch:
         """Collate numbered examples into a batch.

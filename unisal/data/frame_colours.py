@@ -15,6 +15,8 @@ from unisal.types import RGB, Size
 
 UNKNOWN_MATRICES = (2, 3)
 """Numbers of ITU-T H.273 that name no matrix: unspecified and reserved."""
+BT2020 = 9
+"""The number of the matrix; PyAV has no name for it before 18."""
 SD_SIZE = 576, 1279
 """Height and width up to which a film that does not say is taken for standard definition."""
 
@@ -49,12 +51,12 @@ def frame_to_rgb(frame: av.VideoFrame, size: Size) -> RGB:
     return frame.to_ndarray(format="rgb24", **wanted).astype(np.uint8, copy=False)
 
 
-def _assumed_matrix(frame: av.VideoFrame, is_hdr: bool) -> Colorspace | None:
+def _assumed_matrix(frame: av.VideoFrame, is_hdr: bool) -> int | None:
     """Return the matrix of a frame that names none; None leaves it to FFmpeg, that is BT.601."""
     if frame.colorspace not in UNKNOWN_MATRICES:
         return None
     if is_hdr:
-        return Colorspace.BT2020
+        return BT2020
     is_hd = frame.height > SD_SIZE[0] or frame.width > SD_SIZE[1]
     return Colorspace.ITU709 if is_hd else None
 

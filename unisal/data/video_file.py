@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import struct
@@ -22,15 +23,16 @@ from PIL import Image
 
 from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError, cause
+from unisal.forks import never_free, renew_after_fork
 
 VIDEO_SUFFIXES = (
     *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
-    *(".dif", ".divx", ".drc", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263"),
-    *(".h264", ".h265", ".hevc", ".insv", ".ismv", ".ivf", ".lrv", ".m1v", ".m2p", ".m2t", ".m2ts"),
-    *(".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe"),
-    *(".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv"),
-    *(".ogx", ".qt", ".rm", ".rmvb", ".roq", ".swf", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob"),
-    *(".vro", ".vvc", ".webm", ".wmv", ".wtv", ".xvid", ".y4m"),
+    *(".divx", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263", ".h264", ".h265"),
+    *(".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2"),
+    *(".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv"),
+    *(".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm"),
+    *(".rmvb", ".roq", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob", ".vro", ".vvc", ".webm"),
+    *(".wmv", ".wtv", ".xvid", ".y4m"),
 )
 """Endings of videos in a folder, in lower or upper case. A file that the user names may have any
 ending."""
@@ -105,7 +107,6 @@ class VideoFile:
         size: (height, width) of the frames as they are shown.
         rate: frames per second; the average where it varies.
         length: the seconds of video that the file declares; None if it does not.
-        n_frames: approximately how many frames that is; None if it is not known.
         time_base: the unit of the frames' times, in seconds.
         pixel_aspect: width of a pixel, as it is shown, over its height.
         jumps: of the file's times, so far.
@@ -122,9 +123,6 @@ class VideoFile:
             self.rate = _rate(stream)
             self.time_base = Fraction(stream.time_base or 1 / self.rate)
             self.length = _declared_length(self._container, stream)
-            self.n_frames = stream.frames or (
-                round(self.length * self.rate) if self.length else None
-            )
             self.jumps: list[Jump] = []
             self.damage: str | None = None
             self._max_gap = _max_gap(self._container)
@@ -135,6 +133,7 @@ class VideoFile:
             self._usual = min(1 / self.rate, self._max_gap)
             self._jumped = Fraction(0)
             self._frames = self._read()
+            self._is_parents = False
             first = self._next()
             if first is None:
                 why = f": {self._fault}" if self._fault else ""
@@ -145,6 +144,8 @@ class VideoFile:
                 raise
             raise UserError(f"{path} cannot be read as a video: {cause(error)}") from None
         self._first = first
+        renew_after_fork(self)
+        renew_after_fork(_OBJECTS)
         self.size = first.rgb.shape[0], first.rgb.shape[1]
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         self.pixel_aspect = aspect if self.size == (stream.height, stream.width) else 1 / aspect
@@ -156,8 +157,13 @@ class VideoFile:
         self.close()
 
     def close(self) -> None:
-        self._frames.close()
-        self._container.close()
+        if not self._is_parents:
+            self._frames.close()
+            self._container.close()
+
+    def renew(self) -> None:
+        """Leave the file alone in a forked process, which has no threads that decode it."""
+        self._is_parents = True
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; of a file that is cut off or damaged, those that are left."""
@@ -168,12 +174,26 @@ class VideoFile:
 
     def _next(self) -> Frame | None:
         """Return the next frame, None behind the last one; any failure is that file's."""
+        if self._is_parents:
+            raise UserError(
+                f"{self.path} was opened by another process, from which this one was forked; open "
+                "it anew"
+            )
         try:
             return next(self._frames, None)
         except UserError:
             raise
         except Exception as error:  # PyAV raises many types on odd files
             raise UserError(f"{self.path} cannot be read as a video: {cause(error)}") from error
+
+    @property
+    def n_frames(self) -> int | None:
+        """Approximately how many frames there are; None if it is not known.
+
+        It changes while the file is read, where its clock jumps.
+        """
+        said = self._stream.frames
+        return said or (round(self.length * self.rate) if self.length else None)
 
     @property
     def end(self) -> Fraction:
@@ -343,6 +363,19 @@ def is_animation(path: Path) -> bool:
             return getattr(image, "n_frames", 1) > 1
     except Exception:  # decoders of other people's files raise of many types
         return False
+
+
+class _PyAVObjects:
+    """All that PyAV has made: decoders, and frames, which hold what converts them, with threads."""
+
+    def renew(self) -> None:
+        """Keep them in a forked process, in which to free them would be to wait for ever."""
+        for thing in gc.get_objects():
+            if str(type(thing).__module__).startswith("av."):
+                never_free(thing)
+
+
+_OBJECTS = _PyAVObjects()
 
 
 def open_media(path: Path | str) -> InputContainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from unisal.types import Density, LogDensity, Size
 
 FixationMap = NDArray[np.bool_]
 """The fixated pixels `[h, w]`."""
+
+MAX_KEPT = 16
+"""The number of maps that are kept, so that pictures of many sizes do not fill the memory."""
 
 
 class FrameToScore(NamedTuple):
@@ -49,6 +53,7 @@ class OtherFixations:
     def __init__(self, dataset: SaliencyDataset, options: ScoringOptions) -> None:
         self.n = options.n_aucs_maps
         self._positions: list[tuple[int, NDArray[np.float64]]] = []
+        self._lock = Lock()
         self._union: dict[tuple[int | None, Size], FixationMap] = {}
         rng = options.rng(OTHERS_STREAM)
         lengths = dataset.lengths()
@@ -68,11 +73,14 @@ class OtherFixations:
         """
         chosen = [i for i, _ in self._positions[: self.n]]
         key = (index if index in chosen else None, size)
-        if key not in self._union:
-            rest = [xy for i, xy in self._positions if i != index][: self.n]
-            union = np.zeros(size, dtype=bool)
-            for positions in rest:
-                y, x = (positions * size).astype(int).T
-                union[y, x] = True
-            self._union[key] = union
-        return self._union[key]
+        with self._lock:
+            if key not in self._union:
+                rest = [xy for i, xy in self._positions if i != index][: self.n]
+                union = np.zeros(size, dtype=bool)
+                for positions in rest:
+                    y, x = (positions * size).astype(int).T
+                    union[y, x] = True
+                self._union[key] = union
+                if len(self._union) > MAX_KEPT:
+                    del self._union[next(iter(self._union))]
+            return self._union[key]

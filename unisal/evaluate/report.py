@@ -22,9 +22,14 @@ from unisal.data import SaliencyDataset
 from unisal.evaluate import chart as layout
 from unisal.evaluate.baselines import CENTRE_BIAS, CHANCE, OBSERVERS
 from unisal.evaluate.chart import Chart, histogram
+from unisal.evaluate.chart_subsets import LEFT, SubsetChart, subset_chart
+from unisal.evaluate.comparisons import N_TEST_RESAMPLES, Comparison
 from unisal.evaluate.metric_table import METRICS, Metric
 from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.people import ONE_LEFT_OUT, RUN_ON_ONE, WHOLE_GROUP
 from unisal.evaluate.scores import N_RESAMPLES, Result, Scores
+from unisal.evaluate.spectral import SPECTRAL_RESIDUAL
+from unisal.evaluate.subsets import FIXATION, TIME
 from unisal.files import write_atomically
 from unisal.progress import SILENT, Bar, Progress
 from unisal.types import RGB, LogDensity, Size
@@ -58,6 +63,14 @@ BASELINES = {
     CHANCE: "Every pixel is equally likely.",
     CENTRE_BIAS: "Where people looked in the training part, whatever the picture.",
     OBSERVERS: "One half of the people predicts where the other half looked.",
+    SPECTRAL_RESIDUAL: "What is unusual in the spectrum of the picture, blurred as the ground "
+    "truth is (Hou and Zhang 2007).",
+    WHOLE_GROUP: "What the correlation of the halves lets one expect of two groups that are each "
+    "as large as that of all observers: 2r / (1 + r), by Spearman and Brown. The other metrics "
+    "have no such formula.",
+    RUN_ON_ONE: "This run predicts where one person looked; the mean over the people.",
+    ONE_LEFT_OUT: "Everybody else predicts where one person looked; the mean over the people. Only "
+    "to be compared with the same of this run, since the ground truth is a single person's gaze.",
 }
 """Explanations of the reference baselines."""
 
@@ -104,6 +117,32 @@ class ShownExample(NamedTuple):
     scores: list[tuple[Metric, str]]
 
 
+class Division(NamedTuple):
+    """The scores of the subsets that something divides the gaze into."""
+
+    by: str
+    charts: list[tuple[Metric, SubsetChart | None]]
+    rows: list[tuple[str, int, list[str]]]
+    """The name of a subset, its number of stimuli, and its means."""
+
+
+class TestLine(NamedTuple):
+    """A test of one metric."""
+
+    metric: str
+    means: tuple[str, str]
+    difference: Cell
+    p: str
+
+
+class Tests(NamedTuple):
+    """The tests of two runs or groups."""
+
+    title: str
+    text: str
+    lines: list[TestLine]
+
+
 class Section(NamedTuple):
     """The part of the page about one source."""
 
@@ -114,6 +153,8 @@ class Section(NamedTuple):
     metrics: list[Metric]
     table: list[Line]
     distributions: list[Distribution]
+    tests: list[Tests]
+    divisions: list[Division]
     ranked_by: Metric
     best: list[ShownExample]
     worst: list[ShownExample]
@@ -165,11 +206,16 @@ def write_report(
         version=__version__,
         sections=sections,
         options=options,
-        metrics=[METRICS[name] for name in options.metrics],
+        metrics=[
+            METRICS[name] for name in dict.fromkeys(m for r in results for m in r.scores.metrics)
+        ],
         baselines={n: t for n, t in BASELINES.items() if any(n in r.baselines for r in results)},
+        has_tests=any(result.comparisons for result in results),
+        n_test_resamples=f"{N_TEST_RESAMPLES:,}",
         has_videos=any(result.dataset.is_video for result in results),
         n_resamples=N_RESAMPLES,
         layout=layout,
+        left=LEFT,
         too_much=TOO_MUCH_COLOUR,
         too_little=TOO_LITTLE_COLOUR,
     )
@@ -260,6 +306,8 @@ def _section(
         metrics=[METRICS[name] for name in scores.metrics],
         table=_table(result, options.random_seed),
         distributions=_distributions(result, options.random_seed),
+        tests=_tests(result.comparisons),
+        divisions=_divisions(result, options.random_seed),
         ranked_by=METRICS[ranking_metric(scores)],
         best=best,
         worst=worst,
@@ -298,6 +346,8 @@ def _table(result: Result, seed: int) -> list[Line]:
     ]
     if is_video:
         lines.append(Line("mean over all frames", _cells(scores, seed, weighted=True)))
+    if result.against is not None:
+        lines.append(Line(result.against.name, _cells(result.against, seed)))
     lines += [Line(name, _cells(other, seed)) for name, other in result.baselines.items()]
     if scores.n_undefined.any():
         counts = [Cell(f"{n:,}") for n in scores.n_undefined.tolist()]
@@ -321,12 +371,62 @@ def _distributions(result: Result, seed: int) -> list[Distribution]:
     ends = scores.intervals(seed).T.tolist()
     found = []
     for i, (name, cell) in enumerate(zip(scores.metrics, _cells(scores, seed), strict=True)):
-        others = {n: float(other.means[i]) for n, other in result.baselines.items()}
+        others = {
+            n: float(other.means[i])
+            for n, other in result.baselines.items()
+            if n not in (RUN_ON_ONE, ONE_LEFT_OUT)  # measured otherwise
+        }
         chart = histogram(
             scores.rows[:, i], float(scores.means[i]), (ends[i][0], ends[i][1]), others
         )
         found.append(Distribution(METRICS[name], cell, chart))
     return found
+
+
+def _divisions(result: Result, seed: int) -> list[Division]:
+    """Lay out the scores of the subsets."""
+    found = []
+    for by, subsets in result.divisions.items():
+        counts = [int((scores.n_frames > 0).sum()) for scores in subsets.values()]
+        ends = [scores.intervals(seed).T.tolist() for scores in subsets.values()]
+        means = [scores.means.tolist() for scores in subsets.values()]
+        charts = [
+            subset_chart(
+                list(subsets),
+                [row[i] for row in means],
+                [(row[i][0], row[i][1]) for row in ends],
+                counts,
+                float(result.scores.means[i]),
+                by in (FIXATION, TIME),
+            )
+            for i in range(len(result.scores.metrics))
+        ]
+        metrics = [METRICS[name] for name in result.scores.metrics]
+        rows = zip(subsets, counts, [list(map(_number, row)) for row in means], strict=True)
+        found.append(Division(by, list(zip(metrics, charts, strict=True)), list(rows)))
+    return found
+
+
+def _tests(comparisons: Sequence[Comparison]) -> list[Tests]:
+    """Lay out the tests, those of the same two together."""
+    found: dict[tuple[str, str, str], Tests] = {}
+    for one in comparisons:
+        title = f"{one.first} minus {one.second}"
+        paired = f"{one.n_both:,} that both have"
+        text = (
+            f"{one.by.capitalize()}. On {paired}, {one.n_first:,} and {one.n_second:,} of only one."
+        )
+        tests = found.setdefault((one.by, one.first, one.second), Tests(title, text, []))
+        interval = "" if math.isnan(one.low) else f"{_number(one.low)} – {_number(one.high)}"
+        tests.lines.append(
+            TestLine(
+                METRICS[one.metric].name,
+                (_number(one.first_mean), _number(one.second_mean)),
+                Cell(_number(one.difference), interval),
+                "–" if math.isnan(one.p) else f"{one.p:.4f}",
+            )
+        )
+    return list(found.values())
 
 
 def _example(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unisal.config import save_json
 from unisal.data import SaliencyDataset
+
+if TYPE_CHECKING:
+    from unisal.evaluate.comparisons import Comparison
 
 Rows = NDArray[np.float64]
 N_RESAMPLES = 2000
@@ -135,6 +138,14 @@ class Scores:
         )
 
 
+class SubsetKey(NamedTuple):
+    """Names a subset of the gaze."""
+
+    by: str
+    """What the gaze was divided by."""
+    name: str
+
+
 @dataclass(frozen=True)
 class Result:
     """The outcome of scoring one source."""
@@ -144,6 +155,22 @@ class Result:
     """The network domain that predicted it."""
     scores: Scores
     baselines: dict[str, Scores] = field(default_factory=dict)
+    subsets: dict[SubsetKey, Scores] = field(default_factory=dict)
+    """The scores against subsets of the gaze."""
+    baseline_subsets: dict[str, dict[SubsetKey, Scores]] = field(default_factory=dict)
+    """Those of baselines, by their names."""
+    against: Scores | None = None
+    """The scores of another run."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Tests of the run against the other one, and of groups against each other."""
+
+    @property
+    def divisions(self) -> dict[str, dict[str, Scores]]:
+        """The scores of the subsets by what divides the gaze, and their names."""
+        found: dict[str, dict[str, Scores]] = {}
+        for key, scores in self.subsets.items():
+            found.setdefault(key.by, {})[key.name] = scores
+        return found
 
 
 def format_table(
@@ -176,6 +203,50 @@ def format_table(
     lines += [(f"  {name}", _cells(other.means)) for name, other in (baselines or {}).items()]
     width = max(len(head) for head, _ in lines)
     return "\n".join(f"{head:<{width}}{''.join(cells)}" for head, cells in lines)
+
+
+def format_divisions(result: Result, max_shown: int) -> str:
+    """Format the means of the subsets for a terminal, a column per metric.
+
+    Args:
+        result: the scores.
+        max_shown: of how many subsets by one thing, at most, the means are shown.
+
+    Returns:
+        The lines, joined; empty if there are no subsets.
+    """
+    unit = "films" if result.dataset.is_video else "images"
+    lines: list[tuple[str, list[str]]] = []
+    for by, subsets in result.divisions.items():
+        if len(subsets) > max_shown:
+            lines.append((f"  by {by}: {len(subsets)} subsets", []))
+            continue
+        lines.append((f"  by {by} ({unit})", [f"{m:>9}" for m in result.scores.metrics]))
+        for name, scores in subsets.items():
+            n = int((scores.n_frames > 0).sum())
+            lines.append((f"    {name} ({n})", _cells(scores.means)))
+    width = max((len(head) for head, cells in lines if cells), default=0)
+    return "\n".join(f"{head:<{width}}{''.join(cells)}" for head, cells in lines)
+
+
+def format_comparisons(comparisons: Sequence[Comparison]) -> str:
+    """Format tests for a terminal, a line for each metric."""
+    lines: list[str] = []
+    pair = None
+    for found in comparisons:
+        if (found.by, found.first, found.second) != pair:
+            pair = found.by, found.first, found.second
+            lines.append(
+                f"  {found.by}: {found.first} minus {found.second} (on {found.n_both} both, "
+                f"{found.n_first} and {found.n_second} only one)"
+            )
+        tested = (
+            "too few to test"
+            if np.isnan(found.p)
+            else f"95 % interval from {found.low:+.4f} to {found.high:+.4f}   p = {found.p:.4f}"
+        )
+        lines.append(f"    {found.metric:>5} {found.difference:+9.4f}   {tested}")
+    return "\n".join(lines)
 
 
 def as_json(row: Rows) -> list[float | None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from unisal.data import SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
@@ -20,10 +22,15 @@ from unisal.evaluate.baselines import (
     Chance,
     ObserverHalves,
 )
+from unisal.evaluate.detail import SubsetRows, SubsetScorer, mean_of_defined
 from unisal.evaluate.frames import FixationMap, FrameToScore, OtherFixations
+from unisal.evaluate.gaze import Gaze
 from unisal.evaluate.metric_table import Need, choose_metrics, find_needs, score_frame
 from unisal.evaluate.options import SPLITS_STREAM, ScoringOptions
-from unisal.evaluate.scores import Scores
+from unisal.evaluate.people import ONE_LEFT_OUT, WHOLE_GROUP, OneLeftOut, Trial, for_whole_group
+from unisal.evaluate.scores import Scores, SubsetKey
+from unisal.evaluate.spectral import SPECTRAL_RESIDUAL, SpectralResidual
+from unisal.evaluate.subsets import OBSERVER, Tally
 from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import FrameKey, KeyedPredictions, predict_dataset
@@ -70,6 +77,9 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
     (With `x_val_step=None` every part of MIT1003 is all images: the centre bias then includes the
     images that are scored.)
 
+    With gaze data of one's own, stimuli that are scored and trained on count for all others but not
+    for themselves; if nothing is left for training, the scored part is taken in this way.
+
     Args:
         dataset: the scored part.
         progress: counts the frames whose fixations are read.
@@ -81,7 +91,13 @@ def make_centre_bias(dataset: SaliencyDataset, progress: Progress = SILENT) -> C
     if "train" not in dataset.phases:
         raise UserError(f"{dataset.source} has no training part")
     options = {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS}
-    return CentreBias(dataset.from_options(options, progress=progress, phase="train"), progress)
+    try:
+        train = dataset.from_options(options, progress=progress, phase="train")
+    except UserError:
+        if not dataset.scored_in_detail:
+            raise
+        train = dataset
+    return CentreBias(train, progress, leave_out=dataset.scored_in_detail)
 
 
 def make_needed_centre_bias(
@@ -129,7 +145,7 @@ class FrameMaker:
         options: ScoringOptions,
         centre_bias: CentreBias | None = None,
     ) -> None:
-        needs = find_needs(options.metrics)
+        self._dataset, needs = dataset, find_needs(options.metrics)
         self._others = OtherFixations(dataset, options) if Need.OTHER_FIXATIONS in needs else None
         self._centre_bias: CentreBias | None = None
         if Need.CENTRE_BIAS in needs:
@@ -157,7 +173,7 @@ class FrameMaker:
         if self._others is not None:
             frame = frame._replace(others=self._others.of(index, size))
         if self._centre_bias is not None:
-            frame = frame._replace(centre_bias=self._centre_bias.log_density(size))
+            frame = frame._replace(centre_bias=self._centre_bias.predict(self._dataset, index))
         return frame
 
 
@@ -169,6 +185,7 @@ def score_dataset(
     options: ScoringOptions | None = None,
     centre_bias: CentreBias | None = None,
     progress: Progress = SILENT,
+    subsets: SubsetScorer | None = None,
 ) -> Scores:
     """Predict and score every image or frame at the size of its ground truth.
 
@@ -182,6 +199,7 @@ def score_dataset(
         options: see `score_predictions`.
         centre_bias: see `score_predictions`.
         progress: see `score_predictions`.
+        subsets: see `score_predictions`.
 
     Raises:
         UserError: data is missing or faulty, a prediction is not finite, or a metric needs the
@@ -189,7 +207,7 @@ def score_dataset(
     """
     predictions = predict_dataset(engine, dataset, domain, size="target")
     name = name or dataset.score_name
-    return score_predictions(dataset, predictions, name, options, centre_bias, progress)
+    return score_predictions(dataset, predictions, name, options, centre_bias, progress, subsets)
 
 
 def score_predictions(
@@ -199,6 +217,7 @@ def score_predictions(
     options: ScoringOptions | None = None,
     centre_bias: CentreBias | None = None,
     progress: Progress = SILENT,
+    subsets: SubsetScorer | None = None,
 ) -> Scores:
     """Score the predictions of every frame of a data set, in threads of their own.
 
@@ -210,6 +229,7 @@ def score_predictions(
         centre_bias: that of the source's training part, for the metrics that need it; by default
             it is made if one does.
         progress: counts the frames.
+        subsets: scores the predictions against subsets of the gaze as well, and keeps the scores.
 
     Raises:
         UserError: the ground truth is faulty, or a metric needs the centre bias and it cannot be
@@ -221,20 +241,26 @@ def score_predictions(
     wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
     frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
 
-    def score(prediction: tuple[FrameKey, LogDensity]) -> tuple[FrameKey, list[float]]:
+    def score(
+        prediction: tuple[FrameKey, LogDensity],
+    ) -> tuple[FrameKey, list[float], SubsetRows]:
         key, log_density = prediction
         if not dataset.is_looked_at(*key):
-            return key, [float("nan")] * len(options.metrics)
+            return key, [float("nan")] * len(options.metrics), []
         target, fixations = _read_ground_truth(dataset, key)
         rng = options.rng(SPLITS_STREAM, *key)
         frame = maker.make(key.video, log_density, target, fixations, rng)
-        return key, score_frame(frame, options.metrics, wanted[key.video][key.number - 1])
+        chosen = wanted[key.video][key.number - 1]
+        row = score_frame(frame, options.metrics, chosen)
+        return key, row, [] if subsets is None else subsets.rows(frame, key, row, chosen)
 
     workers = torch.get_num_threads()
     unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"score {name}", unit, sum(lengths)) as bar:
-        for key, row in in_threads(score, predictions, workers, ahead=2 * workers):
+        for key, row, rows in in_threads(score, predictions, workers, ahead=2 * workers):
             frames[key.video][key.number - 1] = row
+            if subsets is not None:
+                subsets.add(key.video, rows, wanted[key.video][key.number - 1])
             bar.update()
     titles = [dataset.title(index) for index in range(len(lengths))]
     return Scores.from_frames(name, options.metrics, frames, wanted, titles)
@@ -245,6 +271,7 @@ def score_baselines(
     options: ScoringOptions | None = None,
     centre_bias: CentreBias | None = None,
     progress: Progress = SILENT,
+    in_detail: bool | None = None,
 ) -> dict[str, Scores]:
     """Score reference baselines.
 
@@ -254,6 +281,8 @@ def score_baselines(
         centre_bias: that of the source's training part; by default it is made, or left out with a
             warning if that is impossible.
         progress: see `score_predictions`.
+        in_detail: whether to score the spectral residual, and the estimate for a whole group of
+            observers from its halves, as well; None for what the source says.
 
     Returns:
         The scores by the name of the baseline: chance, the centre bias and, where the data tells
@@ -263,20 +292,27 @@ def score_baselines(
         UserError: see `score_predictions`.
     """
     options = options or ScoringOptions()
+    in_detail = dataset.scored_in_detail if in_detail is None else in_detail
     baselines: dict[str, Baseline] = {CHANCE: Chance()}
     try:
         centre_bias = centre_bias or make_centre_bias(dataset, progress)
         baselines[CENTRE_BIAS] = centre_bias
     except UserError as error:
         log.warning("no centre bias of %s: %s", dataset.source, error)
+    gaze = Gaze(dataset)
+    if in_detail:
+        baselines[SPECTRAL_RESIDUAL] = SpectralResidual(gaze)
     found = {
         name: score_predictions(
             dataset, repeat_baseline(baseline, dataset), name, options, centre_bias, progress
         )
         for name, baseline in baselines.items()
     }
-    if any(dataset.read_observers(index) for index in range(len(dataset.lengths()))):
+    indices = range(len(dataset.lengths()))
+    if gaze.tells_people_apart() if in_detail else any(map(dataset.read_observers, indices)):
         found[OBSERVERS] = score_observers(dataset, options, centre_bias, progress)
+        if in_detail and "cc" in options.metrics:
+            found[WHOLE_GROUP] = for_whole_group(found[OBSERVERS])
     return found
 
 
@@ -286,7 +322,7 @@ def score_observers(
     centre_bias: CentreBias | None = None,
     progress: Progress = SILENT,
 ) -> Scores:
-    """Score each half of an image's observers against the other, see `ObserverHalves`.
+    """Score each half of the observers against the other, see `ObserverHalves`.
 
     Args:
         dataset: a data set that distinguishes observers.
@@ -295,31 +331,100 @@ def score_observers(
         progress: see `score_predictions`.
 
     Returns:
-        For each image the mean of both directions; NaN where fewer than two people looked at it.
+        For each image, or video frame by frame, the mean of both directions; NaN where fewer than
+        two people looked at it.
 
     Raises:
         UserError: see `score_predictions`.
     """
     options = options or ScoringOptions()
     halves = ObserverHalves(dataset, options.random_seed)
-    maker = FrameMaker(dataset, options, centre_bias)
-    n_images = len(dataset.lengths())
+    frames = [np.full((n, len(options.metrics)), np.nan) for n in dataset.lengths()]
 
-    def score(index: int) -> list[float]:
-        rng = options.rng(SPLITS_STREAM, index, 1)
-        rows = [
-            score_frame(maker.make(index, *pair, rng), options.metrics)
-            for pair in halves.pairs(index)
-        ]
-        return np.mean(rows, axis=0) if rows else [float("nan")] * len(options.metrics)
+    def trials(index: int, number: int) -> Iterator[Trial]:
+        return (Trial(*pair) for pair in halves.pairs(index, number))
 
-    frames = []
-    with progress.bar(f"score {OBSERVERS}", "image", n_images) as bar:
-        for row in in_threads(score, range(n_images), torch.get_num_threads()):
-            frames.append(np.array([row], dtype=np.float64))
-            bar.update()
-    titles = [dataset.title(index) for index in range(n_images)]
+    scored = _score_trials(dataset, trials, OBSERVERS, options, centre_bias, progress)
+    for key, _, rows in scored:
+        if rows:
+            frames[key.video][key.number - 1] = np.mean([row for _, row in rows], axis=0)
+    titles = [dataset.title(index) for index in range(len(frames))]
     return Scores.from_frames(OBSERVERS, options.metrics, frames, titles=titles)
+
+
+def score_one_left_out(
+    dataset: SaliencyDataset,
+    options: ScoringOptions | None = None,
+    centre_bias: CentreBias | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Scores, dict[SubsetKey, Scores]]:
+    """Score how well all other observers predict each of them, see `OneLeftOut`.
+
+    Args:
+        dataset: a data set that distinguishes observers.
+        options: see `score_predictions`.
+        centre_bias: see `score_predictions`.
+        progress: see `score_predictions`.
+
+    Returns:
+        The mean over the observers of each image, or video frame by frame; and the scores of each
+        observer whose name is known.
+
+    Raises:
+        UserError: see `score_predictions`.
+    """
+    options = options or ScoringOptions()
+    names, lengths = dataset.observers, dataset.lengths()
+    size = len(lengths), len(options.metrics)
+    everyone, single = Tally(*size), [Tally(*size) for _ in names]
+    trials = OneLeftOut(dataset).trials
+    scored = _score_trials(dataset, trials, ONE_LEFT_OUT, options, centre_bias, progress)
+    for key, wanted, rows in scored:
+        if rows:
+            everyone.add(key.video, mean_of_defined([row for _, row in rows]), wanted)
+        for observer, row in rows if names else []:
+            single[observer].add(key.video, row, wanted)
+    titles = [dataset.title(index) for index in range(len(lengths))]
+    return everyone.scores(ONE_LEFT_OUT, options.metrics, titles), {
+        SubsetKey(OBSERVER, name): tally.scores(name, options.metrics, titles)
+        for name, tally in zip(names, single, strict=True)
+        if tally.n_frames.any()
+    }
+
+
+def _score_trials(
+    dataset: SaliencyDataset,
+    trials: Callable[[int, int], Iterator[Trial]],
+    name: str,
+    options: ScoringOptions,
+    centre_bias: CentreBias | None,
+    progress: Progress,
+) -> Iterator[tuple[FrameKey, NDArray[np.bool_], list[tuple[int, list[float]]]]]:
+    """Score the predictions of people by people, frame by frame.
+
+    Yields:
+        The frame; which metrics were to be computed; of each trial the observer and the scores.
+    """
+    lengths = dataset.lengths()
+    maker = FrameMaker(dataset, options, centre_bias)
+    wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
+    keys = [FrameKey(i, number) for i, n in enumerate(lengths) for number in range(1, n + 1)]
+
+    def score(
+        key: FrameKey,
+    ) -> tuple[FrameKey, NDArray[np.bool_], list[tuple[int, list[float]]]]:
+        rng, chosen = options.rng(SPLITS_STREAM, *key), wanted[key.video][key.number - 1]
+        rows = []
+        for trial in trials(*key):
+            frame = maker.make(key.video, trial.log_density, trial.target, trial.fixations, rng)
+            rows.append((trial.observer, score_frame(frame, options.metrics, chosen)))
+        return key, chosen, rows
+
+    unit = "frame" if dataset.is_video else "image"
+    with progress.bar(f"score {name}", unit, len(keys)) as bar:
+        for found in in_threads(score, keys, torch.get_num_threads()):
+            yield found
+            bar.update()
 
 
 def predict_frame(
@@ -344,9 +449,8 @@ def predict_frame(
 def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredictions:
     """Yield the prediction of a baseline for every frame of a data set, in order."""
     for index, n_frames in enumerate(dataset.lengths()):
-        log_density = baseline.log_density(dataset.target_size(index))
         for number in range(1, n_frames + 1):
-            yield FrameKey(index, number), log_density
+            yield FrameKey(index, number), baseline.predict(dataset, index, number)
 
 
 def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:

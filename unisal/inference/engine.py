@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unisal.device import pick_device
+from unisal.forks import computing
 from unisal.inference.densities import log_density
 from unisal.inference.runtime import pick_runtime
 from unisal.model import UNISAL
@@ -211,6 +212,7 @@ class Engine:
         (logits,) = self._advance([frame], states, domain)
         return self._log_density(logits, target_size)
 
+    @computing()
     @torch.inference_mode()
     def features(
         self,

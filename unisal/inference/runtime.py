@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unisal.errors import GraphError, UserError
+from unisal.forks import computing, never_free, renew_after_fork
 from unisal.memory import give_back_freed_memory
 from unisal.model import UNISAL
 from unisal.model.checks import STRIDE
@@ -149,6 +150,7 @@ class TorchRuntime:
         vars(self).update(state)
         self._make_lock()
 
+    @computing()
     @torch.inference_mode()
     def logits(
         self,
@@ -220,7 +222,7 @@ class FallbackRuntime:
         except GraphError as error:
             # Several threads may get here. Made in inference mode, the weights in their new layout
             # could not be trained any more.
-            with self._replacing, torch.inference_mode(False):
+            with computing(), self._replacing, torch.inference_mode(False):
                 if self._runtime is runtime:
                     self._runtime = TorchRuntime(self._model, self._device)
                     log.warning(
@@ -258,10 +260,18 @@ class OnnxRuntime:
         self._weights: Any = None
         self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
         self._priors: dict[tuple[str, int, int], Any] = {}
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget the sessions of another process; see `unisal.forks`."""
+        for session in self._sessions.values():
+            never_free(session)
+        self._sessions = {}
 
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[UNISAL]]:
         return type(self), (self.model,)  # sessions can be neither copied nor sent
 
+    @computing()
     @torch.inference_mode()
     def logits(
         self,

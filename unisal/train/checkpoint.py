@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -16,6 +18,19 @@ from unisal.model.weights import BEST, load_tensors
 LATEST_CHECKPOINT = "chkpnt_latest.pth"
 """The checkpoint that is written after every epoch and when a run is interrupted."""
 REQUIRED = ("model_state_dict", "optimizer_state_dict", "epoch")
+KINDS: dict[str, tuple[type, ...]] = {
+    "model_state_dict": (Mapping,),
+    "optimizer_state_dict": (Mapping,),
+    "epoch": (int,),
+    "best_epoch": (int, NoneType),
+    "best_val_score": (int, float, torch.Tensor, NoneType),
+    "all_scalars": (Mapping, NoneType),
+    "random_states": (Mapping,),
+    "unfinished": (Mapping, NoneType),
+    "average_state_dict": (Mapping,),
+    "average_steps": (int,),
+}
+"""What a checkpoint may hold, and of which types."""
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +53,17 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    """Write what PyTorch can read again.
+    """Write what PyTorch can read again; the same tensors give the same bytes.
 
+    Given a path, PyTorch would store its name too, and that of a temporary file is always another.
     Of a disk that is full PyTorch only says that some position was not the expected one. Then the
     same bytes are written without it, which says what is wrong.
     """
 
     def write(temporary: Path) -> None:
         try:
-            torch.save(content, temporary)
+            with temporary.open("wb") as file:
+                torch.save(content, file)
         except RuntimeError:
             written = io.BytesIO()
             torch.save(content, written)
@@ -80,10 +97,25 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except UserError as error:
             log.warning("%s; taking an older checkpoint", error)
             continue
-        missing = [key for key in REQUIRED if not isinstance(content, dict) or key not in content]
-        if not missing:
+        if (fault := _fault(content)) is None:
             return dict(content)
-        log.warning("%s lacks %s; taking an older checkpoint", path, ", ".join(missing))
+        log.warning("%s %s; taking an older checkpoint", path, fault)
     if found:
         raise UserError(f"none of the {len(found)} checkpoints in {folder} can be read")
     return None
+
+
+def _fault(content: Any) -> str | None:
+    """Say in what the content of a checkpoint differs from one; None: in nothing."""
+    missing = [key for key in REQUIRED if not isinstance(content, Mapping) or key not in content]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    odd = [k for k, kinds in KINDS.items() if k in content and not isinstance(content[k], kinds)]
+    if odd:
+        return f"holds an odd {', '.join(odd)}"
+    unfinished, scalars = content.get("unfinished") or {}, content.get("all_scalars") or {}
+    counts = {"epoch": content["epoch"], "unfinished": unfinished.get("step", 0)}
+    odd += [key for key, n in counts.items() if not isinstance(n, int) or n < 0]
+    if not all(isinstance(values, Mapping) for values in scalars.values()):
+        odd.append("all_scalars")
+    return f"holds an odd {', '.join(odd)}" if odd else None

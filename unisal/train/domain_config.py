@@ -16,12 +16,20 @@ SHARED_DEFAULTS = {
     "patience": 5,
 }
 """Defaults of `finetune` that differ from those of `train`, whatever is trained."""
+WHOLE_LAYERS: dict[str, Any] = {
+    "num_epochs": 12,
+    "lr": 0.02,
+    "warmup_steps": 20,
+    "augment": True,
+    "ema_decay": 0.98,
+}
+"""Close to what the shipped weights were trained with (see their model card)."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "modules": {"num_epochs": 8, "optim_algo": "Adam", "lr": 0.003, "weight_decay": 0.0},
-    "decoder": {"num_epochs": 12, "lr": 0.02},
-    "all": {"num_epochs": 12, "lr": 0.02},
+    "decoder": WHOLE_LAYERS,
+    "all": WHOLE_LAYERS,
 }
-"""Those that depend on what is trained. They were found on a few hundred photographs."""
+"""Those that depend on what is trained."""
 BATCH_SIZE = 8
 FIRST_CHOICE = {False: "SALICON", True: "DHF1K"}
 """The domain that a new one for images (False) or videos (True) starts from."""

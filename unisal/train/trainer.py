@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, train_dir
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
@@ -89,7 +89,15 @@ class Trainer(EpochLoop):
         trainer._set_up(cfg, folder, progress, goes_on=checkpoint is not None)
         refuse_other_data(folder, trainer.datasets["train"])
         if checkpoint is not None:
-            trainer._restore(checkpoint)
+            try:
+                trainer._restore(checkpoint)
+            except UserError:
+                raise
+            except Exception as error:  # what is odd in a file fails anywhere, in many ways
+                raise UserError(
+                    f"the checkpoint in {folder} holds something odd: {cause(error)}; move "
+                    f"{LATEST_CHECKPOINT} away to go on from an older one"
+                ) from error
         trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
 
@@ -100,16 +108,24 @@ class Trainer(EpochLoop):
 
     @property
     def n_trained(self) -> int:
-        """How many of the network's numbers are trained, those that start later included."""
-        if self.cfg.trains == "all":
-            return self.n_parameters
-        own = {k for d in domains(self.cfg) for k in self.model.domain_keys(d)}
-        trained = [
+        """How many of the network's numbers are trained, those that start later included.
+
+        Pictures leave out the recurrent part, and no domain uses the modules of another.
+        """
+        trained = domains(self.cfg)
+        own = {d: self.model.domain_keys(d) for d in self.model.sources}
+        of_trained = {key for domain in trained for key in own[domain]}
+        unused = {key for keys in own.values() for key in keys} - of_trained
+        skipped: tuple[str, ...] = () if self.cfg.trains == "all" else ("cnn.",)
+        if not any(dataset.is_video for dataset in self.datasets["train"].values()):
+            skipped += ("rnn.", "post_rnn.")
+        return sum(
             parameter.numel()
             for name, parameter in self.model.named_parameters()
-            if (name in own if self.cfg.trains == "modules" else not name.startswith("cnn."))
-        ]
-        return sum(trained)
+            if name not in unused
+            and not name.startswith(skipped)
+            and (self.cfg.trains != "modules" or name in of_trained)
+        )
 
     @property
     def n_parameters(self) -> int:
@@ -193,6 +209,8 @@ class Trainer(EpochLoop):
         self._earlier_scalars = content.get("all_scalars") or {}
         if "random_states" in content:
             self.random.states = content["random_states"]
+            with self.random.drawn_from():  # odd states fail here, before any work
+                pass
         else:
             log.warning("%s holds no random states: dropout continues with others", origin)
 

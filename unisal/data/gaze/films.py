@@ -230,5 +230,8 @@ class GazeVideoFolder(GazeSource):
     def read_input(self, index: int, number: int = 1) -> Tensor:
         return normalise(resize_rgb(self.read_picture(index, number), self.input_size_for(index)))
 
+    def frame_time(self, index: int, number: int) -> float:
+        return float(self.films[index].times[number - 1])
+
     def is_looked_at(self, index: int, number: int = 1) -> bool:
         return len(self.fixations(index, number)) > 0

@@ -68,6 +68,7 @@ class GazeSource(SaliencyDataset):
     root_variable = ""
     root_default = ""
     scored_by_default = False
+    scored_in_detail = True
     validates_all = True
     trains_all = True
     predicted_phases = ("test", "eval")
@@ -164,6 +165,9 @@ class GazeSource(SaliencyDataset):
         """The values of each column of groups that `gaze.json` names, sorted."""
         groups = self.data.fixations.groups
         return {name: sorted(set(values.tolist())) for name, values in groups.items()}
+
+    def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
+        return self.fixations(index, number)
 
     def fixations(
         self,
