@@ -145,9 +145,11 @@ def finetune(
 
 def as_data(data: Any) -> tuple[str, ...]:
     """Return the data sets that an option names: folders of gaze data, or names of sources."""
+    from unisal.commands.gaze_reports import named_data
     from unisal.data import DATASETS, name_data
 
-    return tuple(d if d in DATASETS else name_data(d) for d in as_names(data, "data"))
+    names = [d if d in DATASETS else name_data(d) for d in as_names(data, "data")]
+    return named_data(names, None)
 
 
 def as_counts(value: Any, option: str) -> tuple[int, ...] | None:
