@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ from unisal.progress import SILENT, Progress
 from unisal.threads import in_threads
 from unisal.types import Size
 
+T = TypeVar("T")
 KEPT = 8
 """How many folders are remembered once they have been read."""
 WORKERS = 4
@@ -140,7 +142,8 @@ def find_place(path: Path, changes: Mapping[str, Any] | None = None) -> Place:
     try:
         options = GazeOptions.from_dict(values)
     except UserError as error:
-        raise UserError(f"{config or folder}: {error}") from None
+        said = str(error).removeprefix(f"{CONFIG}: ")
+        raise UserError(f"{config or folder}: {said}") from None
     if options.folder is not None:
         folder = folder / options.folder
         if not folder.is_dir():
@@ -300,7 +303,12 @@ def _find_stimuli(rows: Rows, place: Place, files: _Stimuli) -> tuple[bool, list
         rows.add("stimulus", np.zeros(len(rows.kept), np.int64))
         return is_video, paths
     if not len(rows.kept):
-        raise UserError(f"{rows.table.path} holds no rows" + " to keep" * bool(rows.options.keep))
+        broken = rows.table.n_broken
+        raise UserError(
+            f"{rows.table.path} holds no rows"
+            + " to keep" * bool(rows.options.keep)
+            + f" but {broken} with another number of cells than the header" * bool(broken)
+        )
     matches = [
         (column, kind, match_names(rows.named(column), place.stimuli, kind[1]))
         for column in _columns_of_stimuli(rows)
@@ -372,24 +380,36 @@ def _read_films(
     paths: Sequence[Path], options: GazeOptions, progress: Progress
 ) -> tuple[Film, ...]:
     """Index the films."""
-    films = []
-    with progress.bar("index films", "film", len(paths), keep=False) as bar:
-        for film in in_threads(
-            lambda path: read_film(path, options.frame_rate), paths, WORKERS, 2 * WORKERS
-        ):
-            films.append(film)
-            bar.update()
-    return tuple(films)
+    return tuple(_read_each(paths, partial(read_film, frame_rate=options.frame_rate), progress))
 
 
 def _read_sizes(paths: Sequence[Path], progress: Progress) -> tuple[Size, ...]:
     """Read the sizes of pictures."""
-    sizes = []
-    with progress.bar("sizes of pictures", "picture", len(paths), keep=False) as bar:
-        for size in in_threads(displayed_size, paths, WORKERS, 8 * WORKERS):
-            sizes.append(size)
+    return tuple(_read_each(paths, displayed_size, progress))
+
+
+def _read_each(paths: Sequence[Path], read: Callable[[Path], T], progress: Progress) -> list[T]:
+    """Look at each stimulus; raise a UserError that names all that cannot be read."""
+
+    def attempt(path: Path) -> T | UserError:
+        try:
+            return read(path)
+        except UserError as error:
+            return error
+
+    found: list[T] = []
+    faults: list[str] = []
+    with progress.bar("read stimuli", "file", len(paths), keep=False) as bar:
+        for result in in_threads(attempt, paths, WORKERS, 8 * WORKERS):
+            if isinstance(result, UserError):
+                faults.append(str(result))
+            else:
+                found.append(result)
             bar.update()
-    return tuple(sizes)
+    if faults:
+        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        raise UserError(f"{'; '.join(faults[:MAX_NAMED])}{more}")
+    return found
 
 
 def _say_blur(data: GazeData) -> None:

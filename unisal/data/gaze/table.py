@@ -207,7 +207,10 @@ def _find_separator(lines: Sequence[str]) -> str:
     head = lines[: 1 + next((i for i, x in enumerate(lines[1:], 1) if x.strip()), 0)]
 
     def fitness(separator: str) -> tuple[bool, bool, int]:
-        lengths = [len(row) for row in csv.reader(head, delimiter=separator)]
+        try:
+            lengths = [len(row) for row in csv.reader(head, delimiter=separator)]
+        except csv.Error:  # a cell that is too long
+            return False, False, 0
         return lengths[0] > 1, len(set(lengths)) == 1, lengths[0]
 
     best = max(SEPARATORS, key=fitness)  # of ties the first, so decimal commas do no harm
