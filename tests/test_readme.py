@@ -63,6 +63,8 @@ SHORT = [
     f"--model_cfg={TINY}",
 ]
 """Makes a training run of the pages short; what they say comes first."""
+SHORT_OWN = [*SHORT[:3], "--dataset_options={'my_gaze': {'input_size': (32, 64)}}"]
+"""The same for a domain of one's own, whose network is that of its base."""
 GALLERY = {
     f"python docs/pictures/make_{name}.py": f"docs/pictures/{name}.{suffix}"
     for name, suffix in (("video", "webp"), ("live", "jpg"), ("features", "jpg"))
@@ -121,13 +123,30 @@ RUN = {
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
     ),
+    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
+    ),
+    "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
     "python run.py score_model --data=my_gaze --baselines=True --report=True": (
         ["--device=cpu"],
         [f"runs/pretrained_unisal/{n}" for n in ("my_gaze_eval_table.csv", "report.html")],
     ),
-    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
-        ["--device=cpu"],
-        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
+    "python run.py finetune --data=my_gaze --domain=Mine": (
+        SHORT_OWN,
+        [f"runs/mine_modules_unisal/{name}" for name in ("weights_best.pth", "presets.json")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_modules_unisal --baselines=True "
+    "--report=True": (["--device=cpu"], ["runs/mine_modules_unisal/report.html"]),
+    "python run.py predictions_from_folder my_pictures --train_id=mine_modules_unisal "
+    "--preset=Mine --overlay=True": ([], ["my_pictures/saliency/a.png"]),
+    "python run.py finetune --resume=mine_modules_unisal --curve=True": (
+        [],
+        [f"runs/mine_modules_unisal/curve.{kind}" for kind in ("png", "csv", "json")],
+    ),
+    "python run.py finetune --resume=mine_modules_unisal --folds=5": (
+        [],
+        [f"runs/mine_modules_unisal/folds.{kind}" for kind in ("csv", "json")],
     ),
     "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
         ["--device=cpu"],

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from unisal.errors import UserError, cause, cause
+from unisal.errors import UserError, cause
 from unisal.files import from_home, whole_folder, write_atomically
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from gaze_folders import write_gaze
+import torch
+from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
 from support import call_command, write_run
 
@@ -17,6 +18,7 @@ from unisal.commands.studies import Outcome, conclusion, curve_runs, fold_runs, 
 from unisal.config import load_json
 from unisal.data import find_dataset
 from unisal.errors import UserError
+from unisal.model.weights import read_state
 from unisal.visualize.curve import HEIGHT, WIDTH, Curve, CurvePoint, draw_curve
 
 SHORT = [
@@ -102,6 +104,34 @@ def test_studies_leave_tables_and_charts_and_go_on_where_they_were(home, capsys,
             assert float(row["cc_low"]) <= float(row["cc"]) <= float(row["cc_high"])
         with Image.open(run / f"{kind}.png") as picture:
             assert picture.size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.slow
+def test_films_train_a_domain_with_the_recurrent_part(home, capsys):
+    folder, rng = home / "films", np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        write_film(folder / "videos" / f"{name}.mp4", 24)
+    rows = [
+        (name, frame, *rng.uniform(1, (94, 62)).round(1))
+        for name in ("a", "b", "c")
+        for frame in range(24)
+    ]
+    write_table(folder / "gaze.csv", ("video", "frame", "x", "y"), rows)
+    (folder / "splits.json").write_text(json.dumps({"train": ["a", "b"], "val": ["c"]}))
+    options = ["--dataset_options={'films': {'input_size': (64, 96), 'seq_len': 2}}"]
+    command = ["finetune", f"--data={folder}", "--domain=Game", *SHORT[:-1], *options]
+    assert call_command(*command) == 0
+    run = home / "runs" / "game_modules_unisal"
+    assert "trains " in capsys.readouterr().out
+    saved = load_json(run / "presets.json")["Game"]
+    assert (saved["is_video"], saved["sources"]) == (True, ["films"])
+    assert "Game" not in load_json(run / "UNISAL.json").get("image_domains", ())
+    assert load_json(run / "films_eval_summary.json")["model_domain"] == "Game"
+    before, after = (read_state(path / "weights_best.pth") for path in (home / "runs/base", run))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    one = [str(folder / "videos" / "c.mp4"), "--train_id=game_modules_unisal", "--device=cpu"]
+    assert call_command("predict_video", *one, "--preset=Game", f"--out_dir={home / 'out'}") == 0
+    assert (home / "out" / "c_overlay.mp4").is_file()
 
 
 # ---- which trainings ----------------------------------------------------------------------

@@ -108,16 +108,24 @@ class Trainer(EpochLoop):
 
     @property
     def n_trained(self) -> int:
-        """How many of the network's numbers are trained, those that start later included."""
-        if self.cfg.trains == "all":
-            return self.n_parameters
-        own = {k for d in domains(self.cfg) for k in self.model.domain_keys(d)}
-        trained = [
+        """How many of the network's numbers are trained, those that start later included.
+
+        Pictures leave out the recurrent part, and no domain uses the modules of another.
+        """
+        trained = domains(self.cfg)
+        own = {d: self.model.domain_keys(d) for d in self.model.sources}
+        of_trained = {key for domain in trained for key in own[domain]}
+        unused = {key for keys in own.values() for key in keys} - of_trained
+        skipped = () if self.cfg.trains == "all" else ("cnn.",)
+        if not any(dataset.is_video for dataset in self.datasets["train"].values()):
+            skipped += ("rnn.", "post_rnn.")
+        return sum(
             parameter.numel()
             for name, parameter in self.model.named_parameters()
-            if (name in own if self.cfg.trains == "modules" else not name.startswith("cnn."))
-        ]
-        return sum(trained)
+            if name not in unused
+            and not name.startswith(skipped)
+            and (self.cfg.trains != "modules" or name in of_trained)
+        )
 
     @property
     def n_parameters(self) -> int:
