@@ -151,6 +151,10 @@ def dotted(node):
     return ""
 
 
+IN_FORKED_PROCESSES = {"unisal.forks": {"torch.set_num_threads"}}
+"""Pools of threads do not outlive a fork, so PyTorch would wait for ever in the child."""
+
+
 def program_calls(source):
     """Return what only a program may do: the calls, and imports of tqdm."""
     found = set()
@@ -172,7 +176,7 @@ def program_calls(source):
     "module", [m for m in sorted(SOURCES) if not any(is_in(m, program) for program in PROGRAMS)]
 )
 def test_the_library_leaves_printing_to_the_programs(module):
-    assert program_calls(SOURCES[module].read_text()) == set()
+    assert program_calls(SOURCES[module].read_text()) == IN_FORKED_PROCESSES.get(module, set())
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,18 @@ def test_errors_that_are_about_a_place():
         assert not is_place_error(error)
 
 
+def test_an_error_that_replaces_another_one_is_not_about_its_place():
+    def read():
+        try:
+            Path("missing").read_text()
+        except FileNotFoundError:
+            raise UserError("an input is missing") from None
+
+    with pytest.raises(UserError) as replaced:
+        read()
+    assert not is_place_error(replaced.value)
+
+
 # ---- names --------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ ELSEWHERE = {
     "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
         "tests/commands/test_visualize.py"
     ),
+    "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
     "--eval_sources=FINAL_TEST_MIT1003": "tests/train/test_finetune.py",
@@ -123,14 +124,13 @@ RUN = {
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
     ),
-    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
-        ["--device=cpu"],
-        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
-    ),
     "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
     "python run.py score_model --data=my_gaze --baselines=True --report=True": (
         ["--device=cpu"],
-        [f"runs/pretrained_unisal/{n}" for n in ("my_gaze_eval_table.csv", "report.html")],
+        [
+            f"runs/pretrained_unisal/{n}"
+            for n in ("my_gaze_eval_summary.json", "my_gaze_eval_table.csv", "report.html")
+        ],
     ),
     "python run.py finetune --data=my_gaze --domain=Mine": (
         SHORT_OWN,
@@ -147,6 +147,10 @@ RUN = {
     "python run.py finetune --resume=mine_modules_unisal --folds=5": (
         [],
         [f"runs/mine_modules_unisal/folds.{kind}" for kind in ("csv", "json")],
+    ),
+    "python run.py score_model --data=my_gaze --train_id=mine_unisal --against=pretrained_unisal": (
+        ["--device=cpu"],
+        ["runs/mine_unisal/my_gaze_eval_tests.csv"],
     ),
     "python run.py generate_predictions --train_id=mine_unisal --sources=SALICON --phase=eval": (
         ["--device=cpu"],

@@ -315,7 +315,7 @@ def _number(error: BaseException | None) -> int | None:
         number = getattr(error, "errno", None)
         if isinstance(number, int):
             return number
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
 
 

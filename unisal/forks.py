@@ -86,7 +86,7 @@ class _Gate:
 
 _gate = _Gate()
 _held: WeakSet[Renewable] = WeakSet()
-_is_refused = False
+_is_refused = _leaves_at_once = False
 
 
 @contextmanager
@@ -120,7 +120,23 @@ def never_free(thing: object) -> None:
     To free a session or a decoder would be to wait for its threads, which a forked process does not
     have. The memory is the parent's, shared until somebody writes to it.
     """
+    global _leaves_at_once
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    if not _leaves_at_once:
+        _leaves_at_once = True
+        _leave_at_once()
+
+
+def _leave_at_once() -> None:
+    """Have this process end, after Python has, without what C++ libraries would do then.
+
+    Some free what is left of their own, and wait for threads that do not exist. Functions for the
+    end of a process are called in reverse order, so this one, which does not return, comes before
+    those of the parent.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "on_exit"):  # glibc, which calls it with the exit code
+        library.on_exit(library._exit, None)
 
 
 def _before() -> None:

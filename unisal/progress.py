@@ -12,6 +12,9 @@ class Bar(Protocol):
     def update(self, n: int = 1) -> None:
         """Count `n` more items as done."""
 
+    def expect(self, n: int) -> None:
+        """Count on `n` more items than were announced; fewer if it is negative."""
+
     def describe(self, title: str) -> None:
         """Change the title."""
 
@@ -54,6 +57,9 @@ class Progress(Protocol):
 
 class _SilentBar:
     def update(self, n: int = 1) -> None:
+        pass
+
+    def expect(self, n: int) -> None:
         pass
 
     def describe(self, title: str) -> None:

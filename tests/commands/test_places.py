@@ -290,20 +290,27 @@ def test_training_until_the_disk_is_full(small_disk, tmp_path, monkeypatch, caps
 # ---- signals ------------------------------------------------------------------------------
 
 
-def stop(arguments, begun, how):
-    """Run a command, end it by a signal once it has begun, and return what it said."""
+def stop(arguments, begun, how, group=False):
+    """Run a command, end it by a signal once it has begun, and return what it said.
+
+    With `group` its workers get the signal too.
+    """
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "run.py"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         until = time.monotonic() + 120
         while not begun():
             assert process.poll() is None and time.monotonic() < until, process.communicate()
             time.sleep(0.002)
-        process.send_signal(how)
+        if group:
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -337,7 +344,8 @@ def test_a_video_that_is_ended_leaves_nothing_half_written(tmp_path, option):
 
 @posix
 @pytest.mark.slow
-def test_training_that_is_ended_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("group", [False, True], ids=["one process", "all processes"])
+def test_training_that_is_ended_goes_on(tmp_path, monkeypatch, group):
     for part in ("train", "val"):
         write_salicon(tmp_path / "data", part, n=60)
     monkeypatch.setenv("SALICON_DATA_DIR", str(tmp_path / "data"))
@@ -353,7 +361,7 @@ def test_training_that_is_ended_goes_on(tmp_path, monkeypatch):
         f"--model_cfg={TINY}",
     ]
     run = tmp_path / "runs" / "new_unisal"
-    out = stop(options, (run / "chkpnt_latest.pth").exists, signal.SIGTERM)
+    out = stop(options, (run / "chkpnt_latest.pth").exists, signal.SIGTERM, group)
     assert "continue with --resume=new_unisal" in out
     assert "unfinished" in load_tensors(run / "chkpnt_latest.pth")
     assert not hidden(tmp_path)

@@ -222,6 +222,7 @@ def test_a_clock_that_jumps_is_set_right(tmp_path, name, jump):
     assert video.end - found[0] == Fraction(40 * N, 1000)
     assert video.damage.startswith(f"{path} has a gap of ") and "closed up" in video.damage
     assert len(video.jumps) == 1
+    assert abs(video.n_frames - N) <= 1, "the jump counts no more"
 
 
 def test_a_clock_that_is_set_back_is_set_right(tmp_path):

@@ -82,7 +82,7 @@ def _train(sandbox: Path) -> list[str]:
         "train",
         "--prefix=new",
         "--data_sources=SALICON,DHF1K",
-        "--num_epochs=4",
+        "--num_epochs=3",
         "--salicon_batch_size=2",
         "--batch_size=1",
         f"--data_cfg={ {'seq_len': 2, **SMALL} }",

@@ -86,7 +86,7 @@ class Zygote:
         *arguments: Any,
         sandbox: Path,
         env: Mapping[str, str] | None = None,
-        limit: float = 120,
+        limit: float = 900,
         kill_after: float | None = None,
         kill_at_change: int | None = None,
         with_workers: bool = True,

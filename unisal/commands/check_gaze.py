@@ -84,7 +84,7 @@ def describe(cls: type[GazeSource]) -> list[str]:
     lines = [
         f"{cls.source}: {data.place.table.name} in {data.place.folder}",
         f"{len(data.fixations):,} {kind}{people} on {seen} of {len(looks)} {what}, "
-        f"{np.median(looks[looks > 0]):.0f} on half of them or more",
+        f"{np.median(looks[looks > 0]):.0f} on each (median)",
         *data.report.lines(),
     ]
     if seen < len(looks):

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import logging
 import os
 import re
@@ -357,9 +358,22 @@ def _safe_words(command: Command, arguments: list[str]) -> list[str]:
         return word.startswith("-") and key not in options and os.path.lexists(word)
 
     words = [f"./{word}" if is_file(word) else word for word in words]
+    _refuse_bare(command, name, [*words, *behind[:1]])
     if "-" in words:  # Fire would take it for the end of the command
         raise UserError(f"{name}: '-' is not understood")
     return words + [f"./{word}" if word.startswith("-") else word for word in behind]
+
+
+def _refuse_bare(command: Command, name: str, words: Sequence[str]) -> None:
+    """Refuse an option that takes a text and is typed without: Fire would take it for "True"."""
+    types, parameters = typing.get_type_hints(command), inspect.signature(command).parameters
+    for word, following in itertools.pairwise([*words, "-"]):
+        option = word[2:].replace("-", "_")
+        if not word.startswith("--") or option not in parameters or not following.startswith("-"):
+            continue
+        kinds = typing.get_args(kind := types.get(option, parameters[option].annotation)) or (kind,)
+        if set(kinds) - {NoneType} <= {str, Path}:
+            raise UserError(f"{name}: {word} is typed without a value; expected {word}=VALUE")
 
 
 def _explained(fault: str, command: Command, words: Sequence[str]) -> str:

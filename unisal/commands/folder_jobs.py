@@ -85,7 +85,7 @@ def settings_key(
     weights = find_weights(train_id, preset.fine_tuned)
     network = to_json(load_json(weights.with_name("UNISAL.json")))
     domain = model_domain or preset.domain
-    chosen = [source, domain, str(is_video), str(smooth_method), maps or "png"]
+    chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
     return key_of(content_key(weights), network, *chosen)
 
 

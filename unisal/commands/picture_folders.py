@@ -168,7 +168,10 @@ def _checked(path: Path) -> Path:
 
 def _named_pictures(folder: Path, pictures: list[Path], out: Path) -> PictureSet:
     """Return the set of pictures that are named; their maps go beside them."""
-    siblings = list_files(folder).pictures
+    try:
+        siblings = list_files(folder).pictures
+    except UserError:  # a folder that may not be listed, with files that may be read
+        siblings = []
     siblings += [path for path in pictures if path not in siblings]
     place = pictures[0] if len(pictures) == 1 else folder
     return PictureSet(place, folder, sorted(pictures, key=natural_order), siblings, out)

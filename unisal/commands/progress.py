@@ -21,6 +21,11 @@ class TerminalBar:
         """Count `n` more items as done."""
         self._bar.update(n)
 
+    def expect(self, n: int) -> None:
+        """Count on `n` more items than were announced; fewer if it is negative."""
+        if self._bar.total is not None:
+            self._bar.total += n
+
     def describe(self, title: str) -> None:
         """Change the title."""
         self._bar.set_description(title)

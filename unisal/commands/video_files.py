@@ -154,39 +154,61 @@ def predict_videos(
     check_names(paths, options)
     check_places(paths, options, names)
     jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
-    done: list[Path] = []
-    notes: list[str] = []
-    lost: Exception | None = None
-    watch = PlaceWatch()
     with ExitStack() as stack:
-        lengths, failed, opened = _probe(jobs, stack)
-        if lengths:
-            predictor = load(train_id, device, options.preset.fine_tuned)
-            bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
-            for path in lengths:
-                bar.describe(path.name)
-                try:
-                    with opened.pop(path, None) or VideoFile(path) as video:
-                        damage = predict_file(predictor, video, jobs[path], options, bar)
-                    notes += [damage] if damage else []
-                    done.append(path)
-                except Exception as error:  # whatever it is, the other videos go on
-                    log.debug("%s", path, exc_info=True)
-                    failed[path] = error
-                if watch.is_lost(options.folder_of(path), failed.get(path)):
-                    lost = failed[path]
-                    break
-    for note in notes:
+        outcome = _predict_all(jobs, options, train_id, device, stack)
+    for note in outcome.notes:
         log.warning("%s", note)
     n_before = len(paths) - len(jobs)
-    _say_done(done, jobs, n_before)
-    if lost is not None:
+    _say_done(outcome.done, jobs, n_before)
+    if outcome.lost is not None:
         raise PlaceLost(
-            f"{n_before + len(done)} of {len(paths)} videos done; then the work stopped: "
-            f"{cause(lost)}; {GOES_ON}"
+            f"{n_before + len(outcome.done)} of {len(paths)} videos done; then the work stopped: "
+            f"{cause(outcome.lost)}; {GOES_ON}"
         )
-    if failed:
-        _say_failed(failed, len(paths))
+    if outcome.failed:
+        _say_failed(outcome.failed, len(paths))
+
+
+@dataclass
+class _Outcome:
+    """What became of the videos."""
+
+    failed: dict[Path, Exception]
+    done: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is wrong with files that were predicted all the same."""
+    lost: Exception | None = None
+    """Why nothing could be written any more, which ended the work."""
+
+
+def _predict_all(
+    jobs: Mapping[Path, Mapping[Path, Output]],
+    options: VideoOptions,
+    train_id: str | None,
+    device: str,
+    stack: ExitStack,
+) -> _Outcome:
+    """Predict videos one after the other; one that fails does not end the others."""
+    lengths, failed, opened = _probe(jobs, stack)
+    outcome, watch = _Outcome(failed), PlaceWatch()
+    if not lengths:
+        return outcome
+    predictor = load(train_id, device, options.preset.fine_tuned)
+    bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
+    for path in lengths:
+        bar.describe(path.name)
+        try:
+            with opened.pop(path, None) or VideoFile(path) as video:
+                damage = predict_file(predictor, video, jobs[path], options, bar)
+            outcome.notes += [damage] if damage else []
+            outcome.done.append(path)
+        except Exception as error:  # whatever it is, the other videos go on
+            log.debug("%s", path, exc_info=True)
+            failed[path] = error
+        if watch.is_lost(options.folder_of(path), failed.get(path)):
+            outcome.lost = failed[path]
+            break
+    return outcome
 
 
 def predict_file(
@@ -212,6 +234,7 @@ def predict_file(
         UserError: a prediction is not finite: nothing is left of the outputs. Or one of the outputs
             could not be written: the others are whole.
     """
+    expected = video.n_frames
     with ExitStack() as stack:
         tasks = [stack.enter_context(_OutputTask(*item, video)) for item in outputs.items()]
         frames = stack.enter_context(closing(predict_video_frames(predictor, video, options)))
@@ -221,6 +244,9 @@ def predict_file(
             if all(task.error for task in tasks):
                 break
             bar.update()
+            if expected and video.n_frames and video.n_frames != expected:  # the clock has jumped
+                bar.expect(video.n_frames - expected)
+                expected = video.n_frames
         for task in tasks:
             task.finish()
     errors = {task.path: task.error for task in tasks if task.error is not None}

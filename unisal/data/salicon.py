@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from unisal.data.base import check_size, first_share, one_of, require_files
 from unisal.data.images import ImageDataset
 from unisal.data.listing import FrameFiles, Group, Place, list_images
+from unisal.data.mat_files import check_mat
 from unisal.data.pictures import picture_size, read_grey
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError, cause
@@ -189,8 +191,9 @@ def read_mat_observers(path: Path) -> tuple[list[NDArray[np.float64]], Size]:
     import scipy.io  # here, since it takes 0.15 s and 15 MB that predictions do not need
 
     try:
-        with path.open("rb") as file:
-            content = scipy.io.loadmat(file)
+        whole = path.read_bytes()
+        check_mat(whole)
+        content = scipy.io.loadmat(io.BytesIO(whole))
         height, width = (int(n) for n in content["resolution"].ravel())
         if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
             raise ValueError(f"the resolution is {height} x {width} (height x width)")

@@ -153,8 +153,12 @@ def _without_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
 def _start_worker(_worker: int) -> None:
     # PyTorch limits its own threads; OpenCV would start one per core in every worker.
     cv2.setNumThreads(0)
-    # Ctrl-C reaches all processes; the main one finishes its step and then ends the workers.
+    # Ctrl-C reaches all processes; the main one finishes its step and then ends the workers. So do
+    # other signals, if somebody ends the whole group and the main process handles them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and callable(signal.getsignal(getattr(signal, name))):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def skip_batches(loader: DataLoader[Batch], n: int) -> None:

@@ -107,7 +107,6 @@ class VideoFile:
         size: (height, width) of the frames as they are shown.
         rate: frames per second; the average where it varies.
         length: the seconds of video that the file declares; None if it does not.
-        n_frames: approximately how many frames that is; None if it is not known.
         time_base: the unit of the frames' times, in seconds.
         pixel_aspect: width of a pixel, as it is shown, over its height.
         jumps: of the file's times, so far.
@@ -124,9 +123,6 @@ class VideoFile:
             self.rate = _rate(stream)
             self.time_base = Fraction(stream.time_base or 1 / self.rate)
             self.length = _declared_length(self._container, stream)
-            self.n_frames = stream.frames or (
-                round(self.length * self.rate) if self.length else None
-            )
             self.jumps: list[Jump] = []
             self.damage: str | None = None
             self._max_gap = _max_gap(self._container)
@@ -189,6 +185,15 @@ class VideoFile:
             raise
         except Exception as error:  # PyAV raises many types on odd files
             raise UserError(f"{self.path} cannot be read as a video: {cause(error)}") from error
+
+    @property
+    def n_frames(self) -> int | None:
+        """Approximately how many frames there are; None if it is not known.
+
+        It changes while the file is read, where its clock jumps.
+        """
+        said = self._stream.frames
+        return said or (round(self.length * self.rate) if self.length else None)
 
     @property
     def end(self) -> Fraction:

@@ -53,15 +53,17 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
-    """Write what PyTorch can read again.
+    """Write what PyTorch can read again; the same tensors give the same bytes.
 
+    Given a path, PyTorch would store its name too, and that of a temporary file is always another.
     Of a disk that is full PyTorch only says that some position was not the expected one. Then the
     same bytes are written without it, which says what is wrong.
     """
 
     def write(temporary: Path) -> None:
         try:
-            torch.save(content, temporary)
+            with temporary.open("wb") as file:
+                torch.save(content, file)
         except RuntimeError:
             written = io.BytesIO()
             torch.save(content, written)

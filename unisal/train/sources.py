@@ -22,11 +22,11 @@ def check_sources(cfg: TrainerConfig) -> None:
         UserError: one does not exist or cannot be trained on; lists the known ones.
     """
     known = [source for source, dataset in DATASETS.items() if dataset.public_ground_truth]
-    known += [dataset.source for dataset in own_sources(cfg).values()]
-    options = {option: getattr(cfg, option) for option in PER_SOURCE}
-    named = [source_name(source) for source in cfg.data_sources]
+    named = names_of_sources(cfg)
     if len(set(named)) < len(named):
         raise UserError(f"data_sources is {cfg.data_sources!r}; give each source another name")
+    known += [dataset.source for dataset in own_sources(cfg).values()]
+    options = {option: getattr(cfg, option) for option in PER_SOURCE}
     for option, sources in {"data_sources": named, **options}.items():
         if strange := [source for source in sources if source not in known]:
             raise UserError(

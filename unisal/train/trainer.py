@@ -116,7 +116,7 @@ class Trainer(EpochLoop):
         own = {d: self.model.domain_keys(d) for d in self.model.sources}
         of_trained = {key for domain in trained for key in own[domain]}
         unused = {key for keys in own.values() for key in keys} - of_trained
-        skipped = () if self.cfg.trains == "all" else ("cnn.",)
+        skipped: tuple[str, ...] = () if self.cfg.trains == "all" else ("cnn.",)
         if not any(dataset.is_video for dataset in self.datasets["train"].values()):
             skipped += ("rnn.", "post_rnn.")
         return sum(

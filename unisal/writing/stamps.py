@@ -122,8 +122,11 @@ def _stamp_h5(path: Path, key: str) -> None:
 def _read_h5(path: Path) -> str | None:
     import h5py  # here, since its 11 MB are of use to few
 
-    with h5py.File(path) as file:
-        found = file.attrs.get(NAME)
+    try:
+        with h5py.File(path) as file:
+            found = file.attrs.get(NAME)
+    except Exception:  # of a damaged file it raises of many types
+        return None
     return found if isinstance(found, str) else None
 
 
