@@ -230,18 +230,9 @@ def require_writable_folder(folder: Path, advice: str = "") -> None:
             link leads nowhere, or a name is too long. One line that names the folder, the reason
             and what to do.
     """
-    advice = f"; {advice}" if advice else ""
-    try:
-        place = _nearest(folder)
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(bytes(PROBE_BYTES))
-    except UserError as error:
-        raise UserError(f"{folder} cannot be written to: {error}{advice}") from None
-    except OSError as error:
-        reason = said_reason(error)
-        if error.errno == errno.ENOENT:  # of /proc and the like
-            reason = f"nothing can be created in {place}"
-        raise UserError(f"{folder} cannot be written to: {reason}{advice}") from None
+    reason = _why_not(folder)
+    if reason:
+        raise UserError(f"{folder} cannot be written to: {_with_advice(reason, advice)}")
 
 
 def require_writable_file(path: Path, advice: str = "") -> None:
@@ -254,12 +245,33 @@ def require_writable_file(path: Path, advice: str = "") -> None:
     Raises:
         UserError: it is a folder, its name is too long, or see `require_writable_folder`.
     """
-    require_writable_folder(path.parent, advice)
-    advice = f"; {advice}" if advice else ""
-    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
-        raise UserError(f"{path} cannot be written: its name is too long{advice}")
-    if path.is_dir():
-        raise UserError(f"{path} cannot be written: it is a folder{advice}")
+    reason = _why_not(path.parent)
+    if not reason and len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        reason = "its name is too long"
+    if not reason and path.is_dir():
+        reason = "it is a folder"
+    if reason:
+        raise UserError(f"{path} cannot be written: {_with_advice(reason, advice)}")
+
+
+def _why_not(folder: Path) -> str:
+    """Return why nothing can be written into a folder; "" if it can."""
+    place = folder
+    try:
+        place = _nearest(folder)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(PROBE_BYTES))
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # of /proc and the like
+            return f"nothing can be created in {place}"
+        return said_reason(error)
+    return ""
+
+
+def _with_advice(reason: str, advice: str) -> str:
+    return f"{reason}; {advice}" if advice else reason
 
 
 def is_place_error(error: BaseException | None) -> bool:

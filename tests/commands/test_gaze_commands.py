@@ -222,6 +222,7 @@ def test_a_run_is_scored_on_it(run, capsys):
     typed = ("--train_id=mine", "--data=crowd", "--metrics=kld,nss,ig", "--baselines=True")
     assert call_command("score_model", *typed, "--report=True", "--device=cpu") == 0
     said = capsys.readouterr().out
+    assert "crowd: 54 of 54 rows are used" in said
     assert "crowd: 1 images" in said
     assert "half of the observers" in said
     scores = load_json(run / "runs" / "mine" / "crowd_eval_summary.json")

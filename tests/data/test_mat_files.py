@@ -21,7 +21,7 @@ SOUND = {
     "switches": np.array([True, False]),
     "text": "Größe",
     "texts": np.array(["a", "bcd"]),
-    "cells": np.array([[1, "x"], [None, np.zeros(3)]], dtype=object),
+    "cells": np.array([[1, "x"], [{"a": 1}, np.zeros(3)]], dtype=object),
     "records": RECORD,
     "empty": np.zeros((0, 0)),
     "cube": np.zeros((2, 3, 4), np.uint8),

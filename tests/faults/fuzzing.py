@@ -10,12 +10,16 @@ import json
 import logging
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from faults.samples import damaged_file
+from faults.samples import STIMULI, damaged_file, network
+from support import write_photo
 
+from unisal.data.gaze.pysaliency import is_fixations, read_fixations
+from unisal.data.gaze.reading import load_gaze
 from unisal.data.pictures import (
     displayed_size,
     picture_size,
@@ -59,9 +63,29 @@ def read_mat(path: Path) -> None:
 
 
 def read_weights(path: Path) -> None:
-    from faults.samples import network
-
     load_state(network(), read_state(path), str(path))
+
+
+def read_gaze(path: Path) -> None:
+    """Read a table beside the pictures that it is about."""
+    folder = Path(tempfile.gettempdir(), "gaze")
+    for name, size in STIMULI.items():
+        if not (folder / name).exists():
+            write_photo(folder / name, size)
+    table = folder / path.name
+    shutil.copyfile(path, table)
+    try:
+        load_gaze(table)
+    except UserError as error:
+        check_message(error, folder)
+        raise UserError(f"{path}: {error}") from None
+    finally:
+        table.unlink()
+
+
+def read_pysaliency(path: Path) -> None:
+    is_fixations(path)
+    read_fixations(path)
 
 
 READERS: dict[str, Callable[[Path], None]] = {
@@ -69,6 +93,8 @@ READERS: dict[str, Callable[[Path], None]] = {
     "film": read_film,
     "mat": read_mat,
     "weights": read_weights,
+    "table": read_gaze,
+    "pysaliency": read_pysaliency,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
 import struct
 from collections.abc import Callable, Sequence
@@ -9,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import av
+import h5py
+import numpy as np
 import torch
 from PIL import ExifTags, Image, features
 from safetensors.torch import save_file
@@ -38,6 +42,8 @@ def write_samples(folder: Path) -> None:
         "film": film_writers(),
         "mat": {"gaze.mat": lambda path: write_mat(path, [(3, 4), (7, 8), (20, 10)], SIZE)},
         "weights": {"weights.pth": _write_weights, "weights.safetensors": _write_safetensors},
+        "table": {f"gaze.{end}": table_writer(end) for end in ("csv", "tsv", "csv.gz")},
+        "pysaliency": {"fixations.hdf5": write_fixations},
     }
     for kind, by_name in writers.items():
         for name, write in by_name.items():
@@ -111,6 +117,39 @@ def film_writers() -> dict[str, Writer]:
         for name, (codec, options) in films.items()
         if codec in av.codecs_available and options.get("sound", codec) in av.codecs_available
     }
+
+
+STIMULI = {"a.png": (24, 32), "b.png": (32, 24)}
+"""The pictures that the tables of gaze are about."""
+
+
+def table_writer(end: str) -> Writer:
+    """Return a writer of a table of gaze."""
+    separator = "\t" if end.startswith("tsv") else ","
+    rows = [("stimulus", "observer", "x", "y", "start_ms", "duration_ms")]
+    rows += [(s, f"p{i}", 3.5 + i, 20 - i, 250 * i, 200) for s in STIMULI for i in range(6)]
+    content = "".join(separator.join(map(str, row)) + "\n" for row in rows).encode()
+    if end.endswith(".gz"):
+        content = gzip.compress(content, mtime=0)
+    return lambda path: path.write_bytes(content)
+
+
+def write_fixations(path: Path) -> None:
+    """Write fixations in the layout of pysaliency's class `Fixations`."""
+    with h5py.File(path, "w") as file:
+        for name, value in {"type": "Fixations", "version": "1.0"}.items():
+            file.attrs[name] = np.bytes_(value)
+        file.attrs["__attributes__"] = np.bytes_(json.dumps(["subjects"]))
+        for name, values in {
+            "n": [0, 0, 1],
+            "x": [3, 4, 5],
+            "y": [6, 7, 8],
+            "t": [0, 1, 0],
+        }.items():
+            file.create_dataset(name, data=values)
+        file.create_dataset("subjects", data=[0, 1, 1])
+        for name in ("x_hist", "y_hist", "t_hist"):
+            file.create_dataset(name, data=np.full((3, 1), np.nan))
 
 
 @cache
@@ -200,8 +239,8 @@ def damaged_file(kind: str, number: int, samples: Path, folder: Path) -> Path:
     paths = sorted((samples / kind).iterdir())
     contents = [path.read_bytes() for path in paths]
     chosen = rng.randrange(len(paths))
-    suffix = rng.choice(paths).suffix if rng.random() < 0.05 else paths[chosen].suffix
-    path = folder / f"damaged_{number}{suffix}"
+    named = rng.choice(paths) if rng.random() < 0.05 else paths[chosen]
+    path = folder / f"damaged_{number}{''.join(named.suffixes)}"
     path.write_bytes(damaged(rng, contents[chosen], contents))
     return path
 

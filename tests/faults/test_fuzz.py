@@ -17,7 +17,14 @@ from faults.zygote import Result, Zygote
 BATCH = 250
 MAX_FAILURES = 10
 CASES = Path(__file__).parent / "cases"
-AMOUNTS = {"picture": (120, 4600), "film": (40, 1800), "mat": (40, 800), "weights": (20, 600)}
+AMOUNTS = {
+    "picture": (120, 4600),
+    "film": (40, 1800),
+    "mat": (40, 800),
+    "weights": (20, 600),
+    "table": (40, 600),
+    "pysaliency": (40, 400),
+}
 """How many are tried by kind: in the short version, in the whole one."""
 
 pytestmark = [

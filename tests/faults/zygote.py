@@ -46,7 +46,8 @@ class Result(NamedTuple):
     stdout: str
     stderr: str
     changes: list[str]
-    """The file or folder of each change that it was about to make, anywhere, in order."""
+    """The file or folder of each change that it was about to make anywhere but in the folder of
+    temporary files, in order."""
 
     @property
     def touched(self) -> set[str]:
@@ -99,8 +100,7 @@ class Zygote:
         Args:
             function: "module:function", or "unisal_command" for a command line.
             arguments: what JSON can hold.
-            sandbox: a folder; the working directory, the home and the folder of temporary files are
-                in it.
+            sandbox: a folder; the working directory and the home are in it.
             env: adds to the environment.
             limit: after so many seconds the child is killed and the call fails.
             kill_after: send SIGKILL after so many seconds,
@@ -110,7 +110,7 @@ class Zygote:
             memory_mb: how much more memory than the parent the child may have.
             file_kb: how large files may become.
         """
-        for name in ("work", "home", "tmp"):
+        for name in ("work", "home"):
             (sandbox / "own" / name).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as logs:
             request = {
@@ -137,7 +137,7 @@ class Zygote:
                 answer["peak_mb"],
                 read("stdout"),
                 read("stderr"),
-                read("changes").splitlines(),
+                [line for line in read("changes").splitlines() if not line.startswith(logs)],
             )
         if answer["over_limit"]:
             raise TimeoutError(f"{function} {arguments} took over {limit} s: {result}")
@@ -191,7 +191,8 @@ def _child(request: dict[str, Any]) -> int:
     changes = os.open(logs / "changes", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     own = sandbox / "own"
     os.chdir(own / "work")
-    places = {"HOME": own / "home", "TMPDIR": own / "tmp", "XDG_CACHE_HOME": own / "home/.cache"}
+    (logs / "tmp").mkdir()  # a short path, since sockets lie there
+    places = {"HOME": own / "home", "TMPDIR": logs / "tmp", "XDG_CACHE_HOME": own / "home/.cache"}
     os.environ.update({name: str(path) for name, path in places.items()})
     os.environ.update(request["env"])
     tempfile.tempdir = None
@@ -221,6 +222,7 @@ def _set_limits(request: dict[str, Any]) -> None:
 
 def _watch(request: dict[str, Any], changes: int) -> None:
     """Count changes of files, keep what is moved to a name, and kill this process in time."""
+    ignored = (os.devnull, request["logs"])
     kill_at, main_process, inside = request["kill_at_change"], os.getpid(), threading.local()
     lock = threading.Lock()
     done = [0]
@@ -230,7 +232,7 @@ def _watch(request: dict[str, Any], changes: int) -> None:
             return
         named = arguments[: 2 if event in ("os.rename", "os.link") else 1]
         paths = [os.fsdecode(a) for a in named if isinstance(a, str | bytes | os.PathLike)]
-        if getattr(inside, "hook", False) or paths[:1] == [os.devnull] or not paths:
+        if getattr(inside, "hook", False) or not paths or paths[-1].startswith(ignored):
             return
         inside.hook = True
         try:

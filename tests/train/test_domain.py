@@ -289,3 +289,27 @@ def test_the_command(home, capsys):
         folder = home / "runs" / f"crowd_{trains}_unisal"
         scores = json.loads((folder / "SALICON_eval_summary.json").read_text())
         assert scores["model_domain"] == "Crowd"
+
+
+def test_what_a_run_is_compared_with_uses_its_usual_domain(home, caplog, monkeypatch):
+    trainer = trained()
+    base = home / "runs" / "base"
+    base.rename(home / "runs" / "pretrained_unisal")
+    folder = home / "mine"
+    for kind, part in (("images", ""), ("maps", "val/")):
+        (folder / kind).mkdir(parents=True)
+        suffix = "png" if kind == "maps" else "jpg"
+        found = home / "SALICON" / kind / f"{part}COCO_val2014_000000000001.{suffix}"
+        (folder / kind / f"a.{suffix}").write_bytes(found.read_bytes())
+    used = []
+
+    def note(self, picture, log=False, domain=None, **rest):
+        used.append(domain)
+        return predict(self, picture, log, domain, **rest)
+
+    predict = unisal.Predictor.image
+    monkeypatch.setattr(unisal.Predictor, "image", note)
+    options = ["--preset=Crowd", f"--train_id={trainer.train_id}", "--device=cpu"]
+    assert call_command("visualize_examples", str(folder), *options) == 0
+    assert used == ["Crowd", "SALICON"]
+    assert "no domain" not in caplog.text

@@ -13,10 +13,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from unisal.commands.places import prepare_folder
 from unisal.config import train_dir
 from unisal.errors import UserError
-from unisal.files import is_place_error, said_reason, write_atomically
+from unisal.files import (
+    is_place_error,
+    remove_leftovers,
+    require_writable_file,
+    said_reason,
+    write_atomically,
+)
 
 OFFICIAL = "official_unisal"
 """The name of their run."""
@@ -67,7 +72,8 @@ def download_weights(*, base_url: str, folder: Path | None) -> Path:
             content other than the published one. No file is left under that name.
     """
     folder = folder or train_dir() / OFFICIAL
-    prepare_folder(folder, "name another folder in TRAIN_DIR")
+    require_writable_file(folder / next(iter(BLOB_IDS)), "name another folder in TRAIN_DIR")
+    remove_leftovers(folder)
     base_url = str(base_url).rstrip("/") + "/"  # a number is refused like any other non-address
     for name in BLOB_IDS:
         _fetch(base_url + name, folder / name, _check_blob)

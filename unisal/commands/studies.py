@@ -236,19 +236,19 @@ def mean_and_interval(outcomes: Sequence[Outcome], metric: str) -> tuple[float, 
             them is taken for each stimulus first.
         metric: one of `METRICS`.
     """
-    values = _per_stimulus(outcomes, metric)
+    values = np.array(list(_per_stimulus(outcomes, metric).values()))
     low, high = np.percentile(_resampled(values), INTERVAL)
     return float(values.mean()), float(low), float(high)
 
 
-def _per_stimulus(outcomes: Sequence[Outcome], metric: str) -> NDArray[np.float64]:
+def _per_stimulus(outcomes: Sequence[Outcome], metric: str) -> dict[str, float]:
     """Return the values of a metric by stimulus, each the mean over the trainings."""
     by_title: dict[str, list[float]] = {}
     for outcome in outcomes:
         for title, value in zip(outcome.titles, outcome.scores[metric], strict=True):
             if not math.isnan(value):
                 by_title.setdefault(title, []).append(value)
-    return np.array([np.mean(values) for values in by_title.values()])
+    return {title: float(np.mean(values)) for title, values in by_title.items()}
 
 
 def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,7 +260,8 @@ def _resampled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def gain(fewer: Sequence[Outcome], more: Sequence[Outcome]) -> tuple[float, float, float]:
     """Return by how much the shown metric grew, and the interval, paired by stimulus."""
-    difference = _per_stimulus(more, SHOWN) - _per_stimulus(fewer, SHOWN)
+    before, after = _per_stimulus(fewer, SHOWN), _per_stimulus(more, SHOWN)
+    difference = np.array([after[title] - before[title] for title in after if title in before])
     ends = np.percentile(_resampled(difference), INTERVAL)
     return float(difference.mean()), float(ends[0]), float(ends[1])
 

@@ -30,11 +30,11 @@ DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
     """Return the sources that an option names, and the folder of gaze data that `--data` names."""
     names = as_names(sources, option)
-    if data is None:
+    if data is None and not any("=" in name for name in names):
         return names
-    from unisal.data import name_data
+    from unisal.commands.gaze_reports import named_data
 
-    return (*names, name_data(data))
+    return named_data(names, data)
 
 
 def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> SubsetOptions | None:
@@ -58,7 +58,7 @@ def train(
     """
     from unisal.commands.training import train
 
-    if data is not None:
+    if data is not None or "=" in str(options.get("data_sources")):
         options["data_sources"] = with_data(options.get("data_sources"), "data_sources", data)
     train(eval_sources=as_names(eval_sources, "eval_sources"), resume=resume, options=options)
 
@@ -145,9 +145,11 @@ def finetune(
 
 def as_data(data: Any) -> tuple[str, ...]:
     """Return the data sets that an option names: folders of gaze data, or names of sources."""
+    from unisal.commands.gaze_reports import named_data
     from unisal.data import DATASETS, name_data
 
-    return tuple(d if d in DATASETS else name_data(d) for d in as_names(data, "data"))
+    names = [d if d in DATASETS else name_data(d) for d in as_names(data, "data")]
+    return named_data(names, None)
 
 
 def as_counts(value: Any, option: str) -> tuple[int, ...] | None:
@@ -587,12 +589,14 @@ def check_data(
     """
     from unisal.commands.check_data import check_data
     from unisal.commands.check_gaze import check_gaze
+    from unisal.data import name_data
 
-    if data is None:
-        check_data(sources=as_names(source, "source"), quick=quick, max_shown=max_shown)
+    sources = as_names(source, "source")
+    if data is None and not any("=" in name for name in sources):
+        check_data(sources=sources, quick=quick, max_shown=max_shown)
         return
     check_gaze(
-        sources=with_data(source, "source", data),
+        sources=sources if data is None else (*sources, name_data(data)),
         quick=quick,
         max_shown=max_shown,
         out=as_path(out),

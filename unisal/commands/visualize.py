@@ -230,6 +230,21 @@ def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str
     return {str(name): load(name, device, fine_tuned) for name in names}
 
 
+def known_domains(predictors: Mapping[str, Predictor], domain: str, usual: str) -> dict[str, str]:
+    """Return the network domain that each model uses.
+
+    Args:
+        predictors: the models by their names; the first is the one that was asked for.
+        domain: what was asked for. A run that the first is compared with may not have it.
+        usual: what such a run uses instead.
+    """
+    known = {}
+    for place, (name, predictor) in enumerate(predictors.items()):
+        has_it = place == 0 or domain in predictor.engine.model.sources
+        known[name] = predictor.engine.domain(domain if has_it else usual)
+    return known
+
+
 def show_pictures(
     predictors: Mapping[str, Predictor],
     pairs: Sequence[Pair],
@@ -244,7 +259,7 @@ def show_pictures(
         domain: the network domain to use.
         on_error: called for a picture that cannot be read; the work continues with the next one.
     """
-    domains = {name: predictor.engine.domain(domain) for name, predictor in predictors.items()}
+    domains = known_domains(predictors, domain, find_preset(IMAGE_PRESET).domain)
     with TERMINAL.bar("", "image", len(pairs)) as bar:
         for pair in pairs:
             try:
@@ -285,9 +300,10 @@ def show_frames(
     input_size = preset.input_size_for(size)
     shown: Iterator[tuple[ShownPicture, Tensor]]
     shown = read_frames(list(pairs), size, input_size, workers, key=as_shown)
+    usual = find_preset(VIDEO_PRESET if preset.is_video else IMAGE_PRESET).domain
+    domains = known_domains(predictors, preset.domain, usual)
     for name, predictor in predictors.items():
-        domain = predictor.engine.domain(preset.domain)
-        shown = _with_model(shown, name, predictor, size, domain, preset.frame_step)
+        shown = _with_model(shown, name, predictor, size, domains[name], preset.frame_step)
     nothing = np.zeros(size, np.float32) if any(frame.map for frame in frames) else None
     with TERMINAL.bar("", "frame", len(frames)) as bar:
         for frame, _ in shown:

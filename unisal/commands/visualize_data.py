@@ -24,6 +24,7 @@ from unisal.errors import UserError
 from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import predict_dataset
+from unisal.predict.presets import trained_domain
 from unisal.types import Density
 from unisal.writing.formats import distinct_names
 
@@ -72,7 +73,7 @@ def visualize_data(
     quick_check([dataset])
     models = load_models(train_id, device, fine_tuned=False)
     engines = {name: predictor.engine for name, predictor in models.items()}
-    domain = model_domain or dataset.domain
+    domain = model_domain or trained_domain(train_id, dataset.source) or dataset.domain
     number = len(dataset.lengths())
     chosen = sorted(np.random.RandomState(seed).permutation(number)[:n].tolist())
     out = pred_dir() / run_name(run) / f"{dataset.source}_{out_dirname}"

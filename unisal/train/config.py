@@ -64,7 +64,8 @@ class TrainerConfig:
         weight_decay: for all but the encoder (1e-4); cnn_weight_decay: the encoder's (1e-5).
         grad_clip: largest norm of the gradient, None for no limit (2.0).
         loss_metrics, loss_weights: the loss is their weighted sum (kld,nss,cc; 1,-0.1,-0.1).
-        data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON).
+        data_sources: what to train on (DHF1K,Hollywood,UCFSports,SALICON); NAME=FOLDER for a
+            folder with a table of gaze.
         batch_sizes: examples in a batch, by source: {'SALICON': 8}. Sources that are not named
             keep their own: 4 for videos, 32 for images.
         valid_batch_sizes: the same in validation (MIT1003 8, the others as in training).

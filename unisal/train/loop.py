@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -194,6 +193,7 @@ class EpochLoop:
             interrupt.check()
             passes.show(bar, self.means)
 
+        factors = {source: loss_factor(self.cfg, source) for source in loaders}
         title = self._title("train")
         with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
             passes.train_epoch(
@@ -202,7 +202,7 @@ class EpochLoop:
                 self._loss_weights,
                 self.optimizer,
                 self.cfg.grad_clip,
-                partial(loss_factor, self.cfg),
+                factors.__getitem__,
                 before_step,
                 after_step,
                 self.means,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +27,12 @@ from unisal.train.sources import (
     dataset_options,
     names_of_sources,
 )
+
+MAX_TEMPORARY_BYTES = 70
+"""How long the path of the folder for temporary files may be: sockets of at most 104 bytes lie in a
+folder in it."""
+
+log = logging.getLogger(__name__)
 
 
 def make_datasets(
@@ -110,13 +119,27 @@ def make_loaders(
     cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset], epoch: int, device: torch.device
 ) -> dict[str, DataLoader[Batch]]:
     """Make the batches of an epoch, by source."""
-    workers = min(cfg.num_workers, n_cores())
+    workers = min(cfg.num_workers, n_cores()) if _workers_can_answer() else 0
     loaders = {}
     for source, dataset in datasets.items():
         dataset.epoch = epoch
         n = batch_size(cfg, source, dataset.phase)
         loaders[source] = make_loader(dataset, n, workers, device.type == "cuda")
     return loaders
+
+
+@cache
+def _workers_can_answer() -> bool:
+    """Return whether processes can hand over tensors: the path of the socket has to be short."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) <= MAX_TEMPORARY_BYTES:
+        return True
+    log.warning(
+        "the path of the folder for temporary files is too long for processes that read data, so "
+        "it is read without; set TMPDIR to a shorter one than %s",
+        folder,
+    )
+    return False
 
 
 def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unisal.files import whole_file
 
@@ -49,10 +49,11 @@ def _opened(path: Path, mode: str) -> Iterator[tuple[h5py.File, Callable[[], Non
 
 
 class _Patient(io.FileIO):
-    """A file that goes on as if nothing had happened when it cannot be written.
+    """A file that goes on as if nothing had happened when it cannot be written, or is closed.
 
     HDF5 cannot close a file that it cannot write: it complains without end and then ends the
-    process. So the error is kept, and raised by `check`.
+    process. So the error is kept, and raised by `check`. A file that a signal interrupts while HDF5
+    opens it is closed by HDF5 only when its last object is forgotten, long after this one.
     """
 
     def __init__(self, path: Path, mode: str) -> None:
@@ -66,6 +67,8 @@ class _Patient(io.FileIO):
 
     def write(self, data: object, /) -> int:
         view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        if self.closed:
+            return len(view)
         done = 0
         while done < len(view) and self._error is None:
             try:
@@ -76,7 +79,19 @@ class _Patient(io.FileIO):
             self.seek(len(view) - done, io.SEEK_CUR)
         return len(view)
 
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return 0 if self.closed else super().seek(offset, whence)
+
+    def readinto(self, buffer: Any, /) -> int:
+        return 0 if self.closed else super().readinto(buffer)
+
+    def flush(self) -> None:
+        if not self.closed:
+            super().flush()
+
     def truncate(self, size: int | None = None, /) -> int:
+        if self.closed:
+            return size or 0
         try:
             return super().truncate(size)
         except OSError as error:

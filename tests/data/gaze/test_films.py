@@ -50,6 +50,19 @@ def test_frames_are_read_in_any_order(films, skipped, cache_bytes, monkeypatch):
     assert frame_number(reader.read(0, 7)) == 7
 
 
+@pytest.mark.parametrize("ending", [".mov", ".mkv", ".ts", ".avi"])
+@pytest.mark.parametrize("keyframes", [7, 1000])
+def test_jumps_lead_to_the_frame_that_is_meant(tmp_path, ending, keyframes, monkeypatch):
+    monkeypatch.setattr(film, "MAX_SKIPPED", 3)
+    path = tmp_path / f"film{ending}"
+    write_film(path, 40, keyframes=keyframes)
+    described = read_film(path, 24)
+    assert described.n_frames == 40
+    reader = FrameReader([described], cache_bytes=0)
+    for number in np.random.default_rng(1).permutation(40)[:15].tolist():
+        assert frame_number(reader.read(0, number)) == number
+
+
 def make(folder, films, header, rows, config=None):
     (folder / "videos").mkdir(parents=True)
     for path in films.iterdir():

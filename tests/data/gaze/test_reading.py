@@ -208,6 +208,12 @@ def test_names_of_stimuli(tmp_path, file, name):
     assert len(data.of(index)) == 1
 
 
+def test_of_several_columns_the_one_that_names_the_stimuli_is_taken(tmp_path):
+    rows = [("trial 1", "a.jpg", 10, 10), ("trial 2", "b.jpg", 20, 20)]
+    data = load_gaze(make(tmp_path, rows, header=("stimulus", "image", "x", "y")))
+    assert positions(data) == [("a.jpg", 10, 10), ("b.jpg", 20, 20)]
+
+
 def test_a_name_that_fits_two_files_is_unknown(tmp_path):
     sizes = {"one/a.jpg": (60, 80), "two/a.jpg": (60, 80)}
     rows = [("a.jpg", 10, 10), ("two/a.jpg", 20, 20)]
@@ -257,6 +263,7 @@ def test_missing_columns_are_named_with_those_that_exist(tmp_path):
         ({"splits": {"train": ["a"], "val": ["a"]}}, "is in train and in val"),
         ({"splits": {"train": "a"}}, "expected a list"),
         ({"splits": {"all": ["a"]}}, "names no part"),
+        ({"splits": ["a"]}, "has to be an object or a file"),
         ({"splits": "parts.json"}, "is missing"),
         ({"stimuli": "pictures"}, "does not exist"),
         ({"table": "gaze.csv"}, "does not exist"),
@@ -267,6 +274,14 @@ def test_missing_columns_are_named_with_those_that_exist(tmp_path):
 def test_mistakes_in_gaze_json_are_named(tmp_path, config, said):
     make(tmp_path, POINTS, config)
     with pytest.raises(UserError, match=said):
+        load_gaze(tmp_path)
+
+
+def test_all_stimuli_that_cannot_be_read_are_named(tmp_path):
+    make(tmp_path, POINTS)
+    for name in SIZES:
+        (tmp_path / "stimuli" / name).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a\.jpg is not a picture.*b\.jpg is not a picture"):
         load_gaze(tmp_path)
 
 

@@ -174,6 +174,13 @@ def test_stimuli_that_nobody_looked_at_are_no_examples(tmp_path):
         cls(phase="eval")
 
 
+def test_predictions_of_files_that_differ_in_the_ending_are_told_apart(tmp_path):
+    write_gaze(tmp_path, {"a.jpg": (60, 80), "a.png": (60, 80), "deep/b.jpg": (60, 80)})
+    dataset = gaze_source("mixed", tmp_path)(phase="test")
+    names = {dataset.prediction_path(i).as_posix() for i in range(3)}
+    assert names == {"a.jpg.png", "a.png.png", "deep/b.png"}
+
+
 def test_a_data_set_can_be_sent_to_another_process(folder):
     dataset = gaze_source("crowd", folder, domain="Crowd")(phase="train")
     copy = pickle.loads(pickle.dumps(dataset))

@@ -43,6 +43,14 @@ def test_quotes_comments_and_compression(tmp_path):
         assert read_table(path).columns["who"].tolist() == ["1", "2"]
 
 
+def test_columns_of_spaces(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_text("image    x      y\na.jpg    1.5    2\nb.jpg   10      20\n")
+    table = read_table(path)
+    assert list(table.columns) == ["image", "x", "y"]
+    assert table.columns["x"].tolist() == ["1.5", "10"]
+
+
 def test_lines_with_other_numbers_of_cells_are_counted(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("stimulus,x,y\na,1,2\nb,1\n\nc,1,2,3\nd,3,4\n")

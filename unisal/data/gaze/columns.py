@@ -44,6 +44,12 @@ POSITIONS = (
     Positions("x mean", "y mean"),
     Positions("fix x", "fix y"),
     Positions("fixx", "fixy"),
+    Positions("avg x", "avg y"),
+    Positions("average x", "average y"),
+    Positions("x coordinate", "y coordinate"),
+    Positions("x coord", "y coord"),
+    Positions("x pixel", "y pixel", "pixels"),
+    Positions("fpogx", "fpogy", "share"),  # Gazepoint
     Positions("pos x", "pos y"),
     Positions("xpos", "ypos"),
     Positions("average gaze x", "average gaze y", "pixels", of_samples=True),  # EyeLink
@@ -62,8 +68,9 @@ POSITIONS = (
     Positions(
         "gaze position on surface x normalized", "gaze position on surface y normalized"
     )._replace(units="share", origin="top", of_samples=True),
-    Positions("fixation x normalized", "fixation y normalized", "share"),
     Positions("gaze x", "gaze y", of_samples=True),
+    Positions("gazex", "gazey", of_samples=True),
+    Positions("bpogx", "bpogy", "share", of_samples=True),
     Positions("pixel x", "pixel y", "pixels", of_samples=True),  # pymovements
     Positions("x pix", "y pix", "pixels", of_samples=True),
     Positions("x deg", "y deg", "degrees", "bottom"),
@@ -93,7 +100,7 @@ NAMES: Mapping[str, Sequence[str]] = {
         *("start time", "t", "t ms", "time ms", "trial time ms", "sample time", "sample index"),
         *("time", "recording timestamp", "recordingtimestamp", "recording time ms"),
         *("timestamp ms", "timestamp ns", "timestamp", "gaze timestamp", "world timestamp", "ts"),
-        *("t s", "time s"),
+        *("t s", "time s", "fpogs"),
     ),
     "end_ms": (
         *("end ms", "current fix end", "event end trial time ms", "fixation end", "offset"),
@@ -103,7 +110,7 @@ NAMES: Mapping[str, Sequence[str]] = {
         *("duration ms", "current fix duration", "event duration ms", "gaze event duration"),
         *("gaze event duration ms", "gazeeventduration", "fixation duration", "duration"),
         *("fixation duration ms", "duration ns", "duration s", "dur", "dur ms", "fix duration"),
-        "eye movement event duration",
+        *("eye movement event duration", "fpogd"),
     ),
     "frame": (
         *("frame", "frame number", "frame nr", "frame index", "frame id", "frame no"),
@@ -129,12 +136,14 @@ RECORDING_CLOCKS = frozenset(
     {
         *("recording timestamp", "recordingtimestamp", "recording time ms", "start timestamp ns"),
         *("start timestamp", "timestamp ns", "timestamp", "gaze timestamp", "world timestamp"),
-        *("timestamp ms",),
+        *("timestamp ms", "fpogs"),
     }
 )
 """Names of times that count from the start of the recording, not of the stimulus."""
-TIMES_IN_SECONDS = frozenset({"start timestamp", "gaze timestamp", "world timestamp"})
-"""Names of times in seconds that do not say so (Pupil Labs)."""
+TIMES_IN_SECONDS = frozenset(
+    {"start timestamp", "gaze timestamp", "world timestamp", "fpogs", "fpogd"}
+)
+"""Names of times in seconds that do not say so (Pupil Labs, Gazepoint)."""
 WORDS_OF_UNITS = {
     "ms": 1.0,
     "s": 1e3,
@@ -209,6 +218,14 @@ def find_columns(names: Iterable[str], named: Mapping[str, str], where: str) -> 
     positions = _find_positions(free, named, where, names)
     roles["x"], roles["y"] = positions.x, positions.y
     return Columns(roles, positions)
+
+
+def columns_for(role: str, names: Iterable[str]) -> list[str]:
+    """Return all columns that a usual name of a role fits, the best first."""
+    free: dict[str, str] = {}
+    for name in names:
+        free.setdefault(simple(name), name)
+    return [free[name] for name in NAMES[role] if name in free]
 
 
 def _first(free: Mapping[str, str], usual: Iterable[str], role: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from unisal.types import RGB, Size
 
 MAX_SKIPPED = 64
 """How many frames are decoded in vain, at most, before a key frame is looked for."""
+INDEXED_FORMATS = ("mov", "matroska")
+"""Formats, by FFmpeg's names, whose key frames can be gone to exactly. Others are read from their
+start: what comes after a jump into them is not always the frame that was meant (measured)."""
 CACHE_BYTES = 128 * 2**20
 """The memory for decoded frames, per data set and process."""
 
@@ -95,7 +99,8 @@ def read_film(path: Path, frame_rate: float) -> Film:
             times = np.array([float(frame.time) for frame in video])
         is_key = np.arange(len(times)) == 0
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
-    return Film(path, size, np.append(times, times[-1] + usual), np.flatnonzero(is_key))
+    keys = np.union1d([0], np.flatnonzero(is_key))
+    return Film(path, size, np.append(times, times[-1] + usual), keys)
 
 
 def _packet_times(
@@ -113,7 +118,9 @@ def _packet_times(
                 return np.empty(0), np.empty(0, dtype=bool)
             found.append((float(packet.pts * unit - start), packet.is_keyframe))
     found.sort()
-    return np.array([t for t, _ in found]), np.array([k for _, k in found], dtype=bool)
+    is_indexed = any(name in container.format.name for name in INDEXED_FORMATS)
+    is_key = [key and (is_indexed or i == 0) for i, (_, key) in enumerate(found)]
+    return np.array([time for time, _ in found]), np.array(is_key, dtype=bool)
 
 
 class _FilmFrom(VideoFile):
@@ -150,6 +157,7 @@ class FrameReader:
         self._cache: OrderedDict[tuple[int, int], RGB] = OrderedDict()
         self._used = 0
         self._open: tuple[int, int, Iterator[Frame], VideoFile] | None = None
+        self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"films": self.films, "cache_bytes": self.cache_bytes}
@@ -174,6 +182,8 @@ class FrameReader:
         described = self.films[film]
         if described.pictures:
             return read_rgb(described.pictures[number])
+        if self._process != os.getpid():  # a forked one must not read from the other's file
+            self._forget()
         with self._lock:
             if (film, number) not in self._cache:
                 self._decode_to(film, number)
@@ -188,6 +198,8 @@ class FrameReader:
         at = self._open[1] if self._open is not None and self._open[0] == film else None
         if at is None or not (at <= number and key <= at + MAX_SKIPPED):
             self._start(film, key if number > MAX_SKIPPED else 0)
+            if self._open is not None and self._open[1] > number:  # the file went too far
+                self._start(film, 0)
         assert self._open is not None
         _, at, frames, video = self._open
         for frame in frames:

@@ -218,7 +218,7 @@ class GazeVideoFolder(GazeSource):
         return FrameFiles(pictures[number - 1] if pictures else None)
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
-        return Path(self.title(index)).with_suffix("") / f"{number:0{DIGITS}d}.png"
+        return Path(self.prediction_names[index], f"{number:0{DIGITS}d}.png")
 
     def input_size_for(self, index: int) -> Size:
         """Return the size of the network's input for a film."""

@@ -173,6 +173,10 @@ class GazeOptions:
             if value is not None and value not in allowed:
                 raise UserError(f"{CONFIG}: {name} is {value!r}; allowed are {', '.join(allowed)}")
         _mapping(self.keep, "keep")
+        if self.splits is not None and not isinstance(self.splits, Mapping | str):
+            raise UserError(
+                f"{CONFIG}: splits is {self.splits!r}; it has to be an object or a file"
+            )
         for name in TEXTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):

@@ -99,7 +99,7 @@ class GazeFolder(GazeSource, ImageDataset):
         return self.input_size_for(index)
 
     def prediction_path(self, index: int, number: int = 1) -> Path:
-        return Path(self.title(index)).with_suffix(".png")
+        return Path(f"{self.prediction_names[index]}.png")
 
     def __getitem__(self, index: int) -> Item:
         if not self.has_maps:

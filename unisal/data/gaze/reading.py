@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from unisal.config import load_json
 from unisal.data.gaze import pysaliency
 from unisal.data.gaze.building import make_fixations
+from unisal.data.gaze.columns import columns_for
 from unisal.data.gaze.film import Film, read_film
 from unisal.data.gaze.fixations import Fixations
 from unisal.data.gaze.options import (
@@ -34,6 +36,7 @@ from unisal.progress import SILENT, Progress
 from unisal.threads import in_threads
 from unisal.types import Size
 
+T = TypeVar("T")
 KEPT = 8
 """How many folders are remembered once they have been read."""
 WORKERS = 4
@@ -139,7 +142,8 @@ def find_place(path: Path, changes: Mapping[str, Any] | None = None) -> Place:
     try:
         options = GazeOptions.from_dict(values)
     except UserError as error:
-        raise UserError(f"{config or folder}: {error}") from None
+        said = str(error).removeprefix(f"{CONFIG}: ")
+        raise UserError(f"{config or folder}: {said}") from None
     if options.folder is not None:
         folder = folder / options.folder
         if not folder.is_dir():
@@ -158,6 +162,8 @@ def _find_table(folder: Path, named: str | None) -> Path:
     found = [path for path in found if path.stem.lower() not in ("readme", "license", "licence")]
     if not found:
         found = [path for path in sorted(folder.iterdir()) if pysaliency.is_fixations(path)]
+    others = [path for path in found if ".txt" not in path.name.lower()]
+    found = others or found  # a .txt may be a note
     if len(found) > 1:
         usual = [p for p in found if p.name.split(".")[0].lower() in ("fixations", "gaze")]
         found = usual if len(usual) == 1 else found
@@ -292,26 +298,43 @@ def _find_stimuli(rows: Rows, place: Place, files: _Stimuli) -> tuple[bool, list
             f"{place.stimuli} holds no {place.options.kind or 'pictures or films'}; name their "
             f'folder in {CONFIG}: {{"stimuli": "..."}}'
         )
-    names = rows.text("stimulus")
-    if names is None:
+    if rows.columns.get("stimulus") is None:
         is_video, paths = _only_stimulus(rows, kinds)
         rows.add("stimulus", np.zeros(len(rows.kept), np.int64))
         return is_video, paths
-    matched = [match_names(names, place.stimuli, paths) for _, paths in kinds]
-    best = max(range(len(kinds)), key=lambda k: int((matched[k][0] >= 0).sum()))
-    (is_video, paths), (index, ambiguous) = kinds[best], matched[best]
+    if not len(rows.kept):
+        broken = rows.table.n_broken
+        raise UserError(
+            f"{rows.table.path} holds no rows"
+            + " to keep" * bool(rows.options.keep)
+            + f" but {broken} with another number of cells than the header" * bool(broken)
+        )
+    matches = [
+        (column, kind, match_names(rows.named(column), place.stimuli, kind[1]))
+        for column in _columns_of_stimuli(rows)
+        for kind in kinds
+    ]
+    column, (is_video, paths), (index, ambiguous) = max(
+        matches, key=lambda match: int((match[2][0] >= 0).sum())
+    )
+    names = rows.named(column)
     if not (index >= 0).any():
         raise UserError(
-            f"{rows.table.path}: the column {rows.columns.get('stimulus')!r} names no file in "
-            f"{place.stimuli}: it holds {names[0]!r}, there is {paths[0].name!r}"
-            if len(names)
-            else f"{rows.table.path} holds no rows"
+            f"{rows.table.path}: the column {column!r} names no file in {place.stimuli}: it holds "
+            f"{names[0]!r}, there is {paths[0].name!r}"
         )
     _say_unknown(rows, names, index, ambiguous)
     rows.add("stimulus", index)
     rows.drop(names == "", "without a stimulus")
     rows.drop(rows.added("stimulus") < 0, "of unknown stimuli")
     return is_video, paths
+
+
+def _columns_of_stimuli(rows: Rows) -> list[str]:
+    """Return the columns that may name the stimuli: the one that was named, or all usual ones."""
+    if (named := rows.options.columns.get("stimulus")) is not None:
+        return [named]
+    return columns_for("stimulus", rows.table.columns)
 
 
 def _only_stimulus(rows: Rows, kinds: Sequence[tuple[bool, list[Path]]]) -> tuple[bool, list[Path]]:
@@ -357,24 +380,36 @@ def _read_films(
     paths: Sequence[Path], options: GazeOptions, progress: Progress
 ) -> tuple[Film, ...]:
     """Index the films."""
-    films = []
-    with progress.bar("index films", "film", len(paths), keep=False) as bar:
-        for film in in_threads(
-            lambda path: read_film(path, options.frame_rate), paths, WORKERS, 2 * WORKERS
-        ):
-            films.append(film)
-            bar.update()
-    return tuple(films)
+    return tuple(_read_each(paths, partial(read_film, frame_rate=options.frame_rate), progress))
 
 
 def _read_sizes(paths: Sequence[Path], progress: Progress) -> tuple[Size, ...]:
     """Read the sizes of pictures."""
-    sizes = []
-    with progress.bar("sizes of pictures", "picture", len(paths), keep=False) as bar:
-        for size in in_threads(displayed_size, paths, WORKERS, 8 * WORKERS):
-            sizes.append(size)
+    return tuple(_read_each(paths, displayed_size, progress))
+
+
+def _read_each(paths: Sequence[Path], read: Callable[[Path], T], progress: Progress) -> list[T]:
+    """Look at each stimulus; raise a UserError that names all that cannot be read."""
+
+    def attempt(path: Path) -> T | UserError:
+        try:
+            return read(path)
+        except UserError as error:
+            return error
+
+    found: list[T] = []
+    faults: list[str] = []
+    with progress.bar("read stimuli", "file", len(paths), keep=False) as bar:
+        for result in in_threads(attempt, paths, WORKERS, 8 * WORKERS):
+            if isinstance(result, UserError):
+                faults.append(str(result))
+            else:
+                found.append(result)
             bar.update()
-    return tuple(sizes)
+    if faults:
+        more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        raise UserError(f"{'; '.join(faults[:MAX_NAMED])}{more}")
+    return found
 
 
 def _say_blur(data: GazeData) -> None:

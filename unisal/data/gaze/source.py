@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -257,6 +259,17 @@ class GazeSource(SaliencyDataset):
 
     def name(self, index: int) -> str:
         return self.title(index)
+
+    @cached_property
+    def prediction_names(self) -> list[str]:
+        """The names of the predictions: those of the stimuli without ending, if that is enough."""
+        titles = [self.data.name(index) for index in self.chosen]
+        bare = [
+            title if self.data.stimuli[index].is_dir() else str(Path(title).with_suffix(""))
+            for title, index in zip(titles, self.chosen, strict=True)
+        ]
+        n_uses = Counter(bare)
+        return [b if n_uses[b] == 1 else t for b, t in zip(bare, titles, strict=True)]
 
     def frame_size(self, index: int) -> Size:
         return self.data.sizes[self.chosen[index]]

@@ -22,6 +22,8 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 SUFFIXES = (*TEXT_SUFFIXES, *PARQUET_SUFFIXES)
 """Endings of tables, in lower or upper case."""
 SEPARATORS = ("\t", ";", ",", "|")
+SPACES = " "
+"""Stands for any number of spaces; it is tried last."""
 COMMENT = "#"
 MISSING = ("", ".", "-", "na", "n/a", "nan", "null", "none", "<na>")
 """What stands for no value, in lower case; EyeLink writes a full stop."""
@@ -79,8 +81,11 @@ def read_table(path: Path, separator: str | None = None, encoding: str | None = 
     lines = lines[start:]
     separator = separator or _find_separator(lines)
     try:
-        rows = list(csv.reader(lines, delimiter=separator))
-    except csv.Error as error:
+        if separator == SPACES:
+            rows = [line.split() for line in lines]
+        else:
+            rows = list(csv.reader(lines, delimiter=separator))
+    except (csv.Error, TypeError) as error:
         raise UserError(f"{path} cannot be read as a table: {error}") from None
     return _from_rows(path, rows)
 
@@ -202,10 +207,14 @@ def _find_separator(lines: Sequence[str]) -> str:
     head = lines[: 1 + next((i for i, x in enumerate(lines[1:], 1) if x.strip()), 0)]
 
     def fitness(separator: str) -> tuple[bool, bool, int]:
-        lengths = [len(row) for row in csv.reader(head, delimiter=separator)]
+        try:
+            lengths = [len(row) for row in csv.reader(head, delimiter=separator)]
+        except csv.Error:  # a cell that is too long
+            return False, False, 0
         return lengths[0] > 1, len(set(lengths)) == 1, lengths[0]
 
-    return max(SEPARATORS, key=fitness)  # of ties the first, so decimal commas do no harm
+    best = max(SEPARATORS, key=fitness)  # of ties the first, so decimal commas do no harm
+    return best if fitness(best)[0] else SPACES
 
 
 def _from_rows(path: Path, rows: list[list[str]]) -> Table:
