@@ -1,7 +1,7 @@
 """Does the recurrent part help on films of one's own?
 
-Run `python -m benchmarks.recurrence --data=FOLDER`, a folder of films with a table of gaze. It scores
-the shipped weights and the centre bias on the validation part, trains domains of it with the
+Run `python -m benchmarks.recurrence --data=FOLDER`, a folder of films with a table of gaze. It
+scores the shipped weights and the centre bias on the validation part, trains domains of it with the
 recurrent part and frame by frame, and tests the difference of each two, paired over the films. The
 runs and their scores stay in `--out`, and what is there already is not made again.
 """

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from gaze_folders import write_film, write_table
+from PIL import Image
 from support import PROJECT, write_run
 
 from benchmarks import all as whole_table
