@@ -255,6 +255,19 @@ def build(cls: Callable[..., T], given: Mapping[str, Any], **overrides: Any) -> 
         ) from error
 
 
+def as_options(value: Any, name: str) -> dict[str, Any]:
+    """Return an option that holds options itself; None stands for none.
+
+    Raises:
+        UserError: it is no dictionary; names it.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} is {value!r}; it has to be a dictionary")
+    return dict(value)
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """Read a configuration.
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from faults.samples import STIMULI, damaged_file, network
+from faults.samples import STIMULI, damaged_file, network, write_stimuli
 from support import write_photo
 
-from unisal.data.gaze.pysaliency import is_fixations, read_fixations
+from unisal.data.gaze.pysaliency import read_fixations
 from unisal.data.gaze.reading import load_gaze
 from unisal.data.pictures import (
     displayed_size,
@@ -68,24 +68,30 @@ def read_weights(path: Path) -> None:
 
 def read_gaze(path: Path) -> None:
     """Read a table beside the pictures that it is about."""
+    read_beside(path, path.name, load_gaze)
+
+
+def read_pysaliency(path: Path) -> None:
+    """Read fixations of pysaliency beside the stimuli that they are about."""
+    read_beside(path, "fixations.hdf5", read_fixations)
+
+
+def read_beside(path: Path, name: str, read: Callable[[Path], object]) -> None:
+    """Read a copy of a file in a folder with pictures, and with pysaliency's list of them."""
     folder = Path(tempfile.gettempdir(), "gaze")
-    for name, size in STIMULI.items():
-        if not (folder / name).exists():
-            write_photo(folder / name, size)
-    table = folder / path.name
-    shutil.copyfile(path, table)
+    for picture, size in STIMULI.items():
+        if not (folder / picture).exists():
+            write_photo(folder / picture, size)
+    write_stimuli(folder / "stimuli.hdf5")
+    copy = folder / name
+    shutil.copyfile(path, copy)
     try:
-        load_gaze(table)
+        read(copy)
     except UserError as error:
         check_message(error, folder)
         raise UserError(f"{path}: {error}") from None
     finally:
-        table.unlink()
-
-
-def read_pysaliency(path: Path) -> None:
-    is_fixations(path)
-    read_fixations(path)
+        copy.unlink()
 
 
 READERS: dict[str, Callable[[Path], None]] = {

@@ -152,6 +152,15 @@ def write_fixations(path: Path) -> None:
             file.create_dataset(name, data=np.full((3, 1), np.nan))
 
 
+def write_stimuli(path: Path) -> None:
+    """Write the names of the pictures in the layout of pysaliency's class `FileStimuli`."""
+    with h5py.File(path, "w") as file:
+        for name, value in {"type": "FileStimuli", "version": "2.1"}.items():
+            file.attrs[name] = np.bytes_(value)
+        file.attrs["size"], file.attrs["__attributes__"] = len(STIMULI), np.bytes_("[]")
+        file.create_dataset("filenames", data=list(STIMULI), dtype=h5py.string_dtype())
+
+
 @cache
 def network() -> UNISAL:
     """Return a tiny network whose weights are among the samples."""

@@ -82,7 +82,7 @@ def json_file(path: Path, read: Callable[[], object]) -> st.SearchStrategy[Calla
 
 def read_folds(run: Path) -> None:
     """Read what a run says about MIT1003: the fold of its fine-tuning."""
-    MIT1003Dataset.as_in_run(run, phase="eval")
+    MIT1003Dataset.as_in_run(run, phase="eval", n_x_val=3)
     FineTuner(pretrained_train_id=RUN, device="cpu", num_workers=0, mit1003_cfg={"n_x_val": 3})
 
 

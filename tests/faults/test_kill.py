@@ -84,7 +84,8 @@ def check_files(undisturbed: Recording, before: Tree, after: Tree) -> None:
         if name in versions:
             assert found in versions[name], f"{name} is half-written"
         else:
-            assert Path(name).name.startswith("."), f"{name} does not belong there"
+            hidden = any(part.startswith(".") for part in Path(name).parts)
+            assert hidden, f"{name} does not belong there"
     for name, found in before.items():
         if name not in versions:
             continue

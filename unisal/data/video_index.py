@@ -26,7 +26,7 @@ from unisal.types import Size
 
 IMAGES, MAPS, FIXATIONS = "images", "maps", "fixation"
 KINDS = (IMAGES, MAPS, FIXATIONS)
-VERSION = 1
+VERSION = 2
 MAX_HEADERS = 20_000
 """About how many files' headers are read for their sizes: all of a small data set; of a large one
 an evenly spread part, which includes the first and the last frame of each video."""
@@ -77,7 +77,8 @@ def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) ->
         if (known := _load(place, state)) is not None:
             return known
     videos = _scan(folder, names, prefix, progress)
-    content = {"version": VERSION, "state": state, "videos": [asdict(v) for v in videos]}
+    entries = [asdict(v) for v in videos]
+    content = {"version": VERSION, "state": state, "sum": _sum(entries), "videos": entries}
     for place in places:
         try:
             save_json(place, content)
@@ -148,9 +149,16 @@ def _load(place: Path, state: str) -> list[Video] | None:
         content = json.loads(place.read_text(encoding="utf-8-sig"))
         if content["version"] != VERSION or content["state"] != state:
             return None
+        if content["sum"] != _sum(content["videos"]):
+            return None
         return [_video(values) for values in content["videos"]]
     except Exception:  # whatever is wrong with it, the folder is read anew
         return None
+
+
+def _sum(entries: Any) -> str:
+    """Return a text that changes with the entries: a damaged index must not be believed."""
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
 
 
 def _video(values: dict[str, Any]) -> Video:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unisal.config import PRETRAINED, build, load_json, run_dir
+from unisal.config import PRETRAINED, as_options, build, load_json, run_dir
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.predict.predictor import Predictor
@@ -48,7 +48,7 @@ def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> U
     """
     weights = find_weights(train_id, fine_tuned)
     config = load_json(run_dir(train_id) / "UNISAL.json")
-    cnn_cfg = {**(config.pop("cnn_cfg", None) or {}), "pretrained": False}
+    cnn_cfg = {**as_options(config.pop("cnn_cfg", None), "cnn_cfg"), "pretrained": False}
     model = build(UNISAL, config, cnn_cfg=cnn_cfg)
     load_state(model, read_state(weights), str(weights))
     return model

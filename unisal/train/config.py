@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any
 
 from unisal.checks import check_count, check_number, check_switch
@@ -32,6 +33,16 @@ NON_NEGATIVE = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_we
 """Options that are numbers of at least 0."""
 PER_SOURCE = ("batch_sizes", "valid_batch_sizes", "dataset_options", "loss_factors")
 """Options that are mappings from a source to its value."""
+TEXTS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "Mapping[str, Any]": (Mapping,),
+}
+LISTS: dict[str, tuple[type, ...]] = {
+    "tuple[str, ...]": (str,),
+    "tuple[float, ...]": (int, float),
+}
+"""Of which types the values of options may be, by how the options are annotated."""
 PUBLISHED_KEYS = {
     "batch_size": ("batch_sizes", "DHF1K"),
     "salicon_batch_size": ("batch_sizes", "SALICON"),
@@ -183,6 +194,7 @@ class TrainerConfig:
 
     def _check(self) -> None:
         check_switches(self)
+        check_texts(self)
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             for v in value if isinstance(value, tuple) else (value,):
@@ -224,6 +236,26 @@ def check_switches(config: Any) -> None:
     for option in fields(config):
         if option.type == "bool":
             check_switch(getattr(config, option.name), option.name)
+
+
+def check_texts(config: Any) -> None:
+    """Check the options that are names, lists of names or of numbers, or dictionaries.
+
+    Args:
+        config: an instance of a class of options.
+
+    Raises:
+        UserError: one is something else; names it.
+    """
+    for option in fields(config):
+        value = getattr(config, option.name)
+        kind = LISTS.get(str(option.type))
+        if kind is not None:
+            is_right = isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
+        else:
+            is_right = isinstance(value, TEXTS.get(str(option.type), object))
+        if not is_right:
+            raise UserError(f"{option.name} is {value!r}; it has to be {option.type}")
 
 
 def _into_mappings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from itertools import islice
 
 import torch
 
-from unisal.config import build, load_json, run_dir
+from unisal.config import as_options, build, load_json, run_dir
 from unisal.data import DATASETS, Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
@@ -54,7 +54,7 @@ def compare_others(trainer: Trainer, progress: Progress = SILENT) -> Iterator[st
 def _network(train_id: str | None) -> UNISAL:
     """Return the network of a run with its best weights."""
     config = load_json(run_dir(train_id) / "UNISAL.json")
-    cnn_cfg = {**(config.pop("cnn_cfg", None) or {}), "pretrained": False}
+    cnn_cfg = {**as_options(config.pop("cnn_cfg", None), "cnn_cfg"), "pretrained": False}
     model = build(UNISAL, config, cnn_cfg=cnn_cfg)
     weights = find_weights(train_id)
     load_state(model, read_state(weights), str(weights))

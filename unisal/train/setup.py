@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from unisal.config import RUN_PRESETS, build, load_json, run_dir
+from unisal.config import RUN_PRESETS, as_options, build, load_json, run_dir
 from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
@@ -80,7 +80,7 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
     """
     options = {"sources": domains(cfg), **cfg.model_cfg}
     if goes_on or cfg.init_from:
-        options["cnn_cfg"] = {**(options.get("cnn_cfg") or {}), "pretrained": False}
+        options["cnn_cfg"] = {**as_options(options.get("cnn_cfg"), "cnn_cfg"), "pretrained": False}
     try:
         model = build(UNISAL, options)
     except ValueError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unisal.data.gaze.table import Column, Table
-from unisal.errors import UserError
+from unisal.errors import UserError, cause
 from unisal.files import write_atomically
 
 SUFFIXES = (".hdf5", ".h5")
@@ -325,13 +325,14 @@ def _opened(path: Path) -> Iterator[Any]:
     import h5py  # here, since its 11 MB are of use to few
 
     try:
-        file = h5py.File(path, "r")
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as HDF5: {error}") from None
-    with file:
-        yield file
+    except Exception as error:  # h5py raises of many types on a damaged file
+        raise UserError(f"{path} cannot be read as HDF5: {cause(error)}") from error
 
 
 def _text(value: Any) -> str:
