@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from gaze_folders import write_film, write_table
 from PIL import Image
-from support import PROJECT
+from support import PROJECT, write_run
 
 from benchmarks import all as whole_table
-from benchmarks import folders, limits, network, scoring, startup, training
+from benchmarks import folders, limits, network, recurrence, scoring, startup, training
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
 from unisal.evaluate.options import ScoringOptions
@@ -156,3 +158,30 @@ def test_a_benchmark_runs_as_a_program():
     command = [sys.executable, "-m", "benchmarks.startup"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "without torch" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_recurrent_part_is_measured_on_films(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    rng, names = np.random.default_rng(0), [f"f{i}" for i in range(10)]
+    for name in names:
+        write_film(tmp_path / "films" / "videos" / f"{name}.mp4", 6)
+    rows = [(n, frame, *rng.uniform(1, (94, 62)).round(1)) for n in names for frame in range(6)]
+    write_table(tmp_path / "films" / "gaze.csv", ("video", "frame", "x", "y"), rows)
+    splits = {"train": names[:2], "val": names[2:]}
+    (tmp_path / "films" / "splits.json").write_text(json.dumps(splits))
+    given = [f"--data={tmp_path / 'films'}", f"--out={tmp_path / 'out'}", "--base=base"]
+    given += ["--train=modules", "--epochs=1", "--frames=2", "--size=64x96"]
+    recurrence.main(given)
+    printed = capsys.readouterr().out
+    for line in ("shipped weights, DHF1K", "centre bias", "modules, recurrent"):
+        assert re.search(rf"^\| {line} (\| -?\d+\.\d{{3}} ){{4}}\|", printed, re.MULTILINE), line
+    scores = [
+        json.loads((tmp_path / "out" / run / "films_eval_scores.json").read_text())
+        for run in ("modules_gru_unisal", "modules_frames_unisal")
+    ]
+    kld = np.mean(scores[0], axis=0)[0] - np.mean(scores[1], axis=0)[0]
+    assert f"| modules | kld | {kld:+.4f} |" in printed
+    recurrence.main(given)  # nothing is made again
+    assert capsys.readouterr().out == printed

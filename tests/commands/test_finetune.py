@@ -134,6 +134,33 @@ def test_films_train_a_domain_with_the_recurrent_part(home, capsys):
     assert (home / "out" / "c_overlay.mp4").is_file()
 
 
+@pytest.mark.slow
+def test_films_can_be_taken_frame_by_frame(home, capsys):
+    folder, rng = home / "films", np.random.default_rng(0)
+    for name in ("a", "b"):
+        write_film(folder / "videos" / f"{name}.mp4", 24)
+    rows = [
+        (name, frame, *rng.uniform(1, (94, 62)).round(1)) for name in "ab" for frame in range(24)
+    ]
+    write_table(folder / "gaze.csv", ("video", "frame", "x", "y"), rows)
+    (folder / "splits.json").write_text(json.dumps({"train": ["a"], "val": ["b"]}))
+    options = ["--dataset_options={'films': {'input_size': (64, 96), 'seq_len': 3}}"]
+    command = ["finetune", f"--data={folder}", "--domain=Game", *SHORT[:-1], *options]
+    assert call_command(*command, "--frame_by_frame=True", "--train=all", "--lr=0.1") == 0
+    capsys.readouterr()
+    run = home / "runs" / "game_all_unisal"
+    assert load_json(run / "UNISAL.json")["image_domains"] == ["SALICON", "Game"]
+    before, after = (read_state(path / "weights_best.pth") for path in (home / "runs/base", run))
+    recurrent = [key for key in before if key.startswith(("rnn.", "post_rnn."))]
+    assert recurrent
+    assert all(torch.equal(before[key], after[key]) for key in recurrent)
+    assert load_json(run / "films_eval_summary.json")["model_domain"] == "Game"
+    assert call_command(*command, "--base=game_all_unisal", "--frame_by_frame=True") == 0
+    own = ["--domain=Other", f"--data={home / 'mine'}", "--base=base", "--frame_by_frame=True"]
+    assert call_command("finetune", *own) == 2
+    assert "frame_by_frame is for films" in capsys.readouterr().err
+
+
 # ---- which trainings ----------------------------------------------------------------------
 
 

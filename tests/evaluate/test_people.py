@@ -14,11 +14,13 @@ from unisal.data import gaze_source
 from unisal.evaluate.baselines import (
     CENTRE_BIAS,
     CHANCE,
+    MAX_KNOWN,
     OBSERVERS,
     UNIFORM_SHARE,
     CentreBias,
     ObserverHalves,
 )
+from unisal.evaluate.frames import MAX_KEPT, OtherFixations
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.people import WHOLE_GROUP, OneLeftOut, for_whole_group
 from unisal.evaluate.scores import Scores, SubsetKey
@@ -250,3 +252,21 @@ def test_people_predict_people_on_the_frames_of_films(tmp_path):
     everyone, single = score_one_left_out(dataset, ScoringOptions(("nss", "cc")))
     assert everyone.n_defined.tolist() == [[6, 6]]
     assert single["observer", "c"].n_defined.tolist() == [[5, 5]]
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def test_pictures_of_many_sizes_do_not_fill_the_memory(tmp_path):
+    sizes = {f"{n:02d}.png": (20 + n, 30) for n in range(40)}
+    write_gaze(tmp_path / "own", sizes)
+    changes = {"splits": {"train": ["00.png", "01.png"]}}
+    dataset = gaze_source("own", tmp_path / "own", changes=changes)("eval")
+    bias, others = make_centre_bias(dataset), OtherFixations(dataset, ScoringOptions())
+    for _ in range(2):
+        for index in range(len(dataset)):
+            size = dataset.target_size(index)
+            assert bias.predict(dataset, index).shape == size
+            assert others.of(index, size).shape == size
+    assert len(bias._known) <= MAX_KNOWN
+    assert len(others._union) <= MAX_KEPT

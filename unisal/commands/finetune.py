@@ -33,6 +33,7 @@ def finetune(
     eval_sources: Sequence[str],
     resume: str | None,
     options: Mapping[str, Any],
+    frame_by_frame: bool = False,
 ) -> None:
     """Train a domain, score it, and tell what became of the other domains.
 
@@ -48,6 +49,7 @@ def finetune(
         eval_sources: what to score; none for the data.
         resume: name of a run to continue; None for a new one.
         options: other options of `Trainer`, or changes to the options of the run.
+        frame_by_frame: see `unisal.train.own_domain.domain_options`.
 
     Raises:
         UserError: an option is wrong, or data is missing or damaged (before training starts); or a
@@ -58,7 +60,7 @@ def finetune(
     elif not data or domain is None:
         raise UserError("finetune needs --data, what to train on, and --domain, a name for it")
     else:
-        chosen = domain_options(data, domain, init_from, base, trains, options)
+        chosen = domain_options(data, domain, init_from, base, trains, options, frame_by_frame)
         trainer = Trainer(progress=TERMINAL, **chosen)
     planned = _plan_studies(trainer, folds, curve, observers)
     sources = eval_sources or trainer.cfg.data_sources

@@ -99,6 +99,7 @@ def finetune(
     observers: Any = False,
     eval_sources: Any = None,
     resume: str | None = None,
+    frame_by_frame: bool = False,
     **options: Any,
 ) -> None:
     """Train a domain of one's own on gaze data of one's own, then score it.
@@ -123,6 +124,9 @@ def finetune(
     resume: name of a run that was stopped, to continue it from its newest checkpoint; with folds,
         curve or observers also of one that is finished.
 
+    frame_by_frame: for films: leave out the recurrent part, to see whether it helps. A new domain
+        still starts from DHF1K's.
+
     All other options are those of the command train. Those listed with None have defaults of
     their own, see docs/guide/own_data.md.
     """
@@ -140,6 +144,7 @@ def finetune(
         eval_sources=as_names(eval_sources, "eval_sources"),
         resume=resume,
         options=options,
+        frame_by_frame=frame_by_frame,
     )
 
 

@@ -306,7 +306,7 @@ def _section(
         metrics=[METRICS[name] for name in scores.metrics],
         table=_table(result, options.random_seed),
         distributions=_distributions(result, options.random_seed),
-        tests=_tests(result.comparisons),
+        tests=_tests(result.comparisons, "video" if result.dataset.is_video else "image"),
         divisions=_divisions(result, options.random_seed),
         ranked_by=METRICS[ranking_metric(scores)],
         best=best,
@@ -407,14 +407,14 @@ def _divisions(result: Result, seed: int) -> list[Division]:
     return found
 
 
-def _tests(comparisons: Sequence[Comparison]) -> list[Tests]:
+def _tests(comparisons: Sequence[Comparison], unit: str) -> list[Tests]:
     """Lay out the tests, those of the same two together."""
     found: dict[tuple[str, str, str], Tests] = {}
     for one in comparisons:
         title = f"{one.first} minus {one.second}"
-        paired = f"{one.n_both:,} that both have"
         text = (
-            f"{one.by.capitalize()}. On {paired}, {one.n_first:,} and {one.n_second:,} of only one."
+            f"By {one.by}. {one.n_both:,} {unit}s have a value of both, {one.n_first:,} of the "
+            f"first alone, {one.n_second:,} of the second alone."
         )
         tests = found.setdefault((one.by, one.first, one.second), Tests(title, text, []))
         interval = "" if math.isnan(one.low) else f"{_number(one.low)} – {_number(one.high)}"

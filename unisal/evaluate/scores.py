@@ -237,8 +237,8 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
         if (found.by, found.first, found.second) != pair:
             pair = found.by, found.first, found.second
             lines.append(
-                f"  {found.by}: {found.first} minus {found.second} (on {found.n_both} both, "
-                f"{found.n_first} and {found.n_second} only one)"
+                f"  {found.by}: {found.first} minus {found.second} (both on {found.n_both}, only "
+                f"the first on {found.n_first}, only the second on {found.n_second})"
             )
         tested = (
             "too few to test"

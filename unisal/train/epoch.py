@@ -61,7 +61,7 @@ def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> B
         batch.frames,
         target_size=batch.target_size,
         source=batch.domain,
-        static=not batch.is_video,
+        static=not batch.is_video or batch.domain in model.image_domains,
     )
     loss = batch_loss(log_density, batch.maps, batch.fixations, weights)
     if not torch.isfinite(loss.total):

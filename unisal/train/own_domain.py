@@ -23,6 +23,7 @@ def domain_options(
     base: str | None,
     trains: str,
     options: Mapping[str, Any],
+    frame_by_frame: bool = False,
 ) -> dict[str, Any]:
     """Return the options of the run that trains a domain.
 
@@ -35,6 +36,7 @@ def domain_options(
         trains: see `TrainerConfig`.
         options: other options of a run, as they were given; the others have the defaults of
             `finetune`.
+        frame_by_frame: whether the domain leaves out the recurrent part, though it is for videos.
 
     Raises:
         UserError: an option is wrong; names it.
@@ -47,8 +49,10 @@ def domain_options(
     if len(kinds) > 1:
         raise UserError(f"data: {', '.join(data)} are images and videos; a domain is for one kind")
     is_video = kinds.pop()
+    if frame_by_frame and not is_video:
+        raise UserError("frame_by_frame is for films; pictures never use the recurrent part")
     network = load_json(run_dir(base) / "UNISAL.json")
-    network, start = _with_domain(network, domain, init_from, is_video)
+    network, start = _with_domain(network, domain, init_from, is_video, frame_by_frame)
     chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": f"{domain.lower()}_{trains}"}
     chosen |= options
     if not is_video:
@@ -65,7 +69,11 @@ def domain_options(
 
 
 def _with_domain(
-    network: Mapping[str, Any], domain: str, init_from: str | None, is_video: bool
+    network: Mapping[str, Any],
+    domain: str,
+    init_from: str | None,
+    is_video: bool,
+    frame_by_frame: bool,
 ) -> tuple[dict[str, Any], str | None]:
     """Return the options of a network that has the domain, and which one it is made from."""
     known = tuple(network["sources"])
@@ -73,12 +81,17 @@ def _with_domain(
         raise UserError(
             f"init_from is {init_from!r}; the network of the base knows {', '.join(known)}"
         )
+    of_images = tuple(network.get("image_domains", ("SALICON",)))
     if domain in known:
+        if frame_by_frame and domain not in of_images:
+            raise UserError(
+                f"frame_by_frame: the domain {domain} of the base was trained with the recurrent "
+                "part; give the new one another name"
+            )
         return dict(network), init_from
     if domain.lower() in [name.lower() for name in known]:
         raise UserError(f"domain is {domain!r}, but the network has one of that name: {known}")
-    of_images = tuple(network.get("image_domains", ("SALICON",)))
-    own = () if is_video else (domain,)
+    own = () if is_video and not frame_by_frame else (domain,)
     first = FIRST_CHOICE[is_video]
     start = init_from or (first if first in known else known[0])
     grown = {"sources": (*known, domain), "image_domains": (*of_images, *own)}

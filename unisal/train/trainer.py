@@ -110,14 +110,16 @@ class Trainer(EpochLoop):
     def n_trained(self) -> int:
         """How many of the network's numbers are trained, those that start later included.
 
-        Pictures leave out the recurrent part, and no domain uses the modules of another.
+        Pictures leave out the recurrent part, as do domains that take videos frame by frame, and no
+        domain uses the modules of another.
         """
         trained = domains(self.cfg)
         own = {d: self.model.domain_keys(d) for d in self.model.sources}
         of_trained = {key for domain in trained for key in own[domain]}
         unused = {key for keys in own.values() for key in keys} - of_trained
         skipped: tuple[str, ...] = () if self.cfg.trains == "all" else ("cnn.",)
-        if not any(dataset.is_video for dataset in self.datasets["train"].values()):
+        is_video = any(dataset.is_video for dataset in self.datasets["train"].values())
+        if not is_video or set(trained) <= set(self.model.image_domains):
             skipped += ("rnn.", "post_rnn.")
         return sum(
             parameter.numel()

@@ -349,6 +349,21 @@ def test_units_of_times_are_in_the_names(tmp_path, name, factor):
     assert data.fixations.start_ms == pytest.approx([500, 1000])
 
 
+def test_fractions_that_can_only_be_seconds_are_seconds(tmp_path):
+    rows = [("a.jpg", 5, 5, 0.25, 0.2), ("a.jpg", 6, 6, 0.5, 0.3)]
+    header = ("stimulus", "x", "y", "t", "duration")
+    data = load_gaze(make(tmp_path, rows, header=header))
+    assert data.fixations.start_ms.tolist() == [250, 500]
+    assert data.fixations.duration_ms.tolist() == [200, 300]
+    assert sum("is taken as seconds" in line for line in data.report.lines()) == 2
+    data = load_gaze(make(tmp_path / "said", rows, {"time_unit": "ms"}, header))
+    assert data.fixations.start_ms.tolist() == [0.25, 0.5]
+    rows = [("a.jpg", 5, 5, 250, 200.5), ("a.jpg", 6, 6, 700.5, 300)]
+    data = load_gaze(make(tmp_path / "ms", rows, header=header))
+    assert data.fixations.start_ms.tolist() == [250, 700.5]
+    assert data.fixations.duration_ms.tolist() == [200.5, 300]
+
+
 # ---- parts ----------------------------------------------------------------------------------
 def many(folder, config=None, n=10, splits=None):
     sizes = {f"{i:02d}.jpg": (20, 20) for i in range(n)}

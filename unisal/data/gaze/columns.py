@@ -171,13 +171,13 @@ class Columns:
         """Return the name of a column; None if the table has none."""
         return self.roles.get(role)
 
-    def milliseconds(self, role: str) -> float:
-        """Return the milliseconds of a column's unit, as its name says; else 1."""
+    def milliseconds(self, role: str) -> float | None:
+        """Return the milliseconds of a column's unit, as its name says; None if it does not."""
         name = self.roles.get(role, "")
         last = simple(name).rpartition(" ")[2]
         if last in WORDS_OF_UNITS and " " in simple(name):
             return WORDS_OF_UNITS[last]
-        return 1e3 if simple(name) in TIMES_IN_SECONDS else 1.0
+        return 1e3 if simple(name) in TIMES_IN_SECONDS else None
 
     @property
     def on_recording_clock(self) -> bool:

@@ -33,6 +33,8 @@ MAX_SHARE = 2.0
 """The largest of such positions: nobody looks further away and is still recorded."""
 MAX_SAMPLE_MS = 40
 """Rows without durations that follow each other faster than this are samples, not fixations."""
+SHORTEST_FIXATION_MS, SHORTEST_TABLE_MS = 10, 600
+"""Fractions of milliseconds are seconds if fixations would be shorter, or all gaze together."""
 NEAR_BORDER = 2
 """Pixels beyond the right border in which nothing may lie if the last pixel is to be the border."""
 NO_FRAME = -1
@@ -57,6 +59,7 @@ class Rows:
         self.kept = np.arange(table.n_rows)
         self._added: dict[str, Column] = {}
         self._numbers: dict[str, NDArray[np.float64]] = {}
+        self._units: dict[str, float] = {}
         self.of_samples = self.columns.positions.of_samples
         for name in (*options.groups, *options.keep, options.split_by, self._weight_column):
             if name is not None and name not in table.columns:
@@ -179,7 +182,29 @@ class Rows:
         if values is None:
             return np.full(len(self.kept), np.nan)
         unit = self.options.time_unit
-        return values * (MILLISECONDS[unit] if unit else self.columns.milliseconds(role))
+        if unit is not None:
+            return values * MILLISECONDS[unit]
+        told = self.columns.milliseconds(role)
+        return values * (self._guessed_unit(role) if told is None else told)
+
+    def _guessed_unit(self, role: str) -> float:
+        """Return 1000 if times whose unit is not known can only be seconds, else 1.
+
+        It is looked for once, in the rows that are there at first.
+        """
+        if role not in self._units:
+            values = self.numbers(role)
+            known = values[np.isfinite(values)] if values is not None else np.empty(0)
+            is_fraction = bool(len(known)) and bool((known != np.round(known)).any())
+            if role == "duration_ms":
+                in_seconds = is_fraction and float(np.median(known)) < SHORTEST_FIXATION_MS
+            else:
+                in_seconds = is_fraction and float(np.abs(known).max()) < SHORTEST_TABLE_MS
+            self._units[role] = 1e3 if in_seconds else 1.0
+            if in_seconds:
+                name = self.columns.get(role)
+                self.report.assumed.append(f"the column {name!r} is taken as seconds")
+        return self._units[role]
 
     def durations(self) -> NDArray[np.float64]:
         """Return the durations in milliseconds; NaN if they are not known."""
