@@ -47,7 +47,7 @@ def test_every_module_stands_in_the_table_of_the_architecture():
         if name := re.fullmatch(r"\*\*(.*)/\*\*", cell):
             room = PROJECT / "unisal" / name[1].removeprefix("unisal")
         else:
-            listed += [room / module for module in re.findall(r"`(\w+\.py)`", cell)]
+            listed += [room / module for module in re.findall(r"`((?:\w+/)*\w+\.py)`", cell)]
     existing = {
         path
         for path in PROJECT.glob("unisal/**/*.py")

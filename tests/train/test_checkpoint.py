@@ -135,8 +135,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, model, monkeypatch, 
         write_checkpoints(tmp_path, model, [1], latest=1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def half(_content, path):
-        path.write_bytes(b"half of it")
+    def half(_content, file):
+        file.write(b"half of it")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", half)

@@ -194,12 +194,12 @@ class TrainerConfig:
 
     def _check(self) -> None:
         check_switches(self)
-        check_texts(self)
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             for v in value if isinstance(value, tuple) else (value,):
                 if v not in allowed:
                     raise UserError(f"{name} is {v!r}; allowed are {', '.join(allowed)}")
+        check_texts(self)
         if not self.loss_metrics:
             raise UserError(f"loss_metrics is {self.loss_metrics!r}; name at least one")
         if len(self.loss_metrics) != len(self.loss_weights):
