@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,9 @@ def test_a_killed_command_ends_as_if_nothing_had_happened(name, zygote, tmp_path
         sandbox = undisturbed.copy(tmp_path / f"sandbox_{sandboxes}")
         kills += kill_until_done(undisturbed, zygote, sandbox, rng, wanted - kills)
         sandboxes += 1
+        print(f"{name}: {kills} kills in {sandboxes} sandboxes", flush=True)
+        shutil.rmtree(sandbox)
         assert sandboxes <= 4 * wanted + 4, "most runs ended before they were killed"
-    print(f"{name}: {kills} kills in {sandboxes} sandboxes")
 
 
 def kill_until_done(
