@@ -114,6 +114,7 @@ def _predict(job: Job, engine: Engine) -> list[str]:
         f"{job.weights.name} of {job.made_with['train_id']}, into {job.folder}"
     )
     save_json(job.record, job.made_with)
+    remove_leftovers(job.record.parent, of=[job.record.name])
     remove_leftovers(job.folder, below=True, of=job.file_names)
     failed = []
 

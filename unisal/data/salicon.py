@@ -19,7 +19,7 @@ from unisal.data.mat_files import check_mat
 from unisal.data.pictures import picture_size, read_grey
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError, cause
-from unisal.files import natural_order, write_atomically
+from unisal.files import natural_order, remove_leftovers, write_atomically
 from unisal.types import Size
 
 PART_OF_PHASE = {"train": "train", "valid": "val", "eval": "val", "test": "test"}
@@ -127,6 +127,7 @@ class SALICONDataset(ImageDataset):
     def _find_fixations(self, part: str) -> list[Path]:
         """Return the file of fixations of each image."""
         folder = self.folder / "fixations" / part
+        remove_leftovers(folder)
         there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         paths = [
             folder / (f"{p.stem}.png" if f"{p.stem}.png" in there else f"{p.stem}.mat")

@@ -21,6 +21,7 @@ from unisal.data.base import require_files
 from unisal.data.listing import FrameFiles, Group, Problem, match_files
 from unisal.data.pictures import picture_size
 from unisal.errors import UserError
+from unisal.files import remove_leftovers
 from unisal.progress import SILENT, Progress
 from unisal.types import Size
 
@@ -80,6 +81,7 @@ def read_index(folder: Path, prefix: FilePrefix, progress: Progress = SILENT) ->
     entries = [asdict(v) for v in videos]
     content = {"version": VERSION, "state": state, "sum": _sum(entries), "videos": entries}
     for place in places:
+        remove_leftovers(place.parent, of=[place.name])
         try:
             save_json(place, content)
         except OSError:  # a read-only data folder, or no home: try the next place, if any

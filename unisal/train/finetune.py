@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import tempfile
@@ -133,7 +134,8 @@ class FineTuner(EpochLoop):
         """Refuse to replace weights, unless they were made with the same options."""
         path, record = self.run / WEIGHTS, self.run / FINE_TUNING_RECORD
         made_in = load_json(record).get("folder", "") if record.is_file() else ""
-        if path.is_file() and not (made_in and (self.run / made_in / WEIGHTS).is_file()):
+        is_kept = made_in and (self.run / made_in / WEIGHTS).is_file()
+        if path.is_file() and not (is_kept or self._has_copy(path)):
             raise UserError(
                 f"{path} would be lost: no fine-tuning of this run keeps a copy of it; move it "
                 "away, or replace it with --overwrite=True"
@@ -152,6 +154,11 @@ class FineTuner(EpochLoop):
                 f"{folder} holds weights fine-tuned with other options ({', '.join(changed)}); "
                 "move it away, or replace them with --overwrite=True"
             )
+
+    def _has_copy(self, weights: Path) -> bool:
+        """Return whether a fine-tuning of the run, even one killed before its record, kept them."""
+        copies = self.run.glob(f"*/{WEIGHTS}")
+        return any(filecmp.cmp(weights, copy, shallow=False) for copy in copies)
 
     # ---- messages -----------------------------------------------------------------------
     def _fold(self) -> str:
