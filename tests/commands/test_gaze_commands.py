@@ -116,6 +116,7 @@ def test_check_data_decodes_films(home, capsys):
     [
         (("--data=nowhere",), "nowhere does not exist"),
         (("--data=crowd", "--out=page.txt"), "page.txt"),
+        (("--data=crowd", "--out=crowd/gaze.json/page.png"), "page.png"),
         (("--data=crowd", "--n=0"), "n is 0"),
         (("--data=SALICON=crowd",), "name of another data set"),
         (("--data=crowd/stimuli",), "holds no table of gaze"),

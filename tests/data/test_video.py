@@ -391,6 +391,14 @@ def test_what_is_missing_is_named_when_the_index_is_built(roots, damage, words):
     assert not list(roots["DHF1K"].rglob("*.json"))
 
 
+def test_a_number_far_from_all_others_is_named_and_takes_no_memory(roots):
+    write_dhf1k(roots["DHF1K"], {1: 4})
+    images = roots["DHF1K"] / "annotation" / "0001" / "images"
+    (images / "0004.png").rename(images / "9999999999.png")
+    with pytest.raises(UserError, match=r"0001: .* from 1 to 9999999999, and only 4 .*9\.png"):
+        read_index(roots["DHF1K"] / "annotation", no_prefix)
+
+
 @pytest.mark.parametrize("kind", ["images", "maps"])
 def test_sizes_that_differ_are_named_when_the_index_is_built(roots, kind):
     write_dhf1k(roots["DHF1K"], {1: 4, 2: 4})

@@ -14,6 +14,7 @@ from unisal.data import GazeSource, SaliencyDataset, find_dataset
 from unisal.data.transforms import resize_rgb
 from unisal.data.video_file import VideoFile
 from unisal.errors import SomeFailed, UserError
+from unisal.files import require_writable_file
 from unisal.types import RGB
 from unisal.visualize.difference import draw_fixations
 from unisal.visualize.overlay import draw_overlay, scale_to_peak
@@ -47,10 +48,12 @@ def check_gaze(
     if out is not None and out.suffix.lower() not in PAGE_SUFFIXES:
         raise UserError(f"out is {out}; its name has to end in {', '.join(PAGE_SUFFIXES)}")
     own = [cls for s in sources if issubclass(cls := find_dataset(s), GazeSource)]
-    for cls in own:
+    pages = {cls: out or Path.cwd() / f"{cls.source}_examples.png" for cls in own}
+    for page in pages.values():
+        require_writable_file(page, "name another file with --out")
+    for cls, page in pages.items():
         cls.read(progress=TERMINAL)
         print("\n".join(describe(cls)))
-        page = out or Path.cwd() / f"{cls.source}_examples.png"
         try:
             write_overlay(page, draw_page(cls, n))
         except OSError as error:

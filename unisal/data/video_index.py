@@ -28,6 +28,8 @@ from unisal.types import Size
 IMAGES, MAPS, FIXATIONS = "images", "maps", "fixation"
 KINDS = (IMAGES, MAPS, FIXATIONS)
 VERSION = 2
+MAX_FRAMES = 10_000_000
+"""Beyond the frames of four days of film a number is taken for that of something else."""
 MAX_HEADERS = 20_000
 """About how many files' headers are read for their sizes: all of a small data set; of a large one
 an evenly spread part, which includes the first and the last frame of each video."""
@@ -113,7 +115,9 @@ def list_video(video: Path, prefix: str, needs_maps: bool) -> Group:
         fault = video, f"{video} has no maps and fixations"
     problems = [Problem("missing", *fault)] if fault else []
     numbers = [number for files in numbered.values() for number in files]
-    names = _expected_names(prefix, numbered.get(IMAGES) or numbered.get(MAPS) or {}, numbers)
+    names = _expected_names(
+        video, prefix, numbered.get(IMAGES) or numbered.get(MAPS) or {}, numbers
+    )
     folders = {f: video / kind for f, kind in zip(FrameFiles._fields, KINDS, strict=True)}
     files = {
         field: {name: folder / name for name in names if name in there}
@@ -192,7 +196,7 @@ def _list_files(video: Path, prefix: str) -> dict[str, list[str]]:
     numbered = numbered_files(video, prefix)
     if fault := _lacking(video, prefix, numbered):
         raise UserError(fault[1])
-    names = _expected_names(prefix, numbered[IMAGES], numbered[IMAGES])
+    names = _expected_names(video, prefix, numbered[IMAGES], numbered[IMAGES])
     there = {kind: set(files.values()) for kind, files in numbered.items()}
     require_files(
         "frames, maps or fixations",
@@ -224,16 +228,27 @@ def _lacking(
     return None
 
 
-def _expected_names(prefix: str, files: Mapping[int, str], numbers: Iterable[int]) -> list[str]:
+def _expected_names(
+    video: Path, prefix: str, files: Mapping[int, str], numbers: Iterable[int]
+) -> list[str]:
     """Return a file name for each number from the first to the last.
 
     Numbers get as many digits as in the name of the first of `files`.
+
+    Raises:
+        UserError: the numbers are too far apart to be those of one video's frames.
     """
     if not files:
         return []
     width = len(files[min(files)]) - len(prefix) - len(".png")
-    numbers = list(numbers)
-    return [f"{prefix}{n:0{width}d}.png" for n in range(min(numbers), max(numbers) + 1)]
+    numbers = sorted(numbers)
+    if numbers[-1] - numbers[0] >= MAX_FRAMES:
+        raise UserError(
+            f"{video}: frames are numbered from {numbers[0]} to {numbers[-1]}, and only "
+            f"{len(set(numbers))} of them exist; remove {prefix}{numbers[-1]:0{width}d}.png, or number the frames one "
+            "after the other"
+        )
+    return [f"{prefix}{n:0{width}d}.png" for n in range(numbers[0], numbers[-1] + 1)]
 
 
 def _describe(video: Path, kinds: dict[str, list[str]], every: int) -> Video:
