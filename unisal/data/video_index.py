@@ -245,8 +245,8 @@ def _expected_names(
     if numbers[-1] - numbers[0] >= MAX_FRAMES:
         raise UserError(
             f"{video}: frames are numbered from {numbers[0]} to {numbers[-1]}, and only "
-            f"{len(set(numbers))} of them exist; remove {prefix}{numbers[-1]:0{width}d}.png, or number the frames one "
-            "after the other"
+            f"{len(set(numbers))} of them exist; remove {prefix}{numbers[-1]:0{width}d}.png, or "
+            "number the frames one after the other"
         )
     return [f"{prefix}{n:0{width}d}.png" for n in range(numbers[0], numbers[-1] + 1)]
 
