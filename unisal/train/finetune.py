@@ -133,8 +133,8 @@ class FineTuner(EpochLoop):
     def _refuse_to_lose_weights(self, folder: Path) -> None:
         """Refuse to replace weights, unless they were made with the same options."""
         path, record = self.run / WEIGHTS, self.run / FINE_TUNING_RECORD
-        made_in = load_json(record).get("folder", "") if record.is_file() else ""
-        is_kept = made_in and (self.run / made_in / WEIGHTS).is_file()
+        made_in = load_json(record).get("folder") if record.is_file() else None
+        is_kept = isinstance(made_in, str) and made_in and (self.run / made_in / WEIGHTS).is_file()
         if path.is_file() and not (is_kept or self._has_copy(path)):
             raise UserError(
                 f"{path} would be lost: no fine-tuning of this run keeps a copy of it; move it "
@@ -142,7 +142,9 @@ class FineTuner(EpochLoop):
             )
         if not (folder / FINE_TUNING_RECORD).is_file():
             return
-        made_with = load_json(folder / FINE_TUNING_RECORD).get("options") or {}
+        made_with = load_json(folder / FINE_TUNING_RECORD).get("options")
+        if not isinstance(made_with, dict):  # damaged: no option is known to be the same
+            made_with = {}
         ours = json.loads(to_json(self.options.as_dict()))
         changed = [
             name
