@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults.fuzzing import MEMORY_MB
 from faults.jobs import RUN, environment
-from faults.samples import damaged_file, write_samples
+from faults.samples import damaged_file
 from faults.zygote import Result, Zygote
 from support import write_mat, write_photo, write_run, write_salicon
 from videos import numbered, write_clip
@@ -23,20 +22,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's way to watch a process"),
 ]
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("samples")
-    write_samples(folder)
-    return folder
 
 
 def run(zygote: Zygote, sandbox: Path, *arguments: str, allowed: tuple[Path, ...]) -> Result:

@@ -38,13 +38,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
 @pytest.mark.parametrize("name", JOBS)
 def test_a_disk_that_fills_up_loses_nothing(name, zygote, tmp_path, amount):
     if name not in amount(short=IN_SHORT, whole=JOBS):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from faults.fuzzing import MEMORY_MB
 from faults.jobs import environment
-from faults.samples import damaged_file, write_samples
-from faults.zygote import Result, Zygote
+from faults.samples import damaged_file
+from faults.zygote import Result
 
 BATCH = 250
 MAX_FAILURES = 10
@@ -31,20 +31,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's way to watch a process"),
 ]
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("samples")
-    write_samples(folder)
-    return folder
 
 
 @pytest.mark.parametrize("kind", AMOUNTS)
