@@ -86,3 +86,13 @@ class Fixations:
         if frame is not None:
             fits &= (self.first_frame <= frame) & (frame <= self.last_frame)
         return self.take(fits)
+
+
+def joined(parts: Sequence[Fixations]) -> Fixations:
+    """Return the fixations of several parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [f.name for f in fields(Fixations) if f.name != "groups"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    groups = {n: np.concatenate([part.groups[n] for part in parts]) for n in parts[0].groups}
+    return Fixations(**arrays, groups=groups)

@@ -147,7 +147,7 @@ class GazeSource(SaliencyDataset):
     def list_part(cls, phase: str) -> Iterator[Group]:
         data = cls.read()
         chosen = data.splits.part(phase)
-        if cls.is_video:
+        if data.is_video:
             for index in chosen:
                 frames = [FrameFiles(path) for path in data.films[index].pictures]
                 yield Group(data.name(index), frames, one_image_size=True)
@@ -292,7 +292,12 @@ class GazeSource(SaliencyDataset):
 
     # ---- helpers --------------------------------------------------------------------------
     def _density(self, index: int, size: Size, fixations: Fixations) -> NDArray[np.float32]:
-        return density_map(fixations, self.frame_size(index), size, self.blur(index))
+        blur = self._blur_of(index, fixations)
+        return density_map(fixations, self.frame_size(index), size, blur)
+
+    def _blur_of(self, index: int, fixations: Fixations) -> tuple[float, float]:
+        """Return the blur that turns some fixations into a map."""
+        return self.blur(index)
 
     def _observer_numbers(self, names: Sequence[str]) -> list[int]:
         """Return the indices of observers."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from unisal.data.gaze.films import GazeVideoFolder
+from unisal.data.gaze.moving_crops import MovingCrops
+from unisal.data.gaze.options import MOVING_CROPS
 from unisal.data.gaze.pictures import GazeFolder
-from unisal.data.gaze.reading import load_gaze
+from unisal.data.gaze.reading import GazeData, load_gaze
 from unisal.data.gaze.source import GazeSource
 from unisal.errors import UserError
 from unisal.files import from_home
@@ -82,8 +84,8 @@ def gaze_source(
         changes: entries that replace those of the `gaze.json`.
 
     Returns:
-        A class derived from `GazeFolder` for pictures, from `GazeVideoFolder` for films. The same
-        arguments give the same class.
+        A class derived from `GazeFolder` for pictures, from `GazeVideoFolder` for films, from
+        `MovingCrops` for films made of pictures. The same arguments give the same class.
 
     Raises:
         UserError: the name is not allowed, or the folder cannot be read.
@@ -95,7 +97,7 @@ def gaze_source(
         )
     place, changes = Path(from_home(str(place))).resolve(), dict(changes or {})
     data = load_gaze(place, changes)
-    base = GazeVideoFolder if data.is_video else GazeFolder
+    base = _base(data)
     domain = domain or data.place.options.domain or base.domain
     key = name, place, domain, base, repr(sorted(changes.items()))
     if key not in _classes:
@@ -111,6 +113,13 @@ def gaze_source(
         }
         _classes[key] = type(f"{name}Dataset", (base,), values)
     return _classes[key]
+
+
+def _base(data: GazeData) -> type[GazeSource]:
+    """Return the class that the source of a folder is derived from."""
+    if data.place.options.kind == MOVING_CROPS:
+        return MovingCrops
+    return GazeVideoFolder if data.is_video else GazeFolder
 
 
 def _cut(data: str) -> tuple[str | None, Path]:
