@@ -113,8 +113,9 @@ def finetune(
     init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
-        they did before, to the last bit; decoder: whatever follows the encoder; all. With the
-        last two it is printed what became of the other domains.
+        they did before, to the last bit; recurrent: for films, these and the recurrent part;
+        decoder: whatever follows the encoder; all. With the last three it is printed what became
+        of the other domains.
     folds: also train and score so many times, each time leaving out another fold of all stimuli,
         for scores on every one of them: folds.csv and folds.json in the run.
     curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or

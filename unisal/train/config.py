@@ -19,7 +19,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
-    "trains": ("all", "decoder", "modules"),
+    "trains": ("all", "decoder", "modules", "recurrent"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -104,8 +104,9 @@ class TrainerConfig:
             The weights at the start are validated too, and kept if no epoch is better.
         new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
             copy of this one (None).
-        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
-            modules, what only the trained domains use (all).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder;
+            modules, what only the trained domains use; or recurrent, these and the recurrent part
+            that all domains for videos share (all).
         patience: stop after this many epochs without a better validation loss (None: never).
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
         num_workers: processes that read data, at most one per core (6).
