@@ -284,8 +284,8 @@ def predictions_from_folder(
     folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
-        Hollywood or UCFSports (DHF1K); or the domain that the run was trained for with finetune.
+        are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
+        videos: also DHF1K, Hollywood or UCFSports (DHF1K); or a domain of the run's own.
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
@@ -485,8 +485,8 @@ def visualize_examples(
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write labels above the panels.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar (SALICON; with --video: DHF1K), or the domain that the run was trained for
-        with finetune. With a preset for videos they are predicted as the frames of one.
+        are most similar (the run's default, else SALICON; with --video: DHF1K), or a domain of the
+        run's own. With a preset for videos they are predicted as the frames of one.
     model_domain: the network domain to use (the preset's).
     contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,

@@ -178,6 +178,8 @@ def own_presets(
         "fine_tuned": False,
         "sources": [dataset.source for dataset in datasets.values()],
     }
+    if "default" in presets.get(cfg.domain, {}):  # a domain that is trained further
+        own["default"] = presets[cfg.domain]["default"]
     return {**presets, cfg.domain: own}
 
 

@@ -80,7 +80,7 @@ class GazeOptions:
             itself).
         kind: pictures, films (if there are video files), or moving_crops: films made of the
             pictures, a window gliding over each.
-        domain: the network domain (SALICON for pictures, DHF1K for films).
+        domain: the network domain (SALICON for pictures, or the run's default; DHF1K for films).
         columns: the names of columns, by what they hold: stimulus, x, y, observer, start_ms (or
             t), end_ms, duration_ms, frame, event, ... (found by their usual names).
         separator, encoding: of a text file (found out).

@@ -121,7 +121,9 @@ class GazeSource(SaliencyDataset):
         # The class is made for the folder, so another process has to make it again.
         from unisal.data.gaze import gaze_source
 
-        make = type(self).source, self.place, type(self).domain, dict(self.changes)
+        kind = type(self)
+        domain = kind.domain if kind.names_domain else None
+        make = kind.source, self.place, domain, dict(self.changes)
         return _restored, (gaze_source, make, vars(self))
 
     # ---- the folder -----------------------------------------------------------------------

@@ -79,8 +79,9 @@ def gaze_source(
     Args:
         name: what it is called in scores, predictions and files.
         place: the folder, or the `gaze.json` that describes it.
-        domain: the network domain; None for the one in `gaze.json`, else SALICON for pictures and
-            DHF1K for films.
+        domain: the network domain; None for the one in `gaze.json`, else DHF1K for films and
+            SALICON for pictures, unless a run has another, see
+            `unisal.predict.presets.source_domain`.
         changes: entries that replace those of the `gaze.json`.
 
     Returns:
@@ -98,8 +99,8 @@ def gaze_source(
     place, changes = Path(from_home(str(place))).resolve(), dict(changes or {})
     data = load_gaze(place, changes)
     base = _base(data)
-    domain = domain or data.place.options.domain or base.domain
-    key = name, place, domain, base, repr(sorted(changes.items()))
+    named = domain or data.place.options.domain
+    key = name, place, named, base, repr(sorted(changes.items()))
     if key not in _classes:
         values = {
             "__doc__": base.__doc__,
@@ -107,7 +108,8 @@ def gaze_source(
             "source": name,
             "place": place,
             "changes": changes,
-            "domain": domain,
+            "domain": named or base.domain,
+            "names_domain": named is not None,
             "scalar_prefix": name,
             "score_name": name,
         }
