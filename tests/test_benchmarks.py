@@ -11,16 +11,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gaze_folders import write_film, write_table
+from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
-from support import PROJECT, write_run
+from support import PROJECT, write_dhf1k, write_run
 
 from benchmarks import all as whole_table
-from benchmarks import folders, limits, network, recurrence, scoring, startup, training
+from benchmarks import folders, limits, model_card, network, recurrence, scoring, startup, training
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
+from unisal.data import gaze_source
+from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.scoring import score_dataset
+from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
+from unisal.predict.loading import load_model
 
 MACHINE = Machine(1e9, 1e9)
 SMALL = 64, 96
@@ -134,7 +139,7 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
     helpers = {"__init__", "all", "case", "timing", "limits"}
-    alone = {"metrics", "stream_latency", "recurrence"}
+    alone = {"metrics", "stream_latency", "recurrence", "model_card"}
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
         "startup"
@@ -188,3 +193,30 @@ def test_the_recurrent_part_is_measured_on_films(tmp_path, monkeypatch, capsys):
     assert f"| modules | kld | {kld:+.4f} |" in printed
     recurrence.main(given)  # nothing is made again
     assert capsys.readouterr().out == printed
+
+
+def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("DHF1K_DATA_DIR", "nowhere")  # set back afterwards
+    write_run(tmp_path / "runs" / "mine")
+    write_gaze(tmp_path / "crowd", {f"{n}.png": (60, 80) for n in range(10)})
+    for folder in ("clips", "others"):
+        write_dhf1k(tmp_path / folder, dict.fromkeys((*range(1, 4), *range(601, 604)), 3))
+    monkeypatch.setattr(model_card, "LONGER_SIDE", 160)
+    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'}"
+    data = f"--data=crowd={tmp_path / 'crowd'}"
+    model_card.main(["--run=mine", data, f"--clips={folders}", "--domain=UCFSports"])
+    _, pictures, *clips = re.split(r"\n(?=\w+: \d)", capsys.readouterr().out)
+    rows = re.findall(r"^\| ([^|]+) \| (.*) \|$", pictures, re.MULTILINE)
+    names = [f"**these weights, {domain}**" for domain in ("UCFSports", "SALICON")]
+    assert [name for name, _ in rows] == [*names, "centre bias", "half of the observers", "chance"]
+    dataset = gaze_source("crowd", tmp_path / "crowd")(phase="eval", score_size=160)
+    assert dataset.target_size(0) == (120, 160)
+    found = score_dataset(
+        Engine(load_model("mine"), "cpu"), dataset, "UCFSports", options=model_card.OF_PICTURES
+    )
+    assert rows[0][1] == " | ".join(model_card.cells(found))
+    assert [c.partition(":")[0] for c in clips] == ["clips", "others"]
+    assert all("**DHF1K, with the GRU**" in c and "UCFSports, frame by frame" in c for c in clips)
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        model_card.main(["--clips=nowhere"])

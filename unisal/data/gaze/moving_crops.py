@@ -190,7 +190,7 @@ class MovingCrops(GazeVideoFolder):
 
     def _blur(self, index: int, number: int) -> tuple[float, float]:
         """Return the blur of a frame's map, in pixels of the frame."""
-        vertical, horizontal = super().blur(index)
+        vertical, horizontal = self.data.blur(self.chosen[index])
         width, height = self.window(index, number)[2:]
         return vertical * self.size[0] / float(height), horizontal * self.size[1] / float(width)
 

@@ -169,7 +169,8 @@ class GazeSource(SaliencyDataset):
         return {name: sorted(set(values.tolist())) for name, values in groups.items()}
 
     def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
-        return self.fixations(index, number)
+        own, size = self.frame_size(index), self.target_size(index)
+        return self.fixations(index, number).resized(own, size)
 
     def fixations(
         self,
@@ -249,8 +250,9 @@ class GazeSource(SaliencyDataset):
         return next((n for n in numbers if self.is_looked_at(index, n)), half)
 
     def blur(self, index: int) -> tuple[float, float]:
-        """Return the blur of the densities in pixels of the stimulus: (vertical, horizontal)."""
-        return self.data.blur(self.chosen[index])
+        own, size = self.frame_size(index), self.target_size(index)
+        vertical, horizontal = self.data.blur(self.chosen[index])
+        return vertical * (size[0] / own[0]), horizontal * (size[1] / own[1])
 
     # ---- as other sources -----------------------------------------------------------------
     def __len__(self) -> int:
@@ -280,16 +282,16 @@ class GazeSource(SaliencyDataset):
         return self.frame_size(index)
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return normalise_map(self.density(index, number=number))
+        return normalise_map(self.density(index, self.target_size(index), number))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
-        return self.fixation_map(index, number=number)
+        return self.fixation_map(index, self.target_size(index), number)
 
     def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
         if not self.observers or self.is_video:
             return None
-        found, size = self.fixations(index), self.frame_size(index)
-        yx = pixels(found, size, size).astype(np.float64)
+        found, size = self.fixations(index), self.target_size(index)
+        yx = pixels(found, self.frame_size(index), size).astype(np.float64)
         return [yx[found.observer == who, ::-1] for who in np.unique(found.observer)]
 
     # ---- helpers --------------------------------------------------------------------------
@@ -298,8 +300,8 @@ class GazeSource(SaliencyDataset):
         return density_map(fixations, self.frame_size(index), size, blur)
 
     def _blur_of(self, index: int, fixations: Fixations) -> tuple[float, float]:
-        """Return the blur that turns some fixations into a map."""
-        return self.blur(index)
+        """Return the blur that turns some fixations into a map, in pixels of the stimulus."""
+        return self.data.blur(self.chosen[index])
 
     def _observer_numbers(self, names: Sequence[str]) -> list[int]:
         """Return the indices of observers."""
