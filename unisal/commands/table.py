@@ -149,6 +149,21 @@ def finetune(
     )
 
 
+def average(*, train_ids: Any = None, prefix: str = "soup") -> None:
+    """Average the weights of several runs into a new run.
+
+    The new run is <prefix>_unisal. It reads pictures and videos as the first run does, and its
+    average.json says what it is the mean of. The runs have to be of one network; the mean is worth
+    something if all of them started from the same weights.
+
+    train_ids: the runs, separated by commas.
+    prefix: the beginning of the new run's name.
+    """
+    from unisal.commands.training import average
+
+    average(train_ids=as_names(train_ids, "train_ids"), prefix=prefix)
+
+
 def as_data(data: Any) -> tuple[str, ...]:
     """Return the data sets that an option names: folders of gaze data, or names of sources."""
     from unisal.commands.gaze_reports import named_data
@@ -647,6 +662,7 @@ COMMANDS = {
         train,
         finetune,
         train_finetune_mit,
+        average,
         score_model,
         generate_predictions,
         check_data,
