@@ -114,6 +114,10 @@ RUN = {
         SHORT,
         ["runs/small_unisal/weights_best.pth"],
     ),
+    "python run.py average --train_ids=mine_unisal,small_unisal --prefix=soup": (
+        [],
+        [f"runs/soup_unisal/{name}" for name in ("weights_best.pth", "average.json")],
+    ),
     "python run.py check_data --source=SALICON": ([], []),
     "python run.py train --resume=mine_unisal": ([], ["runs/mine_unisal/weights_best.pth"]),
     "python run.py score_model --train_id=mine_unisal --sources=SALICON": (

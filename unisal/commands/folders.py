@@ -44,8 +44,8 @@ from unisal.inference.densities import check_finite
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import (
-    IMAGE_PRESET,
     VIDEO_PRESET,
+    default_preset,
     find_preset,
     is_video_preset,
     run_presets,
@@ -88,8 +88,8 @@ def predict_folders(
     Args:
         folders: folders of pictures, or pictures, see `find_picture_sets`.
         is_video: whether the pictures of a folder are the frames of one video, in natural order.
-        source: the name of the preset, see `unisal.predict.presets`; by default the one for
-            images or for videos.
+        source: the name of the preset, see `unisal.predict.presets`; None for the run's
+            default for images, or that for videos.
         train_id: the run whose weights to use.
         model_domain: the network domain to use; by default the preset's.
         overlay: whether to write the pictures with their maps overlaid as well.
@@ -107,7 +107,7 @@ def predict_folders(
             frame that turns out to be damaged when it is read.
         SomeFailed: some images or videos could not be read; all others are done.
     """
-    source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
+    source = source or default_preset(train_id, is_video)
     preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
     if smooth_method is not None and not is_video:

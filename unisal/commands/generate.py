@@ -28,7 +28,7 @@ from unisal.inference.densities import to_density, to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import FrameKey, predict_dataset
 from unisal.predict.loading import load_model
-from unisal.predict.presets import trained_domain
+from unisal.predict.presets import source_domain
 from unisal.predict.smooth import smoothing_window
 from unisal.threads import in_threads
 from unisal.types import LogDensity
@@ -87,8 +87,8 @@ def generate_predictions(
     jobs = []
     for kind in choose_datasets(sources, phase):
         dataset = open_dataset(kind, run, phase, x_val_step)
-        trained = trained_domain(train_id, dataset.source)
-        domain = engine(dataset.fine_tuned).domain(model_domain or trained or dataset.domain)
+        wanted = model_domain or source_domain(train_id, dataset)
+        domain = engine(dataset.fine_tuned).domain(wanted)
         jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method))
     quick_check(job.dataset for job in jobs)
     for job in jobs:

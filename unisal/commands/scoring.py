@@ -45,7 +45,7 @@ from unisal.evaluate.subsets import Subsets
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
-from unisal.predict.presets import trained_domain
+from unisal.predict.presets import source_domain
 from unisal.types import LogDensity
 
 MAX_SHOWN = 20
@@ -68,8 +68,8 @@ def score_model(
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
         model_domain: the network domain to use, instead of the one that the run has trained on the
-            source, or the source's own. The names of the files then say so
-            (`DHF1K_as_SALICON_...`).
+            source, else its default for pictures of unknown origin, else the source's own. The
+            names of the files then say so (`DHF1K_as_SALICON_...`).
         baselines: whether to score reference baselines as well, see `score_baselines`.
         report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
@@ -107,7 +107,7 @@ def score_model(
             if rival is not None:
                 network = engine(options.against, dataset.fine_tuned)
                 against = _Rival.of(network, rival.name, plan, model_domain)
-            wanted = model_domain or trained_domain(train_id, dataset.source)
+            wanted = model_domain or source_domain(train_id, dataset)
             network = engine(train_id, dataset.fine_tuned)
             result = plan.score(network, wanted, model_domain is not None, baselines)
             if against is not None:
@@ -144,17 +144,17 @@ class _Plan(NamedTuple):
         centre_bias = make_needed_centre_bias(dataset, options, TERMINAL)
         return cls(dataset, options, centre_bias, gaze, scorer, in_detail)
 
-    def score(self, engine: Engine, wanted: str | None, named: bool, baselines: bool) -> Result:
+    def score(self, engine: Engine, wanted: str, named: bool, baselines: bool) -> Result:
         """Score the run, and the baselines if they are wanted.
 
         Args:
             engine: runs its network.
-            wanted: the network domain; None for the source's own.
+            wanted: the network domain.
             named: whether the files say which domain it was.
             baselines: whether to score the baselines.
         """
         dataset, options, centre_bias = self.dataset, self.options, self.centre_bias
-        domain = engine.domain(wanted or dataset.domain)
+        domain = engine.domain(wanted)
         name = dataset.score_name + (f"_as_{domain}" if named else "")
         scores = score_dataset(
             engine, dataset, domain, name, options, centre_bias, TERMINAL, self.scorer
@@ -209,8 +209,8 @@ class _Rival(NamedTuple):
             )
         if named is None and model_domain in known:
             named = model_domain
-        trained = trained_domain(plan.options.against, plan.dataset.source)
-        return cls(engine, name, engine.domain(named or trained or plan.dataset.domain))
+        usual = source_domain(plan.options.against, plan.dataset)
+        return cls(engine, name, engine.domain(named or usual))
 
 
 def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:

@@ -113,8 +113,9 @@ def finetune(
     init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
-        they did before, to the last bit; decoder: whatever follows the encoder; all. With the
-        last two it is printed what became of the other domains.
+        they did before, to the last bit; recurrent: for films, these and the recurrent part;
+        decoder: whatever follows the encoder; all. With the last three it is printed what became
+        of the other domains.
     folds: also train and score so many times, each time leaving out another fold of all stimuli,
         for scores on every one of them: folds.csv and folds.json in the run.
     curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or
@@ -146,6 +147,21 @@ def finetune(
         options=options,
         frame_by_frame=frame_by_frame,
     )
+
+
+def average(*, train_ids: Any = None, prefix: str = "soup") -> None:
+    """Average the weights of several runs into a new run.
+
+    The new run is <prefix>_unisal. It reads pictures and videos as the first run does, and its
+    average.json says what it is the mean of. The runs have to be of one network; the mean is worth
+    something if all of them started from the same weights.
+
+    train_ids: the runs, separated by commas.
+    prefix: the beginning of the new run's name.
+    """
+    from unisal.commands.training import average
+
+    average(train_ids=as_names(train_ids, "train_ids"), prefix=prefix)
 
 
 def as_data(data: Any) -> tuple[str, ...]:
@@ -283,8 +299,8 @@ def predictions_from_folder(
     folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
-        Hollywood or UCFSports (DHF1K); or the domain that the run was trained for with finetune.
+        are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
+        videos: also DHF1K, Hollywood or UCFSports (DHF1K); or a domain of the run's own.
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
@@ -484,8 +500,8 @@ def visualize_examples(
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write labels above the panels.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar (SALICON; with --video: DHF1K), or the domain that the run was trained for
-        with finetune. With a preset for videos they are predicted as the frames of one.
+        are most similar (the run's default, else SALICON; with --video: DHF1K), or a domain of the
+        run's own. With a preset for videos they are predicted as the frames of one.
     model_domain: the network domain to use (the preset's).
     contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
@@ -646,6 +662,7 @@ COMMANDS = {
         train,
         finetune,
         train_finetune_mit,
+        average,
         score_model,
         generate_predictions,
         check_data,

@@ -6,7 +6,7 @@ from unisal.config import PRETRAINED, as_options, build, load_json, run_dir
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.predict.predictor import Predictor
-from unisal.predict.presets import run_presets
+from unisal.predict.presets import default_preset, run_presets
 
 
 def load(
@@ -33,7 +33,14 @@ def load(
             the weights are missing or broken, or the device cannot compute in that precision.
     """
     model = load_model(train_id, fine_tuned)
-    return Predictor(model, device, precision, runtime, presets=run_presets(train_id))
+    return Predictor(
+        model,
+        device,
+        precision,
+        runtime,
+        presets=run_presets(train_id),
+        image_preset=default_preset(train_id),
+    )
 
 
 def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> UNISAL:

@@ -69,6 +69,7 @@ class Predictor:
             it.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
+        image_preset: the name of the preset for images if none is named.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
@@ -81,16 +82,18 @@ class Predictor:
         precision: str = "fp32",
         runtime: str = "auto",
         presets: Mapping[str, Preset] = NO_PRESETS,
+        image_preset: str = IMAGE_PRESET,
     ) -> None:
         self.engine = Engine(model, device, precision=precision, runtime=runtime)
         self.presets = dict(presets)
+        self.image_preset = image_preset
 
     def image(
         self,
         picture: PictureLike,
         log: bool = False,
         domain: str | None = None,
-        source: str = IMAGE_PRESET,
+        source: str | None = None,
     ) -> Density:
         """Predict the saliency of one picture.
 
@@ -101,7 +104,8 @@ class Predictor:
                 `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
             domain: the network domain to use; by default the preset's.
-            source: the name of the preset, one for images, see `unisal.predict.presets`.
+            source: the name of the preset, one for images, see `unisal.predict.presets`; by default
+                the one that the run marks, else SALICON.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -110,7 +114,7 @@ class Predictor:
         Raises:
             UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
-        preset = find_preset(source, for_images=True, own=self.presets)
+        preset = self._find_image_preset(source)
         return self._image(picture, log, preset, self.engine.domain(domain or preset.domain))
 
     @overload
@@ -119,7 +123,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = ...,
         domain: str | None = ...,
-        source: str = ...,
+        source: str | None = ...,
     ) -> Iterator[Density]: ...
 
     @overload
@@ -128,7 +132,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = ...,
         domain: str | None = ...,
-        source: str = ...,
+        source: str | None = ...,
         *,
         on_error: Callable[[int, UserError], object] | None,
     ) -> Iterator[Density | None]: ...
@@ -138,7 +142,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = False,
         domain: str | None = None,
-        source: str = IMAGE_PRESET,
+        source: str | None = None,
         *,
         on_error: Callable[[int, UserError], object] | None = None,
     ) -> Iterator[Density | None]:
@@ -166,7 +170,7 @@ class Predictor:
         if is_picture(pictures):
             raise UserError("pictures is a single picture; image() takes one, images() many")
         _check_several(pictures, "pictures")
-        preset = find_preset(source, for_images=True, own=self.presets)
+        preset = self._find_image_preset(source)
         domain = self.engine.domain(domain or preset.domain)
 
         def predict(picture: PictureLike) -> Density | UserError:
@@ -188,6 +192,9 @@ class Predictor:
                         yield None
 
         return results()
+
+    def _find_image_preset(self, source: str | None) -> Preset:
+        return find_preset(source or self.image_preset, for_images=True, own=self.presets)
 
     def _image(
         self,
@@ -317,7 +324,8 @@ class Predictor:
             pictures: one picture as in `image`, or frames as in `video`. A path is that of a video
                 if it ends as videos do (`.mp4`, ...) or is no picture, and that of a video's frames
                 if it is a folder.
-            source: the name of the preset: by default SALICON for a picture, DHF1K for a video.
+            source: the name of the preset: by default that of `image` for a picture, DHF1K for a
+                video.
             domain: as in `video`.
             frame_step: as in `video`.
 
@@ -332,7 +340,7 @@ class Predictor:
         """
         if is_picture(pictures) and not _is_video(pictures):
             rgb = as_rgb(pictures)
-            preset = find_preset(source or IMAGE_PRESET, own=self.presets)
+            preset = find_preset(source or self.image_preset, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
             return _arrays(found)

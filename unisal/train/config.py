@@ -19,7 +19,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
-    "trains": ("all", "decoder", "modules"),
+    "trains": ("all", "decoder", "modules", "recurrent"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -104,9 +104,13 @@ class TrainerConfig:
             The weights at the start are validated too, and kept if no epoch is better.
         new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
             copy of this one (None).
-        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
-            modules, what only the trained domains use (all).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder;
+            modules, what only the trained domains use; or recurrent, these and the recurrent part
+            that all domains for videos share (all).
         patience: stop after this many epochs without a better validation loss (None: never).
+        teacher: runs, separated by commas, whose predictions are a part of the training target
+            (none); teacher_share: their share, 0 to 1 (0.5). A teacher sees the same augmented
+            example and its mirror image; validation is without teachers.
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
         num_workers: processes that read data, at most one per core (6).
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
@@ -149,6 +153,8 @@ class TrainerConfig:
     new_domain_from: str | None = None
     trains: str = "all"
     patience: int | None = None
+    teacher: tuple[str, ...] = ()
+    teacher_share: float = 0.5
     prefix: str | None = None
     suffix: str = "unisal"
     num_workers: int = 6
@@ -172,7 +178,7 @@ class TrainerConfig:
         """
         known = [f.name for f in fields(cls)]
         values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
-        for name in ("data_sources", "loss_metrics"):
+        for name in ("data_sources", "loss_metrics", "teacher"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
         if isinstance(values.get("loss_weights"), int | float):
@@ -212,6 +218,7 @@ class TrainerConfig:
             check_number(getattr(self, name), name)
         for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
+        check_number(self.teacher_share, "teacher_share", largest=1)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
         if self.patience is not None:

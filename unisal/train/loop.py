@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -20,6 +21,7 @@ from unisal.train.optim import lr_factor, make_optimizer, set_lr
 from unisal.train.randomness import RandomStream
 from unisal.train.setup import domains, make_datasets, make_loaders, make_model, place_model
 from unisal.train.sources import dataset_of, loss_factor
+from unisal.train.teacher import load_teachers, taught
 from unisal.train.tracking import Scalars
 
 MAIN_SOURCE = "DHF1K"
@@ -67,6 +69,7 @@ class EpochLoop:
             self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
         self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.teachers = load_teachers(cfg, self.device)
         self.epoch, self.step = 0, 0
         self.means = passes.LossMeans()
         self.best_epoch: int | None = None
@@ -180,7 +183,8 @@ class EpochLoop:
             self.model,
             cnn_eval=cfg.cnn_eval or not whole,
             cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
-            modules_of=domains(cfg) if cfg.trains == "modules" else None,
+            modules_of=domains(cfg) if cfg.trains in ("modules", "recurrent") else None,
+            recurrent=cfg.trains == "recurrent",
         )
 
         def before_step() -> None:
@@ -198,7 +202,7 @@ class EpochLoop:
         with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
             passes.train_epoch(
                 self.model,
-                passes.interleaved(loaders, order[self.step :], self.device),
+                self._changed(passes.interleaved(loaders, order[self.step :], self.device)),
                 self._loss_weights,
                 self.optimizer,
                 self.cfg.grad_clip,
@@ -207,6 +211,11 @@ class EpochLoop:
                 after_step,
                 self.means,
             )
+
+    def _changed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield what a run makes of its training batches before each step."""
+        for batch in batches:
+            yield taught(batch, self.teachers, self.cfg.teacher_share)
 
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
         """Validate the best model and return the mean losses by source."""

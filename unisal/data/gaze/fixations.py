@@ -100,3 +100,13 @@ class Fixations:
             return self
         x = (self.x + 0.5) * size[1] / own[1] - 0.5
         return replace(self, x=x, y=(self.y + 0.5) * size[0] / own[0] - 0.5)
+
+
+def joined(parts: Sequence[Fixations]) -> Fixations:
+    """Return the fixations of several parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [f.name for f in fields(Fixations) if f.name != "groups"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    groups = {n: np.concatenate([part.groups[n] for part in parts]) for n in parts[0].groups}
+    return Fixations(**arrays, groups=groups)

@@ -121,7 +121,9 @@ class GazeSource(SaliencyDataset):
         # The class is made for the folder, so another process has to make it again.
         from unisal.data.gaze import gaze_source
 
-        make = type(self).source, self.place, type(self).domain, dict(self.changes)
+        kind = type(self)
+        domain = kind.domain if kind.names_domain else None
+        make = kind.source, self.place, domain, dict(self.changes)
         return _restored, (gaze_source, make, vars(self))
 
     # ---- the folder -----------------------------------------------------------------------
@@ -147,7 +149,7 @@ class GazeSource(SaliencyDataset):
     def list_part(cls, phase: str) -> Iterator[Group]:
         data = cls.read()
         chosen = data.splits.part(phase)
-        if cls.is_video:
+        if data.is_video:
             for index in chosen:
                 frames = [FrameFiles(path) for path in data.films[index].pictures]
                 yield Group(data.name(index), frames, one_image_size=True)
@@ -294,8 +296,12 @@ class GazeSource(SaliencyDataset):
 
     # ---- helpers --------------------------------------------------------------------------
     def _density(self, index: int, size: Size, fixations: Fixations) -> NDArray[np.float32]:
-        blur = self.data.blur(self.chosen[index])
+        blur = self._blur_of(index, fixations)
         return density_map(fixations, self.frame_size(index), size, blur)
+
+    def _blur_of(self, index: int, fixations: Fixations) -> tuple[float, float]:
+        """Return the blur that turns some fixations into a map, in pixels of the stimulus."""
+        return self.data.blur(self.chosen[index])
 
     def _observer_numbers(self, names: Sequence[str]) -> list[int]:
         """Return the indices of observers."""
