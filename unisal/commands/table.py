@@ -109,7 +109,9 @@ def finetune(
 
     data: data sets, separated by commas: folders of gaze data, <name>=<folder>, or names.
     domain: the name of the domain. The network of the base gets modules for it (BatchNorms,
-        priors, adaptation, smoothing); if it has them already, they are trained further.
+        priors, adaptation, smoothing); if it has them already, they are trained further. Instead
+        of one domain for all data sets, --own_domains=True gives each one of its own name, and
+        --shared_domain=NAME one that all train in turns with their own.
     init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
