@@ -36,12 +36,14 @@ from unisal.commands.picture_folders import (
 )
 from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import PlaceWatch
 from unisal.inference.densities import check_finite
 from unisal.predict import Predictor, load
+from unisal.predict.facts import Facts
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import (
     VIDEO_PRESET,
@@ -79,6 +81,7 @@ def predict_folders(
     recursive: bool,
     overwrite: bool,
     device: str,
+    verbose: bool,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -100,6 +103,7 @@ def predict_folders(
         recursive: whether to predict the folders below them too, each by itself.
         overwrite: whether to predict what is finished again.
         device: where to run.
+        verbose: whether to print with what they are predicted.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -138,6 +142,8 @@ def predict_folders(
         predictor = load(train_id, device, preset.fine_tuned)
         domain = predictor.engine.domain(model_domain or preset.domain)
         how = How(predictor, source, domain, smooth_method)
+        if verbose:
+            say_facts(kind_of(is_video), how.facts(is_video))
         failed += predict_jobs(how, jobs, unfinished, sizes)
     raise_failures(failed, n_folders)
 
@@ -153,6 +159,15 @@ class How(NamedTuple):
     smooth_method: str | None = None
     """See `Predictor.video`."""
 
+    def facts(self, is_video: bool) -> Facts:
+        """Return with what pictures, or the frames of videos, are predicted."""
+        return self.predictor.facts(self.source, self.domain, is_video)
+
+
+def kind_of(is_video: bool) -> str:
+    """Return what pictures are called in a line about them."""
+    return "frames of videos" if is_video else "pictures"
+
 
 class ExampleFolder(NamedTuple):
     """A folder with pictures in `images/`, and the name of the preset to predict them with."""
@@ -163,7 +178,7 @@ class ExampleFolder(NamedTuple):
 
 
 def predict_examples(
-    *, train_id: str | None, folder: Path | None, overlay: bool, device: str
+    *, train_id: str | None, folder: Path | None, overlay: bool, device: str, verbose: bool
 ) -> None:
     """Predict every folder of images and every video below a folder.
 
@@ -172,6 +187,7 @@ def predict_examples(
         folder: see `find_examples`; None for `examples/`.
         overlay: whether to write the pictures with their maps overlaid as well.
         device: where to run.
+        verbose: whether to print with what each kind is predicted.
 
     Raises:
         UserError: there is nothing to predict.
@@ -188,8 +204,9 @@ def predict_examples(
             f"{folder} holds no pictures; expected {names}, or {VIDEO_PRESET}/VIDEO/{IMAGES}"
         )
     failed: list[Failure] = []
+    said: set[Facts] | None = set() if verbose else None
     for example in examples:
-        failed += predict_example(example, train_id, overlay, device)
+        failed += predict_example(example, train_id, overlay, device, said)
     raise_failures(failed, len(failed) + 1)
 
 
@@ -217,9 +234,24 @@ def has_pictures(folder: Path) -> bool:
 
 
 def predict_example(
-    example: ExampleFolder, train_id: str | None, overlay: bool, device: str
+    example: ExampleFolder,
+    train_id: str | None,
+    overlay: bool,
+    device: str,
+    said: set[Facts] | None,
 ) -> list[Failure]:
-    """Predict one folder of examples; return what failed."""
+    """Predict one folder of examples.
+
+    Args:
+        example: the folder.
+        train_id: see `predict_examples`.
+        overlay: see `predict_examples`.
+        device: see `predict_examples`.
+        said: the facts that were printed before, to which its own are added; None to print none.
+
+    Returns:
+        What failed.
+    """
     found, preset = find_picture_set(example.folder, example.folder), find_preset(example.preset)
     settings = settings_key(
         train_id=train_id,
@@ -231,6 +263,10 @@ def predict_example(
     )
     predictor = load(train_id, device, preset.fine_tuned)
     how = How(predictor, example.preset, predictor.engine.domain(preset.domain))
+    facts = how.facts(example.is_video)
+    if said is not None and facts not in said:
+        said.add(facts)
+        say_facts(kind_of(example.is_video), facts)
     sizes: dict[Path, Size] = {}
     if example.is_video:
         try:

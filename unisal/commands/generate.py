@@ -19,6 +19,7 @@ from unisal.commands.prediction_jobs import (
     remove_predictions,
 )
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.config import run_dir, save_json
 from unisal.data.inspection import quick_check
 from unisal.device import pick_device
@@ -27,6 +28,7 @@ from unisal.files import remove_leftovers
 from unisal.inference.densities import to_density, to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import FrameKey, predict_dataset
+from unisal.predict.facts import Facts
 from unisal.predict.loading import load_model
 from unisal.predict.presets import source_domain
 from unisal.predict.smooth import smoothing_window
@@ -50,6 +52,7 @@ def generate_predictions(
     x_val_step: int | None,
     overwrite: bool,
     device: str,
+    verbose: bool = False,
 ) -> None:
     """Write the saliency maps of whole data sets to `$PRED_DIR/<train_id>/<source>/`.
 
@@ -67,6 +70,7 @@ def generate_predictions(
             the run's fine-tuning, or 0.
         overwrite: whether to remove existing predictions first.
         device: where to run the network.
+        verbose: whether to print with what each data set is predicted.
 
     Raises:
         UserError: an option is wrong, data is missing or faulty, or existing predictions were made
@@ -98,7 +102,10 @@ def generate_predictions(
     for job in jobs:
         if overwrite:
             remove_predictions(job)
-        failed += _predict(job, engine(job.dataset.fine_tuned))
+        network = engine(job.dataset.fine_tuned)
+        if verbose:
+            say_facts(job.dataset.source, Facts.of(network, job.weights, None, job.domain))
+        failed += _predict(job, network)
     if failed:
         raise SomeFailed(f"{len(failed)} could not be predicted: {', '.join(failed)}")
 

@@ -272,6 +272,7 @@ def predictions_from_folder(
     recursive: bool = False,
     overwrite: bool = False,
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -297,6 +298,7 @@ def predictions_from_folder(
     recursive: also predict the folders below it, each as if it had been named (with out_dir: to
         <out_dir>/<subfolder>/saliency/); with is_video each is a video.
     overwrite: predict what is finished again.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
 
@@ -313,6 +315,7 @@ def predictions_from_folder(
         recursive=recursive,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
     )
 
 
@@ -322,6 +325,7 @@ def predict_examples(
     overlay: bool = True,
     examples_dir: str | None = None,
     device: str = "auto",
+    verbose: bool = False,
 ) -> None:
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
@@ -329,11 +333,16 @@ def predict_examples(
     overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_examples
 
     predict_examples(
-        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+        train_id=train_id,
+        folder=as_path(examples_dir),
+        overlay=overlay,
+        device=device,
+        verbose=verbose,
     )
 
 
@@ -352,6 +361,7 @@ def predict_video(
     overwrite: bool = False,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -377,6 +387,7 @@ def predict_video(
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
     overwrite: predict finished videos again.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -392,6 +403,7 @@ def predict_video(
         frame_step=frame_step,
         smooth_method=smooth_method,
         overwrite=overwrite,
+        verbose=verbose,
     )
     predict_videos(
         video_paths=as_inputs(video_path, "video_path"),
@@ -415,6 +427,7 @@ def predict_camera(
     seconds: float | None = None,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
@@ -433,6 +446,7 @@ def predict_camera(
         time to the source's, for the frame rate that the machine manages).
     reset_at_cuts: start afresh where a new shot begins.
     seconds: stop after this time.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -447,6 +461,7 @@ def predict_camera(
         frame_step=frame_step,
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
+        verbose=verbose,
     )
     predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
@@ -543,6 +558,7 @@ def generate_predictions(
     overwrite: bool = False,
     device: str = "auto",
     data: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -558,6 +574,7 @@ def generate_predictions(
     overwrite: first remove existing predictions, for instance those of other weights.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
         of them, or with --phase=eval the validation part.
+    verbose: print the run, weights and domain that are used.
     """
     from unisal.commands.generate import generate_predictions
 
@@ -570,6 +587,7 @@ def generate_predictions(
         x_val_step=x_val_step,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
     )
 
 

@@ -18,6 +18,7 @@ from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
 from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 from unisal.files import PlaceWatch, derived_name, natural_order
@@ -63,6 +64,7 @@ class VideoOptions:
         smooth_method: see `Predictor.video`.
         overwrite: whether to predict finished videos again.
         presets: the presets of the run, see `unisal.predict.presets.run_presets`.
+        verbose: whether to print with what they are predicted.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -78,6 +80,7 @@ class VideoOptions:
     smooth_method: str | None
     overwrite: bool
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    verbose: bool = False
 
     def __post_init__(self) -> None:
         _ = self.preset  # a mistake is found before any work
@@ -194,6 +197,8 @@ def _predict_all(
     if not lengths:
         return outcome
     predictor = load(train_id, device, options.preset.fine_tuned)
+    if options.verbose:
+        say_facts("videos", predictor.facts(options.source, options.model_domain, is_video=True))
     bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
     for path in lengths:
         bar.describe(path.name)

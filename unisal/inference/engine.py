@@ -57,6 +57,7 @@ class Engine:
     Attributes:
         device: where the network runs.
         model: the network.
+        precision: what it computes in, "fp32" or "bf16".
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
@@ -73,6 +74,7 @@ class Engine:
     ) -> None:
         self.device = pick_device(device)
         self.max_frames = max_frames
+        self.precision = precision
         self.model = model.eval().to(self.device)
         self.runtime = pick_runtime(runtime, self.model, self.device, precision)
 

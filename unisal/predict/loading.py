@@ -40,6 +40,7 @@ def load(
         runtime,
         presets=run_presets(train_id),
         image_preset=default_preset(train_id),
+        weights=find_weights(train_id, fine_tuned),
     )
 
 
