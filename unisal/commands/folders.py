@@ -42,6 +42,7 @@ from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import PlaceWatch
 from unisal.inference.densities import check_finite
+from unisal.inference.views import read_tta
 from unisal.predict import Predictor, load
 from unisal.predict.facts import Facts
 from unisal.predict.inputs import prepare
@@ -82,6 +83,7 @@ def predict_folders(
     overwrite: bool,
     device: str,
     verbose: bool,
+    tta: str | None,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -104,6 +106,7 @@ def predict_folders(
         overwrite: whether to predict what is finished again.
         device: where to run.
         verbose: whether to print with what they are predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -114,6 +117,7 @@ def predict_folders(
     source = source or default_preset(train_id, is_video)
     preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
+    read_tta(tta)
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
     if maps is not None:
@@ -133,13 +137,14 @@ def predict_folders(
         is_video=is_video,
         smooth_method=smooth_method,
         maps=maps,
+        tta=tta,
     )
     left = [found for found in sets if not is_video or found.source in sizes]
     jobs = [FolderJob(found, overlay, maps, settings) for found in left]
     check_places(jobs)
     unfinished = find_unfinished(jobs, is_video, overwrite)
     if any(unfinished):
-        predictor = load(train_id, device, preset.fine_tuned)
+        predictor = load(train_id, device, preset.fine_tuned, tta=tta)
         domain = predictor.engine.domain(model_domain or preset.domain)
         how = How(predictor, source, domain, smooth_method)
         if verbose:
@@ -178,7 +183,13 @@ class ExampleFolder(NamedTuple):
 
 
 def predict_examples(
-    *, train_id: str | None, folder: Path | None, overlay: bool, device: str, verbose: bool
+    *,
+    train_id: str | None,
+    folder: Path | None,
+    overlay: bool,
+    device: str,
+    verbose: bool,
+    tta: str | None,
 ) -> None:
     """Predict every folder of images and every video below a folder.
 
@@ -188,12 +199,14 @@ def predict_examples(
         overlay: whether to write the pictures with their maps overlaid as well.
         device: where to run.
         verbose: whether to print with what each kind is predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there is nothing to predict.
         SomeFailed: some images could not be read, or a video could not be predicted; all others
             are done.
     """
+    read_tta(tta)
     folder = folder or examples_dir()
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist")
@@ -206,7 +219,7 @@ def predict_examples(
     failed: list[Failure] = []
     said: set[Facts] | None = set() if verbose else None
     for example in examples:
-        failed += predict_example(example, train_id, overlay, device, said)
+        failed += predict_example(example, train_id, overlay, device, said, tta)
     raise_failures(failed, len(failed) + 1)
 
 
@@ -239,6 +252,7 @@ def predict_example(
     overlay: bool,
     device: str,
     said: set[Facts] | None,
+    tta: str | None,
 ) -> list[Failure]:
     """Predict one folder of examples.
 
@@ -248,6 +262,7 @@ def predict_example(
         overlay: see `predict_examples`.
         device: see `predict_examples`.
         said: the facts that were printed before, to which its own are added; None to print none.
+        tta: see `predict_examples`.
 
     Returns:
         What failed.
@@ -260,8 +275,9 @@ def predict_example(
         is_video=example.is_video,
         smooth_method=None,
         maps=None,
+        tta=tta,
     )
-    predictor = load(train_id, device, preset.fine_tuned)
+    predictor = load(train_id, device, preset.fine_tuned, tta=tta)
     how = How(predictor, example.preset, predictor.engine.domain(preset.domain))
     facts = how.facts(example.is_video)
     if said is not None and facts not in said:

@@ -27,6 +27,7 @@ from unisal.errors import SomeFailed, UserError
 from unisal.files import remove_leftovers
 from unisal.inference.densities import to_density, to_saliency_map
 from unisal.inference.engine import Engine
+from unisal.inference.views import read_tta
 from unisal.predict.datasets import FrameKey, predict_dataset
 from unisal.predict.facts import Facts
 from unisal.predict.loading import load_model
@@ -53,6 +54,7 @@ def generate_predictions(
     overwrite: bool,
     device: str,
     verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets to `$PRED_DIR/<train_id>/<source>/`.
 
@@ -71,6 +73,7 @@ def generate_predictions(
         overwrite: whether to remove existing predictions first.
         device: where to run the network.
         verbose: whether to print with what each data set is predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, data is missing or faulty, or existing predictions were made
@@ -82,18 +85,19 @@ def generate_predictions(
     if x_val_step is not None:
         check_count(x_val_step, "x_val_step", smallest=0)
     smoothing_window(smooth_method)
+    read_tta(tta)
     pick_device(device)
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
-        return Engine(load_model(train_id, fine_tuned), device)
+        return Engine(load_model(train_id, fine_tuned), device, tta=tta)
 
     jobs = []
     for kind in choose_datasets(sources, phase):
         dataset = open_dataset(kind, run, phase, x_val_step)
         wanted = model_domain or source_domain(train_id, dataset)
         domain = engine(dataset.fine_tuned).domain(wanted)
-        jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method))
+        jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method, tta))
     quick_check(job.dataset for job in jobs)
     for job in jobs:
         check_place(job)

@@ -205,6 +205,7 @@ def score_model(
     time_window: float | None = None,
     against: str | None = None,
     against_domain: str | None = None,
+    tta: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -233,6 +234,8 @@ def score_model(
         those were too many).
     against: another run, to be tested against: differences with their 95 % intervals and p.
     against_domain: the network domain that the other run uses (the same).
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales. The files' names then say so.
     """
     from unisal.commands.scoring import score_model
 
@@ -254,6 +257,7 @@ def score_model(
             against=against,
             against_domain=against_domain,
         ),
+        tta=tta,
     )
 
 
@@ -273,6 +277,7 @@ def predictions_from_folder(
     overwrite: bool = False,
     preset: str | None = None,
     verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -298,6 +303,8 @@ def predictions_from_folder(
     recursive: also predict the folders below it, each as if it had been named (with out_dir: to
         <out_dir>/<subfolder>/saliency/); with is_video each is a video.
     overwrite: predict what is finished again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
@@ -316,6 +323,7 @@ def predictions_from_folder(
         overwrite=overwrite,
         device=device,
         verbose=verbose,
+        tta=tta,
     )
 
 
@@ -326,6 +334,7 @@ def predict_examples(
     examples_dir: str | None = None,
     device: str = "auto",
     verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
@@ -333,6 +342,8 @@ def predict_examples(
     overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_examples
@@ -343,6 +354,7 @@ def predict_examples(
         overlay=overlay,
         device=device,
         verbose=verbose,
+        tta=tta,
     )
 
 
@@ -362,6 +374,7 @@ def predict_video(
     device: str = "auto",
     preset: str | None = None,
     verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -387,6 +400,8 @@ def predict_video(
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
     overwrite: predict finished videos again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
@@ -404,6 +419,7 @@ def predict_video(
         smooth_method=smooth_method,
         overwrite=overwrite,
         verbose=verbose,
+        tta=tta,
     )
     predict_videos(
         video_paths=as_inputs(video_path, "video_path"),
@@ -559,6 +575,7 @@ def generate_predictions(
     device: str = "auto",
     data: str | None = None,
     verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -574,6 +591,8 @@ def generate_predictions(
     overwrite: first remove existing predictions, for instance those of other weights.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
         of them, or with --phase=eval the validation part.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
     verbose: print the run, weights and domain that are used.
     """
     from unisal.commands.generate import generate_predictions
@@ -588,6 +607,7 @@ def generate_predictions(
         overwrite=overwrite,
         device=device,
         verbose=verbose,
+        tta=tta,
     )
 
 

@@ -13,7 +13,8 @@ def say_facts(kind: str, facts: Facts) -> None:
         facts: with what they are predicted.
     """
     preset = "" if facts.preset is None else f"preset {facts.preset}, "
+    tta = f", tta {','.join(facts.tta)}" if facts.tta else ""
     print(
         f"{kind}: run {facts.run}, weights {facts.weights}, {preset}domain {facts.domain}, "
-        f"{facts.precision} with runtime {facts.runtime} on {facts.device}"
+        f"{facts.precision} with runtime {facts.runtime} on {facts.device}{tta}"
     )

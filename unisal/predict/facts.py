@@ -26,6 +26,8 @@ class Facts(NamedTuple):
     """"torch" or "onnx"."""
     device: str
     """Where the network runs, as PyTorch names it."""
+    tta: tuple[str, ...] = ()
+    """What is averaged, see `unisal.inference.engine.Engine`."""
 
     @classmethod
     def of(cls, engine: Engine, weights: Path | None, preset: str | None, domain: str) -> Facts:
@@ -39,4 +41,5 @@ class Facts(NamedTuple):
         """
         run = None if weights is None else run_name(weights.parent)
         runtime, device = engine.runtime.name, str(engine.device)
-        return cls(run, weights, preset, domain, engine.precision, runtime, device)
+        chosen = preset, domain, engine.precision
+        return cls(run, weights, *chosen, runtime, device, engine.tta)

@@ -22,6 +22,7 @@ from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
+from unisal.inference.views import Tta
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.predict.facts import Facts
@@ -72,6 +73,8 @@ class Predictor:
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
         image_preset: the name of the preset for images if none is named.
         weights: the file that the network's weights were read from, for `facts`.
+        tta: "mirror", "scales" or "mirror,scales": what to average, see
+            `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
@@ -86,8 +89,9 @@ class Predictor:
         presets: Mapping[str, Preset] = NO_PRESETS,
         image_preset: str = IMAGE_PRESET,
         weights: Path | None = None,
+        tta: Tta = None,
     ) -> None:
-        self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.engine = Engine(model, device, precision=precision, runtime=runtime, tta=tta)
         self.presets = dict(presets)
         self.image_preset = image_preset
         self.weights = weights
@@ -355,7 +359,8 @@ class Predictor:
             For a picture the features by name, `[C, h, w] float32` each: `encoder_8`,
             `encoder_16`, `encoder_32`, `before_gru`, `after_gru` and `before_upsampling`, see
             `unisal.model.unisal.Features`. For a video an iterator of such dictionaries, one per
-            frame in order; memory does not grow with its length.
+            frame in order; memory does not grow with its length. With `tta` too they are those of
+            the picture itself.
 
         Raises:
             UserError: see `image` and `video`.
