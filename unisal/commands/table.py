@@ -223,6 +223,7 @@ def score_model(
     time_window: float | None = None,
     against: str | None = None,
     against_domain: str | None = None,
+    tta: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -251,6 +252,8 @@ def score_model(
         those were too many).
     against: another run, to be tested against: differences with their 95 % intervals and p.
     against_domain: the network domain that the other run uses (the same).
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales. The files' names then say so.
     """
     from unisal.commands.scoring import score_model
 
@@ -272,6 +275,7 @@ def score_model(
             against=against,
             against_domain=against_domain,
         ),
+        tta=tta,
     )
 
 
@@ -290,6 +294,8 @@ def predictions_from_folder(
     recursive: bool = False,
     overwrite: bool = False,
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -315,6 +321,9 @@ def predictions_from_folder(
     recursive: also predict the folders below it, each as if it had been named (with out_dir: to
         <out_dir>/<subfolder>/saliency/); with is_video each is a video.
     overwrite: predict what is finished again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
 
@@ -331,6 +340,8 @@ def predictions_from_folder(
         recursive=recursive,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -340,6 +351,8 @@ def predict_examples(
     overlay: bool = True,
     examples_dir: str | None = None,
     device: str = "auto",
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
@@ -347,11 +360,19 @@ def predict_examples(
     overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_examples
 
     predict_examples(
-        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+        train_id=train_id,
+        folder=as_path(examples_dir),
+        overlay=overlay,
+        device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -370,6 +391,8 @@ def predict_video(
     overwrite: bool = False,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -395,6 +418,9 @@ def predict_video(
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
     overwrite: predict finished videos again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -410,6 +436,8 @@ def predict_video(
         frame_step=frame_step,
         smooth_method=smooth_method,
         overwrite=overwrite,
+        verbose=verbose,
+        tta=tta,
     )
     predict_videos(
         video_paths=as_inputs(video_path, "video_path"),
@@ -433,6 +461,7 @@ def predict_camera(
     seconds: float | None = None,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
@@ -451,6 +480,7 @@ def predict_camera(
         time to the source's, for the frame rate that the machine manages).
     reset_at_cuts: start afresh where a new shot begins.
     seconds: stop after this time.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -465,6 +495,7 @@ def predict_camera(
         frame_step=frame_step,
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
+        verbose=verbose,
     )
     predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
@@ -561,6 +592,8 @@ def generate_predictions(
     overwrite: bool = False,
     device: str = "auto",
     data: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -576,6 +609,9 @@ def generate_predictions(
     overwrite: first remove existing predictions, for instance those of other weights.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
         of them, or with --phase=eval the validation part.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights and domain that are used.
     """
     from unisal.commands.generate import generate_predictions
 
@@ -588,6 +624,8 @@ def generate_predictions(
         x_val_step=x_val_step,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
