@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from gaze_folders import write_gaze
+from gaze_folders import write_film, write_gaze
 from PIL import Image
 from support import call_command, lively_network, photo, write_network
 
@@ -84,6 +84,49 @@ def test_a_folder_is_predicted_with_it_and_salicon_can_be_named(home):
     old, named, default = maps
     assert np.array_equal(old, named)
     assert not np.array_equal(old, default)
+
+
+def test_verbose_says_what_each_kind_of_file_is_predicted_with(home, capsys):
+    weights = home / "runs" / "new" / "weights_best.pth"
+    write_film(home / "clip.mp4", 2)
+    for kind, images in (("SALICON", "images"), ("DHF1K", "one/images")):
+        for name in "ab":
+            path = home / "examples" / kind / images / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photo((60, 80), 1)).save(path)
+    lines = {
+        "predictions_from_folder": ["pictures: preset Photographs, domain Photographs"],
+        "predict_video": ["videos: preset DHF1K, domain DHF1K"],
+        "predict_examples": [
+            "frames of videos: preset DHF1K, domain DHF1K",
+            "pictures: preset SALICON, domain SALICON",
+        ],
+    }
+    words = {
+        "predictions_from_folder": [str(home / "pictures")],
+        "predict_video": [str(home / "clip.mp4"), "--overlay=False", "--maps=npz"],
+        "predict_examples": [f"--examples_dir={home / 'examples'}", "--overlay=False"],
+    }
+    for command, said in lines.items():
+        common = "--train_id=new", "--device=cpu", "--verbose"
+        assert call_command(command, *words[command], *common) == 0
+        found = [line for line in capsys.readouterr().out.splitlines() if ": run " in line]
+        start, end = f"run new, weights {weights}, ", ", fp32 with runtime onnx on cpu"
+        assert found == [line.replace(": ", f": {start}") + end for line in said]
+
+
+@pytest.mark.usefixtures("home")
+def test_the_facts_are_values():
+    facts = unisal.load("new", device="cpu", runtime="torch").facts
+    found = facts()
+    assert (found.run, found.preset, found.domain) == ("new", "Photographs", "Photographs")
+    assert (found.precision, found.runtime, found.device) == ("fp32", "torch", "cpu")
+    assert found.weights is not None
+    assert found.weights.parent.name == "new"
+    assert facts(is_video=True)[2:4] == ("DHF1K", "DHF1K")
+    assert facts("SALICON", "DHF1K")[2:4] == ("SALICON", "DHF1K")
+    with pytest.raises(UserError, match="'DHF1K'; for images allowed"):
+        facts("DHF1K")
 
 
 def test_a_folder_of_gaze_data_is_scored_with_it_unless_it_names_a_domain(home, gaze):

@@ -22,8 +22,10 @@ from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
+from unisal.inference.views import Tta
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
+from unisal.predict.facts import Facts
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
     IMAGE_PRESET,
@@ -70,6 +72,9 @@ class Predictor:
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
         image_preset: the name of the preset for images if none is named.
+        weights: the file that the network's weights were read from, for `facts`.
+        tta: "mirror", "scales" or "mirror,scales": what to average, see
+            `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
@@ -83,10 +88,31 @@ class Predictor:
         runtime: str = "auto",
         presets: Mapping[str, Preset] = NO_PRESETS,
         image_preset: str = IMAGE_PRESET,
+        weights: Path | None = None,
+        tta: Tta = None,
     ) -> None:
-        self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.engine = Engine(model, device, precision=precision, runtime=runtime, tta=tta)
         self.presets = dict(presets)
         self.image_preset = image_preset
+        self.weights = weights
+
+    def facts(
+        self, source: str | None = None, domain: str | None = None, is_video: bool = False
+    ) -> Facts:
+        """Return with what pictures or videos are predicted: run, weights, preset, domain, runtime.
+
+        Args:
+            source: the name of the preset, see `image` and `video`; None for the default.
+            domain: the network domain; None for the preset's.
+            is_video: whether it is about videos.
+
+        Raises:
+            UserError: there is no such preset.
+        """
+        name = source or (VIDEO_PRESET if is_video else self.image_preset)
+        preset = find_preset(name, for_images=not is_video, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
+        return Facts.of(self.engine, self.weights, name, domain)
 
     def image(
         self,
@@ -333,7 +359,8 @@ class Predictor:
             For a picture the features by name, `[C, h, w] float32` each: `encoder_8`,
             `encoder_16`, `encoder_32`, `before_gru`, `after_gru` and `before_upsampling`, see
             `unisal.model.unisal.Features`. For a video an iterator of such dictionaries, one per
-            frame in order; memory does not grow with its length.
+            frame in order; memory does not grow with its length. With `tta` too they are those of
+            the picture itself.
 
         Raises:
             UserError: see `image` and `video`.

@@ -102,8 +102,12 @@ class TrainerConfig:
             source's modules in the saved weights (None).
         domain: the domain of the network that all the sources train, instead of their own (None).
             The weights at the start are validated too, and kept if no epoch is better.
-        new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
-            copy of this one (None).
+        own_domains: each source trains a domain of the source's name (False).
+        shared_domain: a domain that all sources train too, in turns with their own: one batch of a
+            source trains its own, the next the shared one (None). Validation losses are the means
+            over both.
+        new_domain_from: `init_from`'s network lacks domains that are trained; they are added, and
+            start as copies of this one (None).
         trains: what is trained: all of the network; decoder, whatever follows the encoder;
             modules, what only the trained domains use; or recurrent, these and the recurrent part
             that all domains for videos share (all).
@@ -150,6 +154,8 @@ class TrainerConfig:
     init_from: str | None = None
     copy_domain: str | None = None
     domain: str | None = None
+    own_domains: bool = False
+    shared_domain: str | None = None
     new_domain_from: str | None = None
     trains: str = "all"
     patience: int | None = None
@@ -194,6 +200,11 @@ class TrainerConfig:
         config._check()
         return config
 
+    @property
+    def names_domains(self) -> bool:
+        """Whether the options say which domains are trained, so that the run keeps presets."""
+        return bool(self.domain or self.own_domains or self.shared_domain or self.new_domain_from)
+
     def as_dict(self) -> dict[str, Any]:
         """Return all options; for `Trainer.json` see `unisal.train.sources.saved_options`."""
         return asdict(self)
@@ -223,8 +234,13 @@ class TrainerConfig:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
         if self.patience is not None:
             check_count(self.patience, "patience")
-        if self.new_domain_from and not (self.domain and self.init_from):
-            raise UserError("new_domain_from needs domain and init_from, the run to add it to")
+        if self.new_domain_from and not self.init_from:
+            raise UserError("new_domain_from needs init_from, the run whose network gets domains")
+        if self.domain and (self.own_domains or self.shared_domain):
+            raise UserError(
+                f"domain is {self.domain!r}, the only one that is trained, so own_domains and "
+                "shared_domain cannot be given with it"
+            )
         if not self.data_sources or not isinstance(self.data_sources, tuple):
             raise UserError(f"data_sources is {self.data_sources!r}; name at least one source")
         if len(set(self.data_sources)) < len(self.data_sources):

@@ -13,9 +13,9 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
+from unisal.train.domains import domains
 from unisal.train.losses import LOSSES, cc
 from unisal.train.runs import load_run
-from unisal.train.setup import domains
 from unisal.train.sources import batch_size
 from unisal.train.trainer import Trainer
 

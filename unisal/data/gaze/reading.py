@@ -144,7 +144,8 @@ def find_place(path: Path, changes: Mapping[str, Any] | None = None) -> Place:
         options = GazeOptions.from_dict(values)
     except UserError as error:
         said = str(error).removeprefix(f"{CONFIG}: ")
-        raise UserError(f"{config or folder}: {said}") from None
+        changed = f", with {dict(changes)} instead" if changes and config else ""
+        raise UserError(f"{config or folder}{changed}: {said}") from None
     if options.folder is not None:
         folder = folder / options.folder
         if not folder.is_dir():

@@ -46,7 +46,8 @@ class GazeSource(SaliencyDataset):
         train_stimuli: what to train on of the training part: names of stimuli, or how many, drawn
             by `x_val_seed`; None for all.
         train_observers: likewise whose gaze to train on. Validation and scores take everybody's.
-        gaze: entries that replace those of the folder's `gaze.json`.
+        gaze: entries that replace those of the folder's `gaze.json`. Those that the class was made
+            with come before them.
         fingerprint: the content that a run was trained on; a warning says if it is another now.
         augment: see `SaliencyDataset`.
         seed: see `SaliencyDataset`.
@@ -98,7 +99,7 @@ class GazeSource(SaliencyDataset):
             )
         folds = {"n_x_val": n_x_val, "x_val_step": x_val_step, "x_val_seed": x_val_seed}
         train = {"train_stimuli": train_stimuli, "train_observers": train_observers}
-        kept = {"gaze": gaze, "fingerprint": found}
+        kept = {"gaze": {**(gaze or {}), **self.changes} or None, "fingerprint": found}
         super().__init__(phase, subset, augment, seed, verbose, **own, **folds, **train, **kept)
         part = self.data.splits.part(phase, n_x_val, x_val_step, x_val_seed)
         self.has_maps = phase != "test" or TEST in self.data.splits.named
@@ -130,7 +131,7 @@ class GazeSource(SaliencyDataset):
     @classmethod
     def read(cls, gaze: Mapping[str, Any] | None = None, progress: Progress = SILENT) -> GazeData:
         """Return the folder as it was read, see `load_gaze`."""
-        return load_gaze(cls.place, {**cls.changes, **(gaze or {})}, progress)
+        return load_gaze(cls.place, {**(gaze or {}), **cls.changes}, progress)
 
     @classmethod
     def root(cls) -> Path:
