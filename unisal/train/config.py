@@ -91,7 +91,8 @@ class TrainerConfig:
             are DHF1K's.
         shuffle_datasets: mix the order of the sources' batches (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
-            flip, min_crop, brightness, contrast, saturation (False).
+            flip, min_crop, brightness, contrast, saturation, and of grey, hue, blur and jpeg,
+            which True leaves off (False).
         train_cnn_after: epochs before the encoder trains (2).
         cnn_eval: the encoder's BatchNorms keep their statistics (True).
         ema_decay: validate and save a running average of the weights, which keeps this share
