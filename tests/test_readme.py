@@ -50,6 +50,7 @@ ELSEWHERE = {
     "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
         "tests/commands/test_visualize.py"
     ),
+    "python -m benchmarks.far_pictures far": "tests/test_far_pictures.py",
     "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "

@@ -42,7 +42,7 @@ def finetune(
         domain: its name; None if `options` have `own_domains` or `shared_domain`.
         init_from: see `unisal.train.own_domain.domain_options`.
         base: the run to start from.
-        trains: "modules", "decoder" or "all".
+        trains: "modules", "recurrent", "decoder" or "all".
         folds: the number of folds of a cross-validation; None for none.
         curve: the numbers of stimuli of a learning curve; none for halves, None for no curve.
         observers: likewise of people.

@@ -19,7 +19,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
-    "trains": ("all", "decoder", "modules"),
+    "trains": ("all", "decoder", "modules", "recurrent"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -109,8 +109,9 @@ class TrainerConfig:
             over both.
         new_domain_from: `init_from`'s network lacks domains that are trained; they are added, and
             start as copies of this one (None).
-        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
-            modules, what only the trained domains use (all).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder;
+            modules, what only the trained domains use; or recurrent, these and the recurrent part
+            that all domains for videos share (all).
         patience: stop after this many epochs without a better validation loss (None: never).
         teacher: runs, separated by commas, whose predictions are a part of the training target
             (none); teacher_share: their share, 0 to 1 (0.5). A teacher sees the same augmented

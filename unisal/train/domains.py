@@ -129,8 +129,9 @@ def own_presets(
     presets = load_json(earlier) if earlier is not None and earlier.is_file() else {}
     for domain in reversed(domains(cfg)):
         trained_by = [d for name, d in datasets.items() if domain in domains_of(cfg, name)]
-        presets.pop(domain, None)  # so that it stands where the newest ones are
-        presets[domain] = _preset(domain, trained_by)
+        # A domain that is trained further moves to the newest ones, and stays a default.
+        kept = {k: v for k, v in presets.pop(domain, {}).items() if k == "default"}
+        presets[domain] = _preset(domain, trained_by) | kept
     return presets
 
 

@@ -185,7 +185,8 @@ class EpochLoop:
             self.model,
             cnn_eval=cfg.cnn_eval or not whole,
             cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
-            modules_of=domains(cfg) if cfg.trains == "modules" else None,
+            modules_of=domains(cfg) if cfg.trains in ("modules", "recurrent") else None,
+            recurrent=cfg.trains == "recurrent",
         )
 
         def before_step() -> None:

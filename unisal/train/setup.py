@@ -93,6 +93,10 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
             "trains is 'modules', but the domains of this network share everything; there is "
             "nothing to train"
         )
+    if cfg.trains == "recurrent" and set(domains(cfg)) <= set(model.image_domains):
+        raise UserError(
+            f"trains is 'recurrent', but {', '.join(domains(cfg))} never uses the recurrent part"
+        )
     if cfg.init_from and not goes_on:
         _load_start(cfg, model, cfg.init_from)
     return model

@@ -122,12 +122,13 @@ class Trainer(EpochLoop):
         is_video = any(dataset.is_video for dataset in self.datasets["train"].values())
         if not is_video or set(trained) <= set(self.model.image_domains):
             skipped += ("rnn.", "post_rnn.")
+        shared = self.model.recurrent_keys() if self.cfg.trains == "recurrent" else set()
         return sum(
             parameter.numel()
             for name, parameter in self.model.named_parameters()
             if name not in unused
             and not name.startswith(skipped)
-            and (self.cfg.trains != "modules" or name in of_trained)
+            and (self.cfg.trains in ("all", "decoder") or name in of_trained | shared)
         )
 
     @property
