@@ -51,7 +51,7 @@ def domain_options(
     is_video = kinds.pop()
     if frame_by_frame and not is_video:
         raise UserError("frame_by_frame is for films; pictures never use the recurrent part")
-    network = load_json(run_dir(base) / "UNISAL.json")
+    network = _without_temperatures(load_json(run_dir(base) / "UNISAL.json"), domain, trains)
     network, start = _with_domain(network, domain, init_from, is_video, frame_by_frame)
     chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": f"{domain.lower()}_{trains}"}
     chosen |= options
@@ -66,6 +66,13 @@ def domain_options(
         "init_from": run_dir(base).name,
         "model_cfg": network,
     }
+
+
+def _without_temperatures(network: Mapping[str, Any], domain: str, trains: str) -> dict[str, Any]:
+    """Return the options of a network without the temperatures that training makes wrong."""
+    kept = dict(network.get("temperatures") or {}) if trains == "modules" else {}
+    kept.pop(domain, None)
+    return {**network, "temperatures": kept} if network.get("temperatures") else dict(network)
 
 
 def _with_domain(
