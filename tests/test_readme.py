@@ -129,6 +129,10 @@ RUN = {
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
     ),
+    "python run.py calibrate --train_id=mine_unisal --sources=SALICON": (
+        ["--device=cpu"],
+        [f"runs/mine_unisal/calibration.{kind}" for kind in ("json", "png")],
+    ),
     "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
     "python run.py score_model --data=my_gaze --baselines=True --report=True": (
         ["--device=cpu"],

@@ -156,11 +156,18 @@ def plan_job(
         "domain": domain,
         "smooth_method": smooth_method,
         "tta": read_tta(tta) or None,
+        "temperature": _temperature(run, domain),
         "options": {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS},
     }
     made_with = json.loads(to_json(made_with))
     folder = pred_dir() / train_id / dataset.prediction_folder(run, fold)
     return Job(dataset, folder, weights, domain, smooth_method, made_with)
+
+
+def _temperature(run: Path, domain: str) -> float | None:
+    """Return the temperature of a domain; None for 1, which all had before there were others."""
+    temperatures = load_json(run / "UNISAL.json").get("temperatures") or {}
+    return temperatures.get(domain)
 
 
 def check_place(job: Job) -> None:

@@ -88,7 +88,7 @@ def score_model(
     rival = None if options.against is None else run_dir(options.against)
     datasets = [
         dataset_to_score(source, folder=folder, progress=TERMINAL)
-        for source in sources or _sources_at_hand()
+        for source in sources or sources_at_hand()
     ]
     quick_check(datasets)
     _check_places(train_id, datasets, report)
@@ -284,7 +284,7 @@ def save_result(
     save_json(folder / f"{scores.name}_eval_summary.json", summary)
 
 
-def _sources_at_hand() -> list[str]:
+def sources_at_hand() -> list[str]:
     """Return the sources scored by default whose folder exists; print which are missing."""
     found, missing = [], []
     for dataset in DATASETS.values():

@@ -673,6 +673,42 @@ def generate_predictions(
     )
 
 
+def calibrate(
+    train_id: str | None = None,
+    *,
+    sources: Any = None,
+    model_domain: str | None = None,
+    save: bool = False,
+    random_seed: int = ScoringOptions.random_seed,
+    device: str = "auto",
+    data: str | None = None,
+) -> None:
+    """Measure whether a run's probabilities hold, and fit a temperature that makes them better.
+
+    For regions that hold 10 to 90 % of each prediction: the share of the fixations in them, with
+    its 95 % interval. Then the temperature with the lowest mean KLD; densities are taken to the
+    power of 1 / temperature. Writes calibration.json and calibration.png into the run's folder.
+
+    train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
+    sources: data sets, separated by commas (those that score_model takes); the parts are the same.
+    model_domain: the network domain to use, instead of the one that score_model uses.
+    save: store the temperature of each domain in the run's UNISAL.json, so that the run predicts
+        with it.
+    random_seed: seed of the intervals.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json.
+    """
+    from unisal.commands.calibration import calibrate
+
+    calibrate(
+        train_id=train_id,
+        sources=with_data(sources, "sources", data),
+        model_domain=model_domain,
+        save=save,
+        random_seed=random_seed,
+        device=device,
+    )
+
+
 def check_data(
     source: Any = None,
     *,
@@ -751,6 +787,7 @@ COMMANDS = {
         train_finetune_mit,
         average,
         score_model,
+        calibrate,
         generate_predictions,
         check_data,
         prepare_dhf1k,

@@ -14,7 +14,8 @@ def say_facts(kind: str, facts: Facts) -> None:
     """
     preset = "" if facts.preset is None else f"preset {facts.preset}, "
     tta = f", tta {','.join(facts.tta)}" if facts.tta else ""
+    heat = f", temperature {facts.temperature:.4g}" if facts.temperature != 1 else ""
     print(
         f"{kind}: run {facts.run}, weights {facts.weights}, {preset}domain {facts.domain}, "
-        f"{facts.precision} with runtime {facts.runtime} on {facts.device}{tta}"
+        f"{facts.precision} with runtime {facts.runtime} on {facts.device}{tta}{heat}"
     )

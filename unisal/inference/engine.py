@@ -149,9 +149,10 @@ class Engine:
             y, _ = self.runtime.logits(seen, None, domain, static=True, concurrent=concurrent)
             maps.append(y[:, 0])
         if len(maps) == 1:
-            return maps[0]
+            return self._at_temperature(maps[0], domain)
         size = frames.shape[-2], frames.shape[-1]
-        return torch.stack(self._averaged([y.unbind() for y in maps], size))
+        averaged = torch.stack(self._averaged([y.unbind() for y in maps], size))
+        return self._at_temperature(averaged, domain)
 
     def video(
         self,
@@ -267,7 +268,9 @@ class Engine:
         log_density = None
         if target_size is not None:
             logits = self.model.logits_from(found.before_upsampling, domain)
-            log_density = self._log_density(logits[0, 0, 0], target_size)
+            log_density = self._log_density(
+                self._at_temperature(logits[0, 0, 0], domain), target_size
+            )
         return Features(*(y[0, 0].float().cpu() for y in found)), log_density
 
     def _advance_views(
@@ -282,8 +285,15 @@ class Engine:
             for view, own in zip(self._views, states, strict=True)
         ]
         if len(maps) == 1:
-            return maps[0]
-        return self._averaged(maps, (frames[0].shape[-2], frames[0].shape[-1]))
+            averaged = maps[0]
+        else:
+            averaged = self._averaged(maps, (frames[0].shape[-2], frames[0].shape[-1]))
+        return [self._at_temperature(y, domain) for y in averaged]
+
+    def _at_temperature(self, logits: Tensor, domain: str) -> Tensor:
+        """Return logits whose density is that of `logits` at the domain's temperature."""
+        temperature = self.model.temperatures.get(domain, 1)
+        return logits if temperature == 1 else logits / temperature
 
     def _averaged(self, maps: Sequence[Sequence[Tensor]], size: Size) -> list[Tensor]:
         """Average the densities of the views.

@@ -20,6 +20,7 @@ from unisal.model.checks import (
     check_input,
     check_state,
     check_target_size,
+    check_temperatures,
 )
 from unisal.model.conv_gru import ConvGRU, RNNConfig
 from unisal.model.decoder import DecoderBlock, PostCNN, PostRNN, Skip
@@ -98,6 +99,9 @@ class UNISAL(nn.Module):
         ds_smoothing: whether the smoothing is.
         ds_gaussians: whether the Gaussian priors are.
         verbose: accepted for old configurations; has no effect.
+        temperatures: for domains, what `unisal.inference.engine.Engine` divides the logits by, so
+            that a density becomes its power 1 / temperature; 1 for those not named. `forward` and
+            training leave them out.
 
     Raises:
         ValueError: a value or a key is not allowed; names it.
@@ -128,10 +132,12 @@ class UNISAL(nn.Module):
         ds_gaussians: bool = True,
         verbose: int = 1,
         image_domains: Sequence[str] = (STATIC_DOMAIN,),
+        temperatures: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.sources = check_domains(sources)
         self.image_domains = tuple(image_domains)
+        self.temperatures = check_temperatures(temperatures, self.sources)
         self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
         self.has_rnn = not (bypass_rnn and self.sources == (STATIC_DOMAIN,))
         self._specific = {

@@ -28,6 +28,8 @@ class Facts(NamedTuple):
     """Where the network runs, as PyTorch names it."""
     tta: tuple[str, ...] = ()
     """What is averaged, see `unisal.inference.engine.Engine`."""
+    temperature: float = 1
+    """What the run says of the domain, see `unisal.model.UNISAL`."""
 
     @classmethod
     def of(cls, engine: Engine, weights: Path | None, preset: str | None, domain: str) -> Facts:
@@ -42,4 +44,5 @@ class Facts(NamedTuple):
         run = None if weights is None else run_name(weights.parent)
         runtime, device = engine.runtime.name, str(engine.device)
         chosen = preset, domain, engine.precision
-        return cls(run, weights, *chosen, runtime, device, engine.tta)
+        temperature = engine.model.temperatures.get(domain, 1)
+        return cls(run, weights, *chosen, runtime, device, engine.tta, temperature)
