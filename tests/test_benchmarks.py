@@ -11,15 +11,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gaze_folders import write_film, write_table
+from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
 from support import PROJECT, write_run
 
 from benchmarks import all as whole_table
-from benchmarks import folders, limits, network, recurrence, scoring, startup, training
+from benchmarks import folders, letterbox, limits, network, recurrence, scoring, startup, training
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
+from unisal.data import DATASETS, find_dataset
 from unisal.evaluate.options import ScoringOptions
+from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
 
 MACHINE = Machine(1e9, 1e9)
@@ -134,7 +136,7 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
     helpers = {"__init__", "all", "case", "timing", "limits"}
-    alone = {"metrics", "stream_latency", "recurrence"}
+    alone = {"metrics", "stream_latency", "recurrence", "letterbox"}
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
         "startup"
@@ -188,3 +190,46 @@ def test_the_recurrent_part_is_measured_on_films(tmp_path, monkeypatch, capsys):
     assert f"| modules | kld | {kld:+.4f} |" in printed
     recurrence.main(given)  # nothing is made again
     assert capsys.readouterr().out == printed
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """Return a folder of pictures of two shapes; what is registered is forgotten afterwards."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    sizes = {f"{i}.jpg": [(40, 120), (64, 96)][i % 2] for i in range(6)}
+    write_gaze(tmp_path / "crowd", sizes)
+    known = dict(DATASETS)
+    yield tmp_path / "crowd"
+    DATASETS.clear()
+    DATASETS.update(known)
+
+
+def test_pictures_are_filled_up_and_predictions_cut_out(crowd, tmp_path):
+    filled = letterbox.filled_source(f"crowd={crowd}", SMALL)("train")
+    own = find_dataset(f"crowd={crowd}")("train")
+    for index in range(len(own)):
+        item, height = filled[index], own.frame_size(index)[0]
+        rows, columns = {40: (slice(16, 48), slice(96)), 64: (slice(64), slice(96))}[height]
+        for values in (item.frames, item.maps, item.fixations):
+            outside = torch.ones(values.shape[-2:], dtype=torch.bool)
+            outside[rows, columns] = False
+            assert not values[..., outside].any() and values.shape[-2:] == SMALL
+        assert float(item.maps.sum()) == pytest.approx(1, abs=1e-5)
+        fits = own.fixation_map(index, (rows.stop - (rows.start or 0), 96))
+        np.testing.assert_array_equal(item.fixations[0, rows, columns], fits)
+    model, frame = write_run(tmp_path / "run"), filled[0].frames[None]
+    whole = Engine(model).images(frame, SMALL, model.sources[0])
+    inside = letterbox.FilledEngine(model).images(frame, (32, 96), model.sources[0])
+    cut = whole[0, 16:48]
+    torch.testing.assert_close(inside[0], cut - cut.logsumexp((0, 1)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_filling_up_is_measured(crowd, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    given = [f"--data={crowd}", f"--out={tmp_path / 'out'}", "--base=base", "--epochs=1"]
+    letterbox.main([*given, "--size=64x96"])
+    printed = capsys.readouterr().out
+    for line in ("base, own size", "base, filled up", "crowd_filled_modules_unisal, filled up"):
+        assert re.search(rf"^\| {line} (\| -?\d+\.\d{{3}} ){{3}}\|", printed, re.MULTILINE), line
+    assert "| shipped weights | kld |" in printed and "| modules | cc |" in printed
