@@ -17,6 +17,7 @@ from unisal.commands.picture_folders import MAPS, OVERLAYS, PictureSet
 from unisal.config import load_json, to_json
 from unisal.files import derived_name, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
+from unisal.inference.views import Tta, read_tta
 from unisal.model.weights import find_weights
 from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
@@ -67,6 +68,7 @@ def settings_key(
     is_video: bool,
     smooth_method: str | None,
     maps: str | None,
+    tta: Tta,
 ) -> str:
     """Return a key of all that a map depends on besides the pictures.
 
@@ -77,6 +79,7 @@ def settings_key(
         is_video: whether the pictures are one video.
         smooth_method: see `Predictor.video`.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for grey pictures.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there is no such run, or it has no weights.
@@ -86,6 +89,7 @@ def settings_key(
     network = to_json(load_json(weights.with_name("UNISAL.json")))
     domain = model_domain or preset.domain
     chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
+    chosen += read_tta(tta)  # without any, keys are those of versions that had none
     return key_of(content_key(weights), network, *chosen)
 
 

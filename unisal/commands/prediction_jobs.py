@@ -18,6 +18,7 @@ from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
 from unisal.files import require_writable_file, require_writable_folder
+from unisal.inference.views import Tta, read_tta
 from unisal.model.weights import FINE_TUNED, find_weights
 
 log = logging.getLogger(__name__)
@@ -122,6 +123,7 @@ def plan_job(
     fold: int | None,
     domain: str,
     smooth_method: str | None,
+    tta: Tta,
 ) -> Job:
     """Plan the predictions of a data set.
 
@@ -131,6 +133,7 @@ def plan_job(
         fold: the fold that was asked for.
         domain: the network domain to use; the network has it.
         smooth_method: for videos.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: the run has no weights.
@@ -152,6 +155,7 @@ def plan_job(
         "phase": dataset.phase,
         "domain": domain,
         "smooth_method": smooth_method,
+        "tta": read_tta(tta) or None,
         "options": {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS},
     }
     made_with = json.loads(to_json(made_with))

@@ -140,12 +140,15 @@ def finetune(
     gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}".
         The run keeps them.
     domain: the name of the domain. The network of the base gets modules for it (BatchNorms,
-        priors, adaptation, smoothing); if it has them already, they are trained further.
+        priors, adaptation, smoothing); if it has them already, they are trained further. Instead
+        of one domain for all data sets, --own_domains=True gives each one of its own name, and
+        --shared_domain=NAME one that all train in turns with their own.
     init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
-        they did before, to the last bit; decoder: whatever follows the encoder; all. With the
-        last two it is printed what became of the other domains.
+        they did before, to the last bit; recurrent: for films, these and the recurrent part;
+        decoder: whatever follows the encoder; all. With the last three it is printed what became
+        of the other domains.
     folds: also train and score so many times, each time leaving out another fold of all stimuli,
         for scores on every one of them: folds.csv and folds.json in the run.
     curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or
@@ -179,6 +182,21 @@ def finetune(
         options=options,
         frame_by_frame=frame_by_frame,
     )
+
+
+def average(*, train_ids: Any = None, prefix: str = "soup") -> None:
+    """Average the weights of several runs into a new run.
+
+    The new run is <prefix>_unisal. It reads pictures and videos as the first run does, and its
+    average.json says what it is the mean of. The runs have to be of one network; the mean is worth
+    something if all of them started from the same weights.
+
+    train_ids: the runs, separated by commas.
+    prefix: the beginning of the new run's name.
+    """
+    from unisal.commands.training import average
+
+    average(train_ids=as_names(train_ids, "train_ids"), prefix=prefix)
 
 
 def as_data(data: Any, gaze: Any = None) -> tuple[str, ...]:
@@ -239,6 +257,7 @@ def score_model(
     time_window: float | None = None,
     against: str | None = None,
     against_domain: str | None = None,
+    tta: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -269,6 +288,8 @@ def score_model(
         those were too many).
     against: another run, to be tested against: differences with their 95 % intervals and p.
     against_domain: the network domain that the other run uses (the same).
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales. The files' names then say so.
     """
     from unisal.commands.scoring import score_model
 
@@ -290,6 +311,7 @@ def score_model(
             against=against,
             against_domain=against_domain,
         ),
+        tta=tta,
     )
 
 
@@ -308,6 +330,8 @@ def predictions_from_folder(
     recursive: bool = False,
     overwrite: bool = False,
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -319,8 +343,8 @@ def predictions_from_folder(
     folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
-        Hollywood or UCFSports (DHF1K); or the domain that the run was trained for with finetune.
+        are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
+        videos: also DHF1K, Hollywood or UCFSports (DHF1K); or a domain of the run's own.
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
@@ -333,6 +357,9 @@ def predictions_from_folder(
     recursive: also predict the folders below it, each as if it had been named (with out_dir: to
         <out_dir>/<subfolder>/saliency/); with is_video each is a video.
     overwrite: predict what is finished again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
 
@@ -349,6 +376,8 @@ def predictions_from_folder(
         recursive=recursive,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -358,6 +387,8 @@ def predict_examples(
     overlay: bool = True,
     examples_dir: str | None = None,
     device: str = "auto",
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
@@ -365,11 +396,19 @@ def predict_examples(
     overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_examples
 
     predict_examples(
-        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+        train_id=train_id,
+        folder=as_path(examples_dir),
+        overlay=overlay,
+        device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -388,6 +427,8 @@ def predict_video(
     overwrite: bool = False,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -413,6 +454,9 @@ def predict_video(
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
     overwrite: predict finished videos again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -428,6 +472,8 @@ def predict_video(
         frame_step=frame_step,
         smooth_method=smooth_method,
         overwrite=overwrite,
+        verbose=verbose,
+        tta=tta,
     )
     predict_videos(
         video_paths=as_inputs(video_path, "video_path"),
@@ -451,6 +497,7 @@ def predict_camera(
     seconds: float | None = None,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
@@ -469,6 +516,7 @@ def predict_camera(
         time to the source's, for the frame rate that the machine manages).
     reset_at_cuts: start afresh where a new shot begins.
     seconds: stop after this time.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -483,6 +531,7 @@ def predict_camera(
         frame_step=frame_step,
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
+        verbose=verbose,
     )
     predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
@@ -521,8 +570,8 @@ def visualize_examples(
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write labels above the panels.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar (SALICON; with --video: DHF1K), or the domain that the run was trained for
-        with finetune. With a preset for videos they are predicted as the frames of one.
+        are most similar (the run's default, else SALICON; with --video: DHF1K), or a domain of the
+        run's own. With a preset for videos they are predicted as the frames of one.
     model_domain: the network domain to use (the preset's).
     contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
@@ -584,6 +633,8 @@ def generate_predictions(
     overwrite: bool = False,
     device: str = "auto",
     data: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
     gaze: Any = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
@@ -600,6 +651,9 @@ def generate_predictions(
     overwrite: first remove existing predictions, for instance those of other weights.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
         of them, or with --phase=eval the validation part.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights and domain that are used.
     gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}"
         (those that the run was trained with).
     """
@@ -614,6 +668,8 @@ def generate_predictions(
         x_val_step=x_val_step,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -693,6 +749,7 @@ COMMANDS = {
         train,
         finetune,
         train_finetune_mit,
+        average,
         score_model,
         generate_predictions,
         check_data,

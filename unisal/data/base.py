@@ -130,6 +130,9 @@ class SaliencyDataset(Dataset[Item]):
     """The name of the source: in commands, configurations and file names."""
     domain: ClassVar[str]
     """The network domain that it uses."""
+    names_domain: ClassVar[bool] = True
+    """Whether the domain is its own. Otherwise a run may have a better one for pictures of unknown
+    origin, see `unisal.predict.presets.source_domain`."""
     is_video: ClassVar[bool]
     """Whether it holds videos."""
     root_variable: ClassVar[str]

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from unisal.device import pick_device
+from unisal.errors import UserError
 from unisal.forks import computing
-from unisal.inference.densities import log_density
+from unisal.inference.densities import log_density, mean_log_density
 from unisal.inference.runtime import pick_runtime
+from unisal.inference.views import Tta, read_tta, views_of
 from unisal.model import UNISAL
 from unisal.model.unisal import Features
 from unisal.types import Size
@@ -53,10 +55,15 @@ class Engine:
             memory and are hardly faster; the results do not depend on it.
         precision: see `unisal.inference.runtime.pick_runtime`.
         runtime: see `unisal.inference.runtime.pick_runtime`.
+        tta: what to average beside the prediction of each frame: "mirror", that of its mirror
+            image; "scales", those of `unisal.inference.views.SIDE_SCALES` times its size; or both,
+            separated by commas. Each view of a video has states of its own.
 
     Attributes:
         device: where the network runs.
+        tta: what is averaged, by name.
         model: the network.
+        precision: what it computes in, "fp32" or "bf16".
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
@@ -70,9 +77,13 @@ class Engine:
         max_frames: int = MAX_FRAMES,
         precision: str = "fp32",
         runtime: str = "auto",
+        tta: Tta = None,
     ) -> None:
+        self.tta = read_tta(tta)
+        self._views = views_of(tta)
         self.device = pick_device(device)
         self.max_frames = max_frames
+        self.precision = precision
         self.model = model.eval().to(self.device)
         self.runtime = pick_runtime(runtime, self.model, self.device, precision)
 
@@ -129,12 +140,18 @@ class Engine:
             concurrent: as in `images`.
 
         Returns:
-            Logits `[n, H, W] float32`, on the device that computed them.
+            Logits `[n, H, W] float32`, on the device that computed them; with `tta` log-densities
+            on the CPU, which are logits too.
         """
-        maps, _ = self.runtime.logits(
-            [[x] for x in frames], None, domain, static=True, concurrent=concurrent
-        )
-        return maps[:, 0]
+        maps = []
+        for view in self._views:
+            seen = [[view.of(x)] for x in frames]
+            y, _ = self.runtime.logits(seen, None, domain, static=True, concurrent=concurrent)
+            maps.append(y[:, 0])
+        if len(maps) == 1:
+            return maps[0]
+        size = frames.shape[-2], frames.shape[-1]
+        return torch.stack(self._averaged([y.unbind() for y in maps], size))
 
     def video(
         self,
@@ -182,18 +199,19 @@ class Engine:
             chunk: as in `video`.
 
         Yields:
-            Each key with its logits `[H, W] float32`, on the device that computed them.
+            Each key with its logits `[H, W] float32`, as `image_logits` returns them.
         """
         at_once = frame_step * max(1, min(chunk, self.max_frames // frame_step))
         if not self.runtime.gains_by_batches:
             at_once = 1
         remaining = iter(frames)
-        states: deque[Tensor | None] = deque([None] * frame_step)
+        states: list[deque[Tensor | None]] = [deque([None] * frame_step) for _ in self._views]
         while taken := list(islice(remaining, at_once)):
-            maps = self._advance([x for _, x in taken], states, domain)
+            maps = self._advance_views([x for _, x in taken], states, domain)
             for (key, _), y in zip(taken, maps, strict=True):
                 yield key, y
-            states.rotate(-len(taken))  # the first state is that of the next frame
+            for own in states:
+                own.rotate(-len(taken))  # the first state is that of the next frame
 
     def step(
         self, frame: Tensor, states: list[Tensor | None], target_size: Size, domain: str
@@ -202,14 +220,18 @@ class Engine:
 
         Args:
             frame: `[3, H, W] float32`, as in `images`.
-            states: a single entry, the state of the sequence, None at its start; updated in place.
+            states: a single entry, the state of the sequence, None at its start; updated in place,
+                with `tta` to an entry for each view.
             target_size: (h, w) of the prediction.
             domain: one of the network's domains.
 
         Returns:
             Log-density `[h, w] float32` on the CPU.
         """
-        (logits,) = self._advance([frame], states, domain)
+        states.extend([None] * (len(self._views) - len(states)))
+        own = [[state] for state in states]
+        (logits,) = self._advance_views([frame], own, domain)
+        states[:] = [state for (state,) in own]
         return self._log_density(logits, target_size)
 
     @computing()
@@ -231,7 +253,12 @@ class Engine:
 
         Returns:
             The features `[C, h, w] float32` on the CPU, and the log-density as `step` returns it.
+
+        Raises:
+            UserError: the log-density is wanted too, but is one that `tta` averages.
         """
+        if self.tta and target_size is not None:
+            raise UserError("features go without tta: they are those of the frame itself")
         static = states is None or self._is_static(domain)
         x = frame.to(self.device)[None, None]
         found, hidden = self.model.features(x, h0=states, domain=domain, static=static)
@@ -242,6 +269,40 @@ class Engine:
             logits = self.model.logits_from(found.before_upsampling, domain)
             log_density = self._log_density(logits[0, 0, 0], target_size)
         return Features(*(y[0, 0].float().cpu() for y in found)), log_density
+
+    def _advance_views(
+        self,
+        frames: Sequence[Tensor],
+        states: Sequence[MutableSequence[Tensor | None]],
+        domain: str,
+    ) -> list[Tensor]:
+        """Return the logits of the next frames, see `_advance`, with the states of each view."""
+        maps = [
+            self._advance([view.of(x) for x in frames], own, domain)
+            for view, own in zip(self._views, states, strict=True)
+        ]
+        if len(maps) == 1:
+            return maps[0]
+        return self._averaged(maps, (frames[0].shape[-2], frames[0].shape[-1]))
+
+    def _averaged(self, maps: Sequence[Sequence[Tensor]], size: Size) -> list[Tensor]:
+        """Average the densities of the views.
+
+        Args:
+            maps: for each view the logits `[h, w]` of each frame.
+            size: (H, W) of the frames.
+
+        Returns:
+            The log-density `[H, W] float32` of each frame, on the CPU.
+        """
+        return [
+            torch.from_numpy(
+                mean_log_density(
+                    [view.back(y) for view, y in zip(self._views, one, strict=True)], size
+                )
+            )
+            for one in zip(*maps, strict=True)
+        ]
 
     @torch.inference_mode()
     def _advance(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from unisal.config import PRETRAINED, as_options, build, load_json, run_dir
+from unisal.inference.views import Tta
 from unisal.model import UNISAL
 from unisal.model.weights import find_weights, load_state, read_state
 from unisal.predict.predictor import Predictor
-from unisal.predict.presets import run_presets
+from unisal.predict.presets import default_preset, run_presets
 
 
 def load(
@@ -15,6 +16,7 @@ def load(
     fine_tuned: bool = False,
     precision: str = "fp32",
     runtime: str = "auto",
+    tta: Tta = None,
 ) -> Predictor:
     """Load the network of a run.
 
@@ -24,16 +26,26 @@ def load(
         fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them.
         precision: see `Predictor`.
         runtime: see `Predictor`.
+        tta: see `Predictor`.
 
     Returns:
         A predictor with the run's network and presets.
 
     Raises:
-        UserError: there is no such run (the message lists the existing ones), device or runtime,
-            the weights are missing or broken, or the device cannot compute in that precision.
+        UserError: there is no such run (the message lists the existing ones), device, runtime or
+            tta, the weights are missing or broken, or the device cannot compute in that precision.
     """
     model = load_model(train_id, fine_tuned)
-    return Predictor(model, device, precision, runtime, presets=run_presets(train_id))
+    return Predictor(
+        model,
+        device,
+        precision,
+        runtime,
+        presets=run_presets(train_id),
+        image_preset=default_preset(train_id),
+        weights=find_weights(train_id, fine_tuned),
+        tta=tta,
+    )
 
 
 def load_model(train_id: str | None = PRETRAINED, fine_tuned: bool = False) -> UNISAL:

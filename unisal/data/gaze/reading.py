@@ -23,6 +23,7 @@ from unisal.data.gaze.options import (
     CONFIG,
     DEFAULT_BLUR_DEGREES,
     DEFAULT_BLUR_SHARE,
+    MOVING_CROPS,
     GazeOptions,
 )
 from unisal.data.gaze.parts import SPLITS, Splits, read_splits
@@ -295,8 +296,10 @@ def _find_stimuli(rows: Rows, place: Place, files: _Stimuli) -> tuple[bool, list
         kinds = [kind for kind in kinds if kind[0] == (place.options.kind == "films")]
     kinds = [kind for kind in kinds if kind[1]]
     if not kinds:
+        named = place.options.kind
+        wanted = "pictures" if named == MOVING_CROPS else named or "pictures or films"
         raise UserError(
-            f"{place.stimuli} holds no {place.options.kind or 'pictures or films'}; name their "
+            f"{place.stimuli} holds no {wanted}; name their "
             f'folder in {CONFIG}: {{"stimuli": "..."}}'
         )
     if rows.columns.get("stimulus") is None:

@@ -122,7 +122,9 @@ class GazeSource(SaliencyDataset):
         # The class is made for the folder, so another process has to make it again.
         from unisal.data.gaze import gaze_source
 
-        make = type(self).source, self.place, type(self).domain, dict(self.changes)
+        kind = type(self)
+        domain = kind.domain if kind.names_domain else None
+        make = kind.source, self.place, domain, dict(self.changes)
         return _restored, (gaze_source, make, vars(self))
 
     # ---- the folder -----------------------------------------------------------------------
@@ -148,7 +150,7 @@ class GazeSource(SaliencyDataset):
     def list_part(cls, phase: str) -> Iterator[Group]:
         data = cls.read()
         chosen = data.splits.part(phase)
-        if cls.is_video:
+        if data.is_video:
             for index in chosen:
                 frames = [FrameFiles(path) for path in data.films[index].pictures]
                 yield Group(data.name(index), frames, one_image_size=True)
@@ -168,7 +170,8 @@ class GazeSource(SaliencyDataset):
         return {name: sorted(set(values.tolist())) for name, values in groups.items()}
 
     def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
-        return self.fixations(index, number)
+        own, size = self.frame_size(index), self.target_size(index)
+        return self.fixations(index, number).resized(own, size)
 
     def fixations(
         self,
@@ -248,8 +251,9 @@ class GazeSource(SaliencyDataset):
         return next((n for n in numbers if self.is_looked_at(index, n)), half)
 
     def blur(self, index: int) -> tuple[float, float]:
-        """Return the blur of the densities in pixels of the stimulus: (vertical, horizontal)."""
-        return self.data.blur(self.chosen[index])
+        own, size = self.frame_size(index), self.target_size(index)
+        vertical, horizontal = self.data.blur(self.chosen[index])
+        return vertical * (size[0] / own[0]), horizontal * (size[1] / own[1])
 
     # ---- as other sources -----------------------------------------------------------------
     def __len__(self) -> int:
@@ -279,21 +283,26 @@ class GazeSource(SaliencyDataset):
         return self.frame_size(index)
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return normalise_map(self.density(index, number=number))
+        return normalise_map(self.density(index, self.target_size(index), number))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
-        return self.fixation_map(index, number=number)
+        return self.fixation_map(index, self.target_size(index), number)
 
     def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
         if not self.observers or self.is_video:
             return None
-        found, size = self.fixations(index), self.frame_size(index)
-        yx = pixels(found, size, size).astype(np.float64)
+        found, size = self.fixations(index), self.target_size(index)
+        yx = pixels(found, self.frame_size(index), size).astype(np.float64)
         return [yx[found.observer == who, ::-1] for who in np.unique(found.observer)]
 
     # ---- helpers --------------------------------------------------------------------------
     def _density(self, index: int, size: Size, fixations: Fixations) -> NDArray[np.float32]:
-        return density_map(fixations, self.frame_size(index), size, self.blur(index))
+        blur = self._blur_of(index, fixations)
+        return density_map(fixations, self.frame_size(index), size, blur)
+
+    def _blur_of(self, index: int, fixations: Fixations) -> tuple[float, float]:
+        """Return the blur that turns some fixations into a map, in pixels of the stimulus."""
+        return self.data.blur(self.chosen[index])
 
     def _observer_numbers(self, names: Sequence[str]) -> list[int]:
         """Return the indices of observers."""

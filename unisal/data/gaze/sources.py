@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from unisal.data.gaze.films import GazeVideoFolder
+from unisal.data.gaze.moving_crops import MovingCrops
+from unisal.data.gaze.options import MOVING_CROPS
 from unisal.data.gaze.pictures import GazeFolder
-from unisal.data.gaze.reading import load_gaze
+from unisal.data.gaze.reading import GazeData, load_gaze
 from unisal.data.gaze.source import GazeSource
 from unisal.errors import UserError
 from unisal.files import from_home
@@ -90,13 +92,14 @@ def gaze_source(
     Args:
         name: what it is called in scores, predictions and files.
         place: the folder, or the `gaze.json` that describes it.
-        domain: the network domain; None for the one in `gaze.json`, else SALICON for pictures and
-            DHF1K for films.
+        domain: the network domain; None for the one in `gaze.json`, else DHF1K for films and
+            SALICON for pictures, unless a run has another, see
+            `unisal.predict.presets.source_domain`.
         changes: entries that replace those of the `gaze.json`.
 
     Returns:
-        A class derived from `GazeFolder` for pictures, from `GazeVideoFolder` for films. The same
-        arguments give the same class.
+        A class derived from `GazeFolder` for pictures, from `GazeVideoFolder` for films, from
+        `MovingCrops` for films made of pictures. The same arguments give the same class.
 
     Raises:
         UserError: the name is not allowed, or the folder cannot be read.
@@ -108,9 +111,9 @@ def gaze_source(
         )
     place, changes = Path(from_home(str(place))).resolve(), dict(changes or {})
     data = load_gaze(place, changes)
-    base = GazeVideoFolder if data.is_video else GazeFolder
-    domain = domain or data.place.options.domain or base.domain
-    key = name, place, domain, base, repr(sorted(changes.items()))
+    base = _base(data)
+    named = domain or data.place.options.domain
+    key = name, place, named, base, repr(sorted(changes.items()))
     if key not in _classes:
         values = {
             "__doc__": base.__doc__,
@@ -118,12 +121,20 @@ def gaze_source(
             "source": name,
             "place": place,
             "changes": changes,
-            "domain": domain,
+            "domain": named or base.domain,
+            "names_domain": named is not None,
             "scalar_prefix": name,
             "score_name": name,
         }
         _classes[key] = type(f"{name}Dataset", (base,), values)
     return _classes[key]
+
+
+def _base(data: GazeData) -> type[GazeSource]:
+    """Return the class that the source of a folder is derived from."""
+    if data.place.options.kind == MOVING_CROPS:
+        return MovingCrops
+    return GazeVideoFolder if data.is_video else GazeFolder
 
 
 def _cut(data: str) -> tuple[str | None, Path, dict[str, Any]]:
