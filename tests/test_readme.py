@@ -50,6 +50,7 @@ ELSEWHERE = {
     "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
         "tests/commands/test_visualize.py"
     ),
+    "python -m benchmarks.far_pictures far": "tests/test_far_pictures.py",
     "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
@@ -112,6 +113,10 @@ RUN = {
     "--lr_scheduler=cosine --warmup_steps=150 --ema_decay=0.999": (
         SHORT,
         ["runs/small_unisal/weights_best.pth"],
+    ),
+    "python run.py average --train_ids=mine_unisal,small_unisal --prefix=soup": (
+        [],
+        [f"runs/soup_unisal/{name}" for name in ("weights_best.pth", "average.json")],
     ),
     "python run.py check_data --source=SALICON": ([], []),
     "python run.py train --resume=mine_unisal": ([], ["runs/mine_unisal/weights_best.pth"]),

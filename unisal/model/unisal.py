@@ -45,6 +45,10 @@ SKIP_2X_CHANNELS, SKIP_4X_CHANNELS = 128, 64
 UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
 
 
+RECURRENT = ("rnn.", "post_rnn.")
+"""What the keys of the recurrent part begin with."""
+
+
 class Features(NamedTuple):
     """What the network computes on its way to the map, `[batch, time, C, h, w]` each.
 
@@ -322,6 +326,9 @@ class UNISAL(nn.Module):
     def copy_domain(self, source: str, target: str) -> None:
         """Overwrite the modules of the domain `target` with those of the domain `source`.
 
+        A domain for videos keeps what it has in the recurrent part if `source` is one for images,
+        which never uses that part.
+
         Raises:
             ValueError: one of them is not a domain of the network.
         """
@@ -329,9 +336,12 @@ class UNISAL(nn.Module):
         check_domain(target, self.sources)
         state = self.state_dict()
         names = dict(zip(self._own_names(source), self._own_names(target), strict=True))
+        of_images = source in self.image_domains and target not in self.image_domains
+        kept = self.recurrent_keys() if of_images else set()
         for key, value in state.items():
             parts = [names.get(part, part) for part in key.split(".")]
-            state[".".join(parts)].copy_(value)
+            if key not in kept:
+                state[".".join(parts)].copy_(value)
 
     def domain_keys(self, domain: str) -> set[str]:
         """Return the keys of the state dict that belong to a domain's own modules.
@@ -342,6 +352,10 @@ class UNISAL(nn.Module):
         check_domain(domain, self.sources)
         names = set(self._own_names(domain))
         return {key for key in self.state_dict() if names.intersection(key.split("."))}
+
+    def recurrent_keys(self) -> set[str]:
+        """Return the keys of the state dict that belong to the recurrent part, of all domains."""
+        return {key for key in self.state_dict() if key.startswith(RECURRENT)}
 
     def prior_maps(self, size: tuple[int, int], domain: str) -> Tensor | None:
         """Compute the Gaussian priors that the encoder's output is joined with.

@@ -19,7 +19,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
-    "trains": ("all", "decoder", "modules"),
+    "trains": ("all", "decoder", "modules", "recurrent"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -102,11 +102,19 @@ class TrainerConfig:
             source's modules in the saved weights (None).
         domain: the domain of the network that all the sources train, instead of their own (None).
             The weights at the start are validated too, and kept if no epoch is better.
-        new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
-            copy of this one (None).
-        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
-            modules, what only the trained domains use (all).
+        own_domains: each source trains a domain of the source's name (False).
+        shared_domain: a domain that all sources train too, in turns with their own: one batch of a
+            source trains its own, the next the shared one (None). Validation losses are the means
+            over both.
+        new_domain_from: `init_from`'s network lacks domains that are trained; they are added, and
+            start as copies of this one (None).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder;
+            modules, what only the trained domains use; or recurrent, these and the recurrent part
+            that all domains for videos share (all).
         patience: stop after this many epochs without a better validation loss (None: never).
+        teacher: runs, separated by commas, whose predictions are a part of the training target
+            (none); teacher_share: their share, 0 to 1 (0.5). A teacher sees the same augmented
+            example and its mirror image; validation is without teachers.
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
         num_workers: processes that read data, at most one per core (6).
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
@@ -146,9 +154,13 @@ class TrainerConfig:
     init_from: str | None = None
     copy_domain: str | None = None
     domain: str | None = None
+    own_domains: bool = False
+    shared_domain: str | None = None
     new_domain_from: str | None = None
     trains: str = "all"
     patience: int | None = None
+    teacher: tuple[str, ...] = ()
+    teacher_share: float = 0.5
     prefix: str | None = None
     suffix: str = "unisal"
     num_workers: int = 6
@@ -172,7 +184,7 @@ class TrainerConfig:
         """
         known = [f.name for f in fields(cls)]
         values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
-        for name in ("data_sources", "loss_metrics"):
+        for name in ("data_sources", "loss_metrics", "teacher"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
         if isinstance(values.get("loss_weights"), int | float):
@@ -187,6 +199,11 @@ class TrainerConfig:
         config = cls(**values)
         config._check()
         return config
+
+    @property
+    def names_domains(self) -> bool:
+        """Whether the options say which domains are trained, so that the run keeps presets."""
+        return bool(self.domain or self.own_domains or self.shared_domain or self.new_domain_from)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options; for `Trainer.json` see `unisal.train.sources.saved_options`."""
@@ -212,12 +229,18 @@ class TrainerConfig:
             check_number(getattr(self, name), name)
         for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
+        check_number(self.teacher_share, "teacher_share", largest=1)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
         if self.patience is not None:
             check_count(self.patience, "patience")
-        if self.new_domain_from and not (self.domain and self.init_from):
-            raise UserError("new_domain_from needs domain and init_from, the run to add it to")
+        if self.new_domain_from and not self.init_from:
+            raise UserError("new_domain_from needs init_from, the run whose network gets domains")
+        if self.domain and (self.own_domains or self.shared_domain):
+            raise UserError(
+                f"domain is {self.domain!r}, the only one that is trained, so own_domains and "
+                "shared_domain cannot be given with it"
+            )
         if not self.data_sources or not isinstance(self.data_sources, tuple):
             raise UserError(f"data_sources is {self.data_sources!r}; name at least one source")
         if len(set(self.data_sources)) < len(self.data_sources):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unisal.checks import check_count
 from unisal.data.base import Item, check_size, one_of
 from unisal.data.gaze.maps import fixation_map
 from unisal.data.gaze.parts import N_PARTS, SEED
@@ -23,13 +24,15 @@ class GazeFolder(GazeSource, ImageDataset):
 
     Pictures keep their aspect ratio: the network's input has the optimal size for each, and a batch
     holds pictures of one input size. In training and validation the ground truth has the size of
-    the input, otherwise that of the picture.
+    the input, otherwise that of the picture, or the one that `score_size` gives it.
 
     Args:
         phase: see `GazeSource`.
         subset: see `SaliencyDataset`.
         input_size: (height, width) of the network's input for all pictures; None: the optimal one
             for each.
+        score_size: the longer side, in pixels, of the ground truth and the predictions in scores;
+            the aspect ratio stays. None: the size of each picture.
         n_x_val: see `GazeSource`.
         x_val_step: see `GazeSource`.
         x_val_seed: see `GazeSource`.
@@ -57,6 +60,7 @@ class GazeFolder(GazeSource, ImageDataset):
         phase: str = "train",
         subset: float = 1.0,
         input_size: Size | None = None,
+        score_size: int | None = None,
         n_x_val: int = N_PARTS,
         x_val_step: int | None = None,
         x_val_seed: int | None = SEED,
@@ -74,6 +78,7 @@ class GazeFolder(GazeSource, ImageDataset):
         input_size = one_of("input_size", input_size, "out_size", out_size)
         if input_size is not None:
             self.input_size = check_size(input_size, "input_size")
+        self.score_size = None if score_size is None else check_count(score_size, "score_size")
         super().__init__(
             phase,
             subset,
@@ -89,6 +94,7 @@ class GazeFolder(GazeSource, ImageDataset):
             verbose,
             progress,
             input_size=self.input_size,
+            score_size=self.score_size,
         )
         self.images = [self.data.stimuli[index] for index in self.chosen]
 
@@ -98,6 +104,13 @@ class GazeFolder(GazeSource, ImageDataset):
     def batch_group(self, index: int) -> Hashable:
         return self.input_size_for(index)
 
+    def target_size(self, index: int) -> Size:
+        height, width = self.frame_size(index)
+        if self.score_size is None:
+            return height, width
+        scale = self.score_size / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
     def prediction_path(self, index: int, number: int = 1) -> Path:
         return Path(f"{self.prediction_names[index]}.png")
 
@@ -105,7 +118,8 @@ class GazeFolder(GazeSource, ImageDataset):
         if not self.has_maps:
             return self.item_without_maps(index)
         fixations, own = self._trained_on(index), self.frame_size(index)
-        size = self.input_size_for(index) if self.phase in ("train", "valid") else own
+        learning = self.phase in ("train", "valid")
+        size = self.input_size_for(index) if learning else self.target_size(index)
         density = self._maps.get(
             ("item", index, size), lambda: self._density(index, size, fixations)
         )
