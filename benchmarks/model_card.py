@@ -24,7 +24,7 @@ from unisal.evaluate.scores import Scores
 from unisal.evaluate.scoring import dataset_to_score, score_baselines, score_dataset
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, find_preset, run_presets
+from unisal.predict.presets import VIDEO_PRESET, default_preset, find_preset, run_presets
 
 LONGER_SIDE, BLUR_SHARE = 640, 0.03
 """The size that pictures are scored at, and the blur of the densities as a share of it."""
@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--clips: {', '.join(missing)} does not exist")
     pictures = [as_scored(data) for data in options.data.split(",") if data]
     engine = Engine(load_model(options.run), "cpu")
-    preset = find_preset(IMAGE_PRESET, for_images=True, own=run_presets(options.run))
+    name = default_preset(options.run)
+    preset = find_preset(name, for_images=True, own=run_presets(options.run))
     domain = engine.domain(options.domain or preset.domain)
     for dataset in pictures:
         say(f"{dataset.source}: {len(dataset)} pictures", picture_rows(engine, dataset, domain))

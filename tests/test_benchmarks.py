@@ -18,6 +18,7 @@ from support import PROJECT, write_dhf1k, write_run
 from benchmarks import all as whole_table
 from benchmarks import (
     folders,
+    letterbox,
     limits,
     model_card,
     network,
@@ -31,7 +32,7 @@ from benchmarks import (
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
 from unisal.config import load_json
-from unisal.data import gaze_source
+from unisal.data import DATASETS, find_dataset, gaze_source
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import score_dataset
@@ -152,7 +153,10 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
     helpers = {"__init__", "all", "case", "timing", "limits"}
-    alone = {"metrics", "stream_latency", "recurrence", "model_card", "recipes", "transfer"}
+    alone = {
+        *("metrics", "stream_latency", "recurrence", "letterbox"),
+        *("model_card", "recipes", "transfer"),
+    }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
         "startup"
@@ -206,6 +210,49 @@ def test_the_recurrent_part_is_measured_on_films(tmp_path, monkeypatch, capsys):
     assert f"| modules | kld | {kld:+.4f} |" in printed
     recurrence.main(given)  # nothing is made again
     assert capsys.readouterr().out == printed
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """Return a folder of pictures of two shapes; what is registered is forgotten afterwards."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    sizes = {f"{i}.jpg": [(40, 120), (64, 96)][i % 2] for i in range(6)}
+    write_gaze(tmp_path / "crowd", sizes)
+    known = dict(DATASETS)
+    yield tmp_path / "crowd"
+    DATASETS.clear()
+    DATASETS.update(known)
+
+
+def test_pictures_are_filled_up_and_predictions_cut_out(crowd, tmp_path):
+    filled = letterbox.filled_source(f"crowd={crowd}", SMALL)("train")
+    own = find_dataset(f"crowd={crowd}")("train")
+    for index in range(len(own)):
+        item, height = filled[index], own.frame_size(index)[0]
+        rows, columns = {40: (slice(16, 48), slice(96)), 64: (slice(64), slice(96))}[height]
+        for values in (item.frames, item.maps, item.fixations):
+            outside = torch.ones(values.shape[-2:], dtype=torch.bool)
+            outside[rows, columns] = False
+            assert not values[..., outside].any() and values.shape[-2:] == SMALL
+        assert float(item.maps.sum()) == pytest.approx(1, abs=1e-5)
+        fits = own.fixation_map(index, (rows.stop - (rows.start or 0), 96))
+        np.testing.assert_array_equal(item.fixations[0, rows, columns], fits)
+    model, frame = write_run(tmp_path / "run"), filled[0].frames[None]
+    whole = Engine(model).images(frame, SMALL, model.sources[0])
+    inside = letterbox.FilledEngine(model).images(frame, (32, 96), model.sources[0])
+    cut = whole[0, 16:48]
+    torch.testing.assert_close(inside[0], cut - cut.logsumexp((0, 1)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_filling_up_is_measured(crowd, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    given = [f"--data={crowd}", f"--out={tmp_path / 'out'}", "--base=base", "--epochs=1"]
+    letterbox.main([*given, "--size=64x96"])
+    printed = capsys.readouterr().out
+    for line in ("base, own size", "base, filled up", "crowd_filled_modules_unisal, filled up"):
+        assert re.search(rf"^\| {line} (\| -?\d+\.\d{{3}} ){{3}}\|", printed, re.MULTILINE), line
+    assert "| shipped weights | kld |" in printed and "| modules | cc |" in printed
 
 
 def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkeypatch, capsys):

@@ -47,6 +47,7 @@ PUBLISHED_NAMES = {"frame_modulo": "frame_step", "out_size": "input_size"}
 TRAINING_OPTIONS = (
     *("phase", "subset", "augment", "seed", "verbose"),
     *("train_stimuli", "train_observers"),
+    *("observer_share", "skip_first", "people_smoothing"),
 )
 """Options of a run's data set that say how it was trained, not how it is read."""
 

@@ -43,6 +43,8 @@ LISTS: dict[str, tuple[type, ...]] = {
     "tuple[float, ...]": (int, float),
 }
 """Of which types the values of options may be, by how the options are annotated."""
+MAX_SCALE = 4
+"""The largest factor among `scales`; sixteen times as many pixels."""
 PUBLISHED_KEYS = {
     "batch_size": ("batch_sizes", "DHF1K"),
     "salicon_batch_size": ("batch_sizes", "SALICON"),
@@ -91,7 +93,12 @@ class TrainerConfig:
             are DHF1K's.
         shuffle_datasets: mix the order of the sources' batches (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
-            flip, min_crop, brightness, contrast, saturation (False).
+            flip, min_crop, brightness, contrast, saturation, and of grey, hue, blur and jpeg,
+            which True leaves off (False).
+        mix: the probability that the examples of a batch are blended with each other, frames and
+            densities in a random proportion, fixations united (0).
+        scales: factors of the input size, one of which is drawn for each step: 0.75,1,1.25; sizes
+            are rounded to multiples of 32 (none).
         train_cnn_after: epochs before the encoder trains (2).
         cnn_eval: the encoder's BatchNorms keep their statistics (True).
         ema_decay: validate and save a running average of the weights, which keeps this share
@@ -146,6 +153,8 @@ class TrainerConfig:
     weigh_sources: bool = False
     shuffle_datasets: bool = True
     augment: bool | Mapping[str, Any] = False
+    mix: float = 0.0
+    scales: tuple[float, ...] = ()
     cnn_lr_factor: float = 0.1
     train_cnn_after: int = 2
     cnn_eval: bool = True
@@ -187,8 +196,9 @@ class TrainerConfig:
         for name in ("data_sources", "loss_metrics", "teacher"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
-        if isinstance(values.get("loss_weights"), int | float):
-            values["loss_weights"] = (values["loss_weights"],)
+        for name in ("loss_weights", "scales"):
+            if isinstance(values.get(name), int | float):
+                values[name] = (values[name],)
         if values.get("model_cfg") is None:
             values.pop("model_cfg", None)
         if values.get("debug"):
@@ -229,6 +239,9 @@ class TrainerConfig:
             check_number(getattr(self, name), name)
         for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
+        check_number(self.mix, "mix", largest=1)
+        for factor in self.scales:
+            check_number(factor, "scales", above=True, largest=MAX_SCALE)
         check_number(self.teacher_share, "teacher_share", largest=1)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)

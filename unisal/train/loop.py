@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +15,15 @@ from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.averaging import WeightAverage
+from unisal.train.batches import changed_batches
 from unisal.train.config import TrainerConfig
-from unisal.train.domains import domain_by_step, domains, domains_of
+from unisal.train.domains import domains, domains_of
 from unisal.train.interrupt import DeferredInterrupt
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
 from unisal.train.randomness import RandomStream
 from unisal.train.setup import make_datasets, make_loaders, make_model, place_model
 from unisal.train.sources import dataset_of, loss_factor
-from unisal.train.teacher import load_teachers, taught
+from unisal.train.teacher import load_teachers
 from unisal.train.tracking import Scalars
 
 MAIN_SOURCE = "DHF1K"
@@ -200,11 +200,19 @@ class EpochLoop:
             passes.show(bar, self.means)
 
         factors = {source: loss_factor(self.cfg, source) for source in loaders}
+        batches = changed_batches(
+            passes.interleaved(loaders, order[self.step :], self.device),
+            self.cfg,
+            order,
+            self.epoch,
+            self.step,
+            self.teachers,
+        )
         title = self._title("train")
         with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
             passes.train_epoch(
                 self.model,
-                self._changed(passes.interleaved(loaders, order[self.step :], self.device), order),
+                batches,
                 self._loss_weights,
                 self.optimizer,
                 self.cfg.grad_clip,
@@ -213,12 +221,6 @@ class EpochLoop:
                 after_step,
                 self.means,
             )
-
-    def _changed(self, batches: Iterable[Batch], order: Sequence[str]) -> Iterator[Batch]:
-        """Yield what a run makes of its training batches before each step."""
-        chosen = domain_by_step(self.cfg, order, self.epoch)
-        for batch, domain in zip(batches, chosen[self.step :], strict=True):
-            yield taught(replace(batch, domain=domain), self.teachers, self.cfg.teacher_share)
 
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
         """Validate the best model and return the mean losses by source."""

@@ -6,6 +6,7 @@ density is denser than the gaze of a few people, and says something where nobody
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -91,7 +92,7 @@ def load_teachers(cfg: TrainerConfig, device: torch.device) -> list[Teacher]:
     return [Teacher(train_id, device) for train_id in cfg.teacher]
 
 
-def taught(batch: Batch, teachers: list[Teacher], share: float) -> Batch:
+def taught(batch: Batch, teachers: Sequence[Teacher], share: float) -> Batch:
     """Return a batch whose targets are in part the teachers' predictions.
 
     Args:
