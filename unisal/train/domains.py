@@ -92,12 +92,14 @@ def without_temperatures(
     Args:
         network: its options so far.
         wanted: the domains that are trained.
-        trains: see `TrainerConfig`; with "modules" the other domains stay as they are.
+        trains: see `TrainerConfig`; with "modules" the other domains stay as they are, with
+            "recurrent" those of images.
     """
-    if not network.get("temperatures"):
-        return dict(network)
-    known = network["temperatures"].items() if trains == "modules" else ()
-    return {**network, "temperatures": {d: t for d, t in known if d not in wanted}}
+    same = {"modules": network["sources"], "recurrent": network.get("image_domains", ())}
+    before = network.get("temperatures") or {}
+    stay = set(same.get(trains, ())) - set(wanted)
+    kept = {domain: value for domain, value in before.items() if domain in stay}
+    return {**network, "temperatures": kept} if before else dict(network)
 
 
 def grown_network(
