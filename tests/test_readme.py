@@ -83,6 +83,10 @@ RUN = {
         [],
         ["maps/saliency/a.png", "maps/saliency/b.jpg"],
     ),
+    "python run.py predictions_from_folder my_pictures --tta=mirror": (
+        ["--out_dir=mirrored"],
+        ["mirrored/saliency/a.png", "mirrored/saliency/b.jpg"],
+    ),
     "python -m unisal": ([], []),
     "unisal predictions_from_folder holiday": ([], ["holiday/saliency/a.png"]),
     "python run.py predictions_from_folder my_video --is_video=True": (
