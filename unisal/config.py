@@ -38,6 +38,12 @@ RUN_PRESETS = "presets.json"
 `unisal.predict.presets`."""
 
 
+BEST = "weights_best.pth"
+"""The file of a run's best weights."""
+FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
+"""Names of the files of weights fine-tuned on MIT1003: ours, and the official one."""
+
+
 def checkout_dir() -> Path | None:
     """Return the checkout that the package is a part of, None if it is installed by itself."""
     folder = PACKAGE_DIR.parent
@@ -121,6 +127,26 @@ def run_dir(train_id: str | None) -> Path:
         found.add(PRETRAINED)
     known = f"there are: {', '.join(sorted(found))}" if found else "there is no run yet"
     raise UserError(f"no run {_run_name(train_id)!r} in {root}; {known}")
+
+
+def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
+    """Return the weights file of a run.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them, to the
+            best ones of its training.
+
+    Raises:
+        UserError: the run does not exist or has no weights.
+    """
+    folder = run_dir(train_id)
+    stem = Path(BEST).stem
+    names = [*(FINE_TUNED if fine_tuned else ()), BEST, f"{stem}.safetensors"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} has no weights; looked for {', '.join(names)}")
 
 
 def writable_run_dir(train_id: str | None) -> Path:

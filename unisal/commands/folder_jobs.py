@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.commands.picture_folders import MAPS, OVERLAYS, PictureSet
-from unisal.config import load_json, to_json
-from unisal.files import derived_name, whole_file
+from unisal.config import find_weights, load_json, to_json
+from unisal.files import content_key, derived_name, key_of, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
-from unisal.model.weights import find_weights
 from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
@@ -31,7 +30,7 @@ from unisal.writing.formats import (
     picture_names,
 )
 from unisal.writing.maps import write_map, write_overlay
-from unisal.writing.stamps import content_key, key_of, read_stamp, stamp, write_stamped
+from unisal.writing.stamps import read_stamp, stamp, write_stamped
 
 READERS, READ_AHEAD = 4, 64
 """Threads that look for finished maps, and pictures that may wait between them."""

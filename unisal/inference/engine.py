@@ -7,19 +7,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from unisal.device import pick_device
-from unisal.forks import computing
-from unisal.inference.densities import log_density
-from unisal.inference.runtime import pick_runtime
-from unisal.model import UNISAL
-from unisal.model.unisal import Features
-from unisal.types import Size
+from unisal.device import find_device
+from unisal.forks import compute_threads
+from unisal.inference.network import GraphNetwork, Network, SavedNetwork
+from unisal.inference.runtime import Frame, State, pick_runtime
+from unisal.types import Features, LogDensity, Size
+
+if TYPE_CHECKING:
+    from unisal.model import UNISAL
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
 """Domains that treat a video's frames as images whatever the network says, see
@@ -41,13 +41,14 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A network in evaluation mode on a device.
+    """A network in evaluation mode on a device. It takes arrays and gives arrays.
 
     All predictions are made here: of pictures and videos in memory, of folders, and of data sets
     that are scored.
 
     Args:
-        model: the network; it is moved to the device.
+        model: the network. One of PyTorch is moved to the device; for the others see
+            `unisal.inference.network`.
         device: see `unisal.device.pick_device`.
         max_frames: number of frames of a video per call of the network. More frames need more
             memory and are hardly faster; the results do not depend on it.
@@ -55,8 +56,8 @@ class Engine:
         runtime: see `unisal.inference.runtime.pick_runtime`.
 
     Attributes:
-        device: where the network runs.
-        model: the network.
+        device: where the network runs: "cpu", "cuda", "cuda:1", ...
+        network: the network in the form in which it was given.
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
@@ -65,22 +66,45 @@ class Engine:
 
     def __init__(
         self,
-        model: UNISAL,
+        model: UNISAL | SavedNetwork,
         device: str = "auto",
         max_frames: int = MAX_FRAMES,
         precision: str = "fp32",
         runtime: str = "auto",
     ) -> None:
-        self.device = pick_device(device)
         self.max_frames = max_frames
-        self.model = model.eval().to(self.device)
-        self.runtime = pick_runtime(runtime, self.model, self.device, precision)
+        self.network: Network
+        is_graph = isinstance(model, GraphNetwork)
+        self.device = "cpu" if is_graph and device == "auto" else find_device(device)
+        if isinstance(model, SavedNetwork):
+            self.network = model
+        else:
+            from unisal.inference.torch_network import TorchNetwork
+
+            self.network = TorchNetwork(model.eval().to(self.device))
+        self.runtime = pick_runtime(runtime, self.network, self.device, precision)
+
+    @property
+    def model(self) -> UNISAL:
+        """The network itself, in evaluation mode.
+
+        It is read when it is first asked for, if a graph was all that predictions needed so far.
+
+        Raises:
+            UserError: it cannot be read, or there is nothing but a graph.
+        """
+        return self.network.model
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The network's domains."""
+        return self.network.sources
 
     @property
     def workers(self) -> int:
         """Number of threads that read, predict and write unrelated pictures."""
-        on_cpu = self.device.type == "cpu"
-        return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
+        on_cpu = self.device == "cpu"
+        return compute_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def video_workers(self) -> int:
@@ -88,21 +112,24 @@ class Engine:
 
         On the CPU the network takes most of the time, and every thread needs memory.
         """
-        on_cpu = self.device.type == "cpu"
-        return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
+        on_cpu = self.device == "cpu"
+        return max(1, compute_threads() // 2) if on_cpu else self.workers
 
     def domain(self, name: str) -> str:
         """Return the network's domain of that name, or its first one with a warning."""
-        if name in self.model.sources:
+        if name in self.sources:
             return name
-        first = self.model.sources[0]
+        first = self.sources[0]
         log.warning("the network has no domain %r; using %r", name, first)
         return first
 
-    @torch.inference_mode()
     def images(
-        self, frames: Tensor, target_size: Size, domain: str, concurrent: bool = False
-    ) -> Tensor:
+        self,
+        frames: NDArray[np.float32],
+        target_size: Size,
+        domain: str,
+        concurrent: bool = False,
+    ) -> NDArray[np.float32]:
         """Predict unrelated images.
 
         Args:
@@ -112,15 +139,14 @@ class Engine:
             concurrent: whether `workers` threads call this at the same time.
 
         Returns:
-            Log-densities `[n, h, w] float32` on the CPU; the exp of each sums to 1.
+            Log-densities `[n, h, w] float32`; the exp of each sums to 1.
         """
-        maps = self.image_logits(frames, domain, concurrent)
-        # Not with PyTorch, whose threads would spin for a while beside those of other calls.
-        stacked = np.stack([self._log_density(y, target_size).numpy() for y in maps])
-        return torch.from_numpy(stacked)
+        maps = self._image_maps(frames, domain, concurrent)
+        return np.stack([self.runtime.log_density(y, target_size) for y in maps])
 
-    @torch.inference_mode()
-    def image_logits(self, frames: Tensor, domain: str, concurrent: bool = False) -> Tensor:
+    def image_logits(
+        self, frames: NDArray[np.float32], domain: str, concurrent: bool = False
+    ) -> NDArray[np.float32]:
         """Predict unrelated images, but leave out the resize and the softmax.
 
         Args:
@@ -129,21 +155,25 @@ class Engine:
             concurrent: as in `images`.
 
         Returns:
-            Logits `[n, H, W] float32`, on the device that computed them.
+            Logits `[n, H, W] float32`.
         """
-        maps, _ = self.runtime.logits(
-            [[x] for x in frames], None, domain, static=True, concurrent=concurrent
-        )
+        return self.runtime.to_array(self._image_maps(frames, domain, concurrent))
+
+    def _image_maps(self, frames: Iterable[Frame], domain: str, concurrent: bool) -> Any:
+        """Return the logits `[n, H, W]` of images, wherever the runtime computed them."""
+        sequences = [[x] for x in frames]
+        starts = [None] * len(sequences)
+        maps, _ = self.runtime.logits(sequences, starts, domain, True, concurrent)
         return maps[:, 0]
 
     def video(
         self,
-        frames: Iterable[tuple[K, Tensor]],
+        frames: Iterable[tuple[K, Frame]],
         target_size: Size,
         domain: str,
         frame_step: int,
         chunk: int = CHUNK,
-    ) -> Iterator[tuple[K, Tensor]]:
+    ) -> Iterator[tuple[K, LogDensity]]:
         """Predict a video of any length in constant memory.
 
         The frames form `frame_step` interleaved sequences (0, frame_step, 2 frame_step, ...; 1,
@@ -160,19 +190,19 @@ class Engine:
                 requires it. Except for rounding, the results do not depend on it.
 
         Yields:
-            Each key with its log-density `[h, w] float32` on the CPU, in the order of the frames.
+            Each key with its log-density `[h, w] float32`, in the order of the frames.
         """
         # Maps wait at the network's size and are resized one by one when they are asked for.
-        for key, y in self.video_logits(frames, domain, frame_step, chunk):
-            yield key, self._log_density(y, target_size)
+        for key, y in self._video_maps(frames, domain, frame_step, chunk):
+            yield key, self.runtime.log_density(y, target_size)
 
     def video_logits(
         self,
-        frames: Iterable[tuple[K, Tensor]],
+        frames: Iterable[tuple[K, Frame]],
         domain: str,
         frame_step: int,
         chunk: int = CHUNK,
-    ) -> Iterator[tuple[K, Tensor]]:
+    ) -> Iterator[tuple[K, NDArray[np.float32]]]:
         """Predict a video as `video` does, but leave out the resize and the softmax.
 
         Args:
@@ -182,13 +212,20 @@ class Engine:
             chunk: as in `video`.
 
         Yields:
-            Each key with its logits `[H, W] float32`, on the device that computed them.
+            Each key with its logits `[H, W] float32`.
         """
+        for key, y in self._video_maps(frames, domain, frame_step, chunk):
+            yield key, self.runtime.to_array(y)
+
+    def _video_maps(
+        self, frames: Iterable[tuple[K, Frame]], domain: str, frame_step: int, chunk: int
+    ) -> Iterator[tuple[K, Any]]:
+        """Yield the logits `[H, W]` of a video's frames, wherever the runtime computed them."""
         at_once = frame_step * max(1, min(chunk, self.max_frames // frame_step))
         if not self.runtime.gains_by_batches:
             at_once = 1
         remaining = iter(frames)
-        states: deque[Tensor | None] = deque([None] * frame_step)
+        states: deque[State | None] = deque([None] * frame_step)
         while taken := list(islice(remaining, at_once)):
             maps = self._advance([x for _, x in taken], states, domain)
             for (key, _), y in zip(taken, maps, strict=True):
@@ -196,8 +233,8 @@ class Engine:
             states.rotate(-len(taken))  # the first state is that of the next frame
 
     def step(
-        self, frame: Tensor, states: list[Tensor | None], target_size: Size, domain: str
-    ) -> Tensor:
+        self, frame: Frame, states: list[State | None], target_size: Size, domain: str
+    ) -> LogDensity:
         """Predict the next frame of a sequence from it and the frames before it.
 
         Args:
@@ -207,21 +244,21 @@ class Engine:
             domain: one of the network's domains.
 
         Returns:
-            Log-density `[h, w] float32` on the CPU.
+            Log-density `[h, w] float32`.
         """
         (logits,) = self._advance([frame], states, domain)
-        return self._log_density(logits, target_size)
+        return self.runtime.log_density(logits, target_size)
 
-    @computing()
-    @torch.inference_mode()
     def features(
         self,
-        frame: Tensor,
+        frame: Frame,
         domain: str,
-        states: list[Tensor | None] | None = None,
+        states: list[State | None] | None = None,
         target_size: Size | None = None,
-    ) -> tuple[Features, Tensor | None]:
+    ) -> tuple[Features, LogDensity | None]:
         """Compute the network's features of an image, or of the next frame of a sequence.
+
+        PyTorch does that, since graphs have no features.
 
         Args:
             frame: as in `step`.
@@ -230,39 +267,33 @@ class Engine:
             target_size: (h, w) of the prediction, None if it is not wanted.
 
         Returns:
-            The features `[C, h, w] float32` on the CPU, and the log-density as `step` returns it.
+            The features `[C, h, w] float32`, and the log-density as `step` returns it.
         """
-        static = states is None or self._is_static(domain)
-        x = frame.to(self.device)[None, None]
-        found, hidden = self.model.features(x, h0=states, domain=domain, static=static)
-        if states is not None:
-            states[0] = None if hidden is None else hidden[0]
-        log_density = None
-        if target_size is not None:
-            logits = self.model.logits_from(found.before_upsampling, domain)
-            log_density = self._log_density(logits[0, 0, 0], target_size)
-        return Features(*(y[0, 0].float().cpu() for y in found)), log_density
+        model = self.model  # a graph alone says here that it has none
+        from unisal.inference.torch_network import compute_features
 
-    @torch.inference_mode()
+        static = states is None or self.is_static(domain)
+        return compute_features(model, frame, domain, states, static, target_size)
+
     def _advance(
-        self, frames: Sequence[Tensor], states: MutableSequence[Tensor | None], domain: str
-    ) -> list[Tensor]:
+        self, frames: Sequence[Frame], states: MutableSequence[State | None], domain: str
+    ) -> list[Any]:
         """Return the logits `[H, W]` of the next frames, in order; update `states` in place."""
         step = len(states)
-        maps: list[Tensor] = [torch.empty(0)] * len(frames)
-        static = self._is_static(domain)
+        maps: list[Any] = [None] * len(frames)
+        static = self.is_static(domain)
         for rows in self._calls(len(frames), step):
             sequences = [frames[row::step] for row in rows]
-            before = _joined([states[row] for row in rows])
+            before = [states[row] for row in rows]
             y, after = self.runtime.logits(sequences, before, domain, static)
             for i, row in enumerate(rows):
-                maps[row::step] = y[i].unbind()
-                states[row] = None if after is None else after[i : i + 1]
+                maps[row::step] = list(y[i])
+                states[row] = after[i]
         return maps
 
-    def _is_static(self, domain: str) -> bool:
+    def is_static(self, domain: str) -> bool:
         """Return whether the frames of a video are unrelated images to a domain."""
-        return domain in STATIC_DOMAINS or domain in self.model.image_domains
+        return domain in STATIC_DOMAINS or domain in self.network.image_domains
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
         """Yield which sequences go through the network together.
@@ -274,17 +305,3 @@ class Engine:
             if length:
                 at_once = max(1, self.max_frames // length)
                 yield from (rows[i : i + at_once] for i in range(0, len(rows), at_once))
-
-    @torch.inference_mode()
-    def _log_density(self, logits: Tensor, target_size: Size) -> Tensor:
-        """Resize logits `[H, W]` on the device and return the log-density on the CPU."""
-        if logits.device.type == "cpu":
-            return torch.from_numpy(log_density(logits.numpy(), target_size))
-        y = self.model.log_density(logits[None, None, None], target_size)
-        return y[0, 0, 0].cpu()
-
-
-def _joined(states: Sequence[Tensor | None]) -> Tensor | None:
-    """Return one state for a batch of sequences; None at the start."""
-    present = [state for state in states if state is not None]
-    return torch.cat(present) if present else None

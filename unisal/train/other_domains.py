@@ -7,12 +7,12 @@ from itertools import islice
 
 import torch
 
-from unisal.config import as_options, build, load_json, run_dir
+from unisal.config import as_options, build, find_weights, load_json, run_dir
 from unisal.data import DATASETS, Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.losses import LOSSES, cc

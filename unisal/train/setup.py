@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from unisal.config import RUN_PRESETS, as_options, build, load_json, run_dir
+from unisal.config import RUN_PRESETS, as_options, build, find_weights, load_json, run_dir
 from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
 from unisal.train.sources import (
