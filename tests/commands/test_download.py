@@ -16,9 +16,9 @@ import pytest
 import torch
 from support import run_command, write_run
 
-from unisal.config import find_weights
 from unisal.commands import download
 from unisal.commands.download import BLOB_IDS, download_weights, git_blob_id
+from unisal.config import find_weights
 from unisal.errors import UserError
 from unisal.predict.loading import load_model
 

@@ -18,7 +18,8 @@ from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
+from unisal.data.picture_kinds import VIDEO_SUFFIXES
+from unisal.data.video_file import VideoFile, is_animation
 from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 from unisal.files import PlaceWatch, derived_name, natural_order
 from unisal.inference.densities import to_density

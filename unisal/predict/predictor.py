@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.checks import check_count
+from unisal.data.picture_kinds import VIDEO_SUFFIXES
 from unisal.data.pictures import list_pictures, picture_size
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.errors import UserError, cause
@@ -504,8 +505,6 @@ def _is_video(picture: PictureLike) -> bool:
     """Return whether this is the path of a video, or of a folder with its frames."""
     if not isinstance(picture, str | os.PathLike):
         return False
-    from unisal.data.video_file import VIDEO_SUFFIXES
-
     path = Path(picture)
     if path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
         return True
