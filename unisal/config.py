@@ -44,6 +44,10 @@ FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
 """Names of the files of weights fine-tuned on MIT1003: ours, and the official one."""
 
 
+GRAPH_SUFFIX = ".onnx"
+"""The suffix of files with graphs, see `unisal.inference.graph_file`."""
+
+
 def checkout_dir() -> Path | None:
     """Return the checkout that the package is a part of, None if it is installed by itself."""
     folder = PACKAGE_DIR.parent
@@ -105,6 +109,17 @@ def find_run(train_id: str | None) -> Path | None:
         return folder
     shipped = PACKAGE_DIR / name
     return shipped if name == PRETRAINED and shipped.is_dir() else None
+
+
+def find_graph_file(train_id: str | None) -> Path | None:
+    """Return the path if `train_id` is that of a graph's file instead of the name of a run.
+
+    Args:
+        train_id: what a user names; a path ends in `.onnx`. The file need not exist.
+    """
+    if train_id is None or not train_id.endswith(GRAPH_SUFFIX) or find_run(train_id) is not None:
+        return None
+    return Path(from_home(train_id))
 
 
 def run_dir(train_id: str | None) -> Path:

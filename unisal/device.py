@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +31,17 @@ def find_device(name: str = "auto") -> str:
     """
     if name == "cpu" or (name == "auto" and not may_have_gpu()):
         return "cpu"
-    device = pick_device(name)
+    try:
+        device = pick_device(name)
+    except ImportError as error:
+        if name == "auto":
+            return "cpu"
+        raise UserError(f"device {name!r} cannot be used without PyTorch: {error}") from None
     return "cpu" if device.type == "cpu" else str(device)
 
 
 def may_have_gpu() -> bool:
-    """Return False if PyTorch can use no GPU here for sure: it or the driver is missing."""
-    if "torch" not in sys.modules and find_spec("torch") is None:
-        return False
+    """Return False if PyTorch can use no GPU here for sure, since the driver is missing."""
     if AMD_DEVICE.exists():
         return True
     try:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unisal.config import PACKAGE_DIR, to_json
+from unisal.config import GRAPH_SUFFIX, PACKAGE_DIR, to_json
 from unisal.errors import UserError, cause
 from unisal.files import content_key, from_home, key_of, remove_leftovers, write_atomically
 from unisal.inference.graph_file import Graph, read_facts, read_graph, to_bytes
@@ -26,7 +26,6 @@ VARIABLE = "UNISAL_CACHE_DIR"
 MAX_BYTES = 512 * 2**20
 """How large the folder may become. A graph of the published network takes 7 to 14 MB, so that is
 room for all graphs of some ten runs."""
-SUFFIX = ".onnx"
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def find_facts(network: str) -> dict[str, Any] | None:
         network: see `network_key`.
     """
     with contextlib.suppress(OSError):
-        for path in cache_dir().glob(f"{network}-*{SUFFIX}"):
+        for path in cache_dir().glob(f"{network}-*{GRAPH_SUFFIX}"):
             with contextlib.suppress(UserError):
                 return read_facts(path)
     return None
@@ -112,7 +111,7 @@ def keep_graph(network: str, domain: str, static: bool, graph: Graph) -> None:
 def _make_room(folder: Path) -> None:
     """Remove the graphs that were not used for longest while there are more than `MAX_BYTES`."""
     found = []
-    for path in folder.glob(f"*{SUFFIX}"):
+    for path in folder.glob(f"*{GRAPH_SUFFIX}"):
         with contextlib.suppress(OSError):  # another process may remove it, too
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))
@@ -127,7 +126,7 @@ def _make_room(folder: Path) -> None:
 
 def _path(network: str, domain: str, static: bool) -> Path:
     graph = key_of(domain, str(static), "fp32")[:16]
-    return cache_dir() / f"{network}-{graph}{SUFFIX}"
+    return cache_dir() / f"{network}-{graph}{GRAPH_SUFFIX}"
 
 
 @cache

@@ -137,8 +137,14 @@ class RunNetwork:
     def _in_pytorch(self) -> TorchNetwork:
         with computing(), _loading:
             if self._loaded is None:
-                from unisal.inference.torch_network import TorchNetwork
-
+                try:
+                    from unisal.inference.torch_network import TorchNetwork
+                except ImportError as error:
+                    raise UserError(
+                        f"{self._weights}: PyTorch is needed to make a graph of a network, for "
+                        f"features and for GPUs ({error}); install it, or make the graph where it "
+                        "is installed, with Predictor.write_graph, and load the file"
+                    ) from None
                 loaded = TorchNetwork.outside_inference(self._load)
                 self._as_read = loaded.version()
                 self._loaded = loaded

@@ -11,16 +11,15 @@ from unisal.config import (
     PRETRAINED,
     as_options,
     build,
-    find_run,
+    find_graph_file,
     find_weights,
     load_json,
     run_dir,
 )
 from unisal.errors import UserError, cause
-from unisal.files import from_home
 from unisal.inference.cache import network_key
 from unisal.inference.network import GraphNetwork, RunNetwork
-from unisal.predict.predictor import GRAPH_SUFFIX, Predictor
+from unisal.predict.predictor import Predictor
 from unisal.predict.presets import Preset, run_presets
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ def load(
             precision.
     """
     name = None if train_id is None else os.fspath(train_id)
-    if name is not None and name.endswith(GRAPH_SUFFIX) and find_run(name) is None:
-        return load_graph(Path(from_home(name)), device, precision, runtime)
+    if graph := find_graph_file(name):
+        return load_graph(graph, device, precision, runtime)
     network = load_network(name, fine_tuned)
     return Predictor(network, device, precision, runtime, presets=run_presets(name))
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.checks import check_count
+from unisal.config import GRAPH_SUFFIX
 from unisal.data.picture_kinds import VIDEO_SUFFIXES
 from unisal.data.pictures import list_pictures, picture_size
 from unisal.data.transforms import RGB_MEAN, RGB_STD
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 FeatureArrays = dict[str, NDArray[np.float32]]
 """`[C, h, w]` each, by the names of `unisal.types.Features`."""
 K = TypeVar("K")
-GRAPH_SUFFIX = ".onnx"
-"""The suffix of files that `Predictor.write_graph` writes."""
 INPUT_TEXT = (
     "RGB from 0 to 1, resized with an antialiased Lanczos filter to sides that are multiples of "
     f"{STRIDE}, minus the mean {RGB_MEAN}, divided by the standard deviation {RGB_STD}"
