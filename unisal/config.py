@@ -101,6 +101,12 @@ def _folder_in(variable: str) -> Path | None:
     return Path(from_home(named)) if named else None
 
 
+def cache_dir() -> Path:
+    """Return the folder for what can be made again: `$UNISAL_CACHE_DIR`, else the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return _folder_in("UNISAL_CACHE_DIR") or home / "unisal"
+
+
 def find_run(train_id: str | None) -> Path | None:
     """Return the folder of the run `train_id`, None if it does not exist; see `run_dir`."""
     name = _run_name(train_id)

@@ -15,14 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from unisal.config import GRAPH_SUFFIX, PACKAGE_DIR, to_json
+from unisal.config import GRAPH_SUFFIX, PACKAGE_DIR, cache_dir, to_json
 from unisal.errors import UserError, cause
-from unisal.files import content_key, from_home, key_of, remove_leftovers, write_atomically
+from unisal.files import content_key, key_of, remove_leftovers, write_atomically
 from unisal.inference.graph_file import Graph, read_facts, read_graph, to_bytes
 from unisal.version import __version__
 
-VARIABLE = "UNISAL_CACHE_DIR"
-"""The environment variable that names another folder."""
 MAX_BYTES = 512 * 2**20
 """How large the folder may become. A graph of the published network takes 7 to 14 MB, so that is
 room for all graphs of some ten runs."""
@@ -30,13 +28,9 @@ room for all graphs of some ten runs."""
 log = logging.getLogger(__name__)
 
 
-def cache_dir() -> Path:
-    """Return the folder of the graphs: `$UNISAL_CACHE_DIR`, else one in the user's cache."""
-    if named := os.environ.get(VARIABLE):
-        return Path(from_home(named))
-    from platformdirs import user_cache_path
-
-    return user_cache_path("unisal", appauthor=False)
+def graphs_dir() -> Path:
+    """Return the folder of the graphs."""
+    return cache_dir() / "graphs"
 
 
 def network_key(weights: Path, options: Mapping[str, Any]) -> str:
@@ -60,7 +54,7 @@ def find_facts(network: str) -> dict[str, Any] | None:
         network: see `network_key`.
     """
     with contextlib.suppress(OSError):
-        for path in cache_dir().glob(f"{network}-*{GRAPH_SUFFIX}"):
+        for path in graphs_dir().glob(f"{network}-*{GRAPH_SUFFIX}"):
             with contextlib.suppress(UserError):
                 return read_facts(path)
     return None
@@ -126,7 +120,7 @@ def _make_room(folder: Path) -> None:
 
 def _path(network: str, domain: str, static: bool) -> Path:
     graph = key_of(domain, str(static), "fp32")[:16]
-    return cache_dir() / f"{network}-{graph}{GRAPH_SUFFIX}"
+    return graphs_dir() / f"{network}-{graph}{GRAPH_SUFFIX}"
 
 
 @cache
