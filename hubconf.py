@@ -43,6 +43,7 @@ def predictor(
     fine_tuned: bool = False,
     precision: str = "fp32",
     runtime: str = "auto",
+    tta: str | None = None,
 ) -> Predictor:
     """Load the network of a run for the prediction of pictures and videos.
 
@@ -52,6 +53,7 @@ def predictor(
         fine_tuned: see `unisal`.
         precision: "fp32" or "bf16".
         runtime: "auto", "torch" or "onnx".
+        tta: "mirror", "scales", "mirror,scales" or None.
 
     Returns:
         A predictor with the methods `image`, `video`, `stream` and `features`.
@@ -61,4 +63,4 @@ def predictor(
     """
     from unisal.predict import load
 
-    return load(train_id, device, fine_tuned, precision, runtime)
+    return load(train_id, device, fine_tuned, precision, runtime, tta)

@@ -132,7 +132,7 @@ def read_column(title):
 NEEDS_PYTORCH, DOORS = read_column("Needs PyTorch"), read_column("Door")
 WITHOUT = (
     *("unisal.train.config", "unisal.train.finetune_config", "unisal.train.domain_config"),
-    *("unisal.train.own_domain", "unisal.evaluate.options"),
+    "unisal.evaluate.options",
 )
 """Modules of a room that needs PyTorch, but which are needed for help and options alone."""
 

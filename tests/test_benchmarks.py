@@ -11,16 +11,35 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gaze_folders import write_film, write_table
+from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
-from support import PROJECT, write_run
+from support import PROJECT, write_dhf1k, write_run
 
 from benchmarks import all as whole_table
-from benchmarks import folders, limits, network, recurrence, scoring, startup, training
+from benchmarks import (
+    folders,
+    letterbox,
+    limits,
+    model_card,
+    network,
+    recipes,
+    recurrence,
+    scoring,
+    startup,
+    training,
+    transfer,
+)
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
+from unisal.config import load_json
+from unisal.data import DATASETS, find_dataset, gaze_source
+from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
+from unisal.evaluate.scoring import score_dataset
+from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
+from unisal.model.mobilenet_v2 import MobileNetV2
+from unisal.predict.loading import load_model
 
 MACHINE = Machine(1e9, 1e9)
 SMALL = 64, 96
@@ -134,7 +153,10 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
     helpers = {"__init__", "all", "case", "timing", "limits"}
-    alone = {"metrics", "stream_latency", "recurrence"}
+    alone = {
+        *("metrics", "stream_latency", "recurrence", "letterbox"),
+        *("model_card", "recipes", "transfer"),
+    }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
         "startup"
@@ -188,3 +210,119 @@ def test_the_recurrent_part_is_measured_on_films(tmp_path, monkeypatch, capsys):
     assert f"| modules | kld | {kld:+.4f} |" in printed
     recurrence.main(given)  # nothing is made again
     assert capsys.readouterr().out == printed
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """Return a folder of pictures of two shapes; what is registered is forgotten afterwards."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    sizes = {f"{i}.jpg": [(40, 120), (64, 96)][i % 2] for i in range(6)}
+    write_gaze(tmp_path / "crowd", sizes)
+    known = dict(DATASETS)
+    yield tmp_path / "crowd"
+    DATASETS.clear()
+    DATASETS.update(known)
+
+
+def test_pictures_are_filled_up_and_predictions_cut_out(crowd, tmp_path):
+    filled = letterbox.filled_source(f"crowd={crowd}", SMALL)("train")
+    own = find_dataset(f"crowd={crowd}")("train")
+    for index in range(len(own)):
+        item, height = filled[index], own.frame_size(index)[0]
+        rows, columns = {40: (slice(16, 48), slice(96)), 64: (slice(64), slice(96))}[height]
+        for values in (item.frames, item.maps, item.fixations):
+            outside = torch.ones(values.shape[-2:], dtype=torch.bool)
+            outside[rows, columns] = False
+            assert not values[..., outside].any() and values.shape[-2:] == SMALL
+        assert float(item.maps.sum()) == pytest.approx(1, abs=1e-5)
+        fits = own.fixation_map(index, (rows.stop - (rows.start or 0), 96))
+        np.testing.assert_array_equal(item.fixations[0, rows, columns], fits)
+    model, frame = write_run(tmp_path / "run"), filled[0].frames[None]
+    whole = Engine(model).images(frame, SMALL, model.sources[0])
+    inside = letterbox.FilledEngine(model).images(frame, (32, 96), model.sources[0])
+    cut = whole[0, 16:48]
+    torch.testing.assert_close(inside[0], cut - cut.logsumexp((0, 1)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_filling_up_is_measured(crowd, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    given = [f"--data={crowd}", f"--out={tmp_path / 'out'}", "--base=base", "--epochs=1"]
+    letterbox.main([*given, "--size=64x96"])
+    printed = capsys.readouterr().out
+    for line in ("base, own size", "base, filled up", "crowd_filled_modules_unisal, filled up"):
+        assert re.search(rf"^\| {line} (\| -?\d+\.\d{{3}} ){{3}}\|", printed, re.MULTILINE), line
+    assert "| shipped weights | kld |" in printed and "| modules | cc |" in printed
+
+
+def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("DHF1K_DATA_DIR", "nowhere")  # set back afterwards
+    write_run(tmp_path / "runs" / "mine")
+    write_gaze(tmp_path / "crowd", {f"{n}.png": (60, 80) for n in range(10)})
+    for folder in ("clips", "others"):
+        write_dhf1k(tmp_path / folder, dict.fromkeys((*range(1, 4), *range(601, 604)), 3))
+    monkeypatch.setattr(model_card, "LONGER_SIDE", 160)
+    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'}"
+    data = f"--data=crowd={tmp_path / 'crowd'}"
+    model_card.main(["--run=mine", data, f"--clips={folders}", "--domain=UCFSports"])
+    _, pictures, *clips = re.split(r"\n(?=\w+: \d)", capsys.readouterr().out)
+    rows = re.findall(r"^\| ([^|]+) \| (.*) \|$", pictures, re.MULTILINE)
+    names = [f"**these weights, {domain}**" for domain in ("UCFSports", "SALICON")]
+    assert [name for name, _ in rows] == [*names, "centre bias", "half of the observers", "chance"]
+    dataset = gaze_source("crowd", tmp_path / "crowd")(phase="eval", score_size=160)
+    assert dataset.target_size(0) == (120, 160)
+    found = score_dataset(
+        Engine(load_model("mine"), "cpu"), dataset, "UCFSports", options=model_card.OF_PICTURES
+    )
+    assert rows[0][1] == " | ".join(model_card.cells(found))
+    assert [c.partition(":")[0] for c in clips] == ["clips", "others"]
+    assert all("**DHF1K, with the GRU**" in c and "UCFSports, frame by frame" in c for c in clips)
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        model_card.main(["--clips=nowhere"])
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """Two small sets of photographs, as an option names them, and where runs are."""
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
+    for seed, name in enumerate(("one", "two")):
+        write_gaze(tmp_path / name, {f"{n}.png": (60, 80) for n in range(10)}, seed=seed)
+    return f"one={tmp_path / 'one'},two={tmp_path / 'two'}"
+
+
+@pytest.mark.slow
+def test_recipes_are_trained_once_and_compared(tmp_path, sets, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    tried = "plain,own modules,own and shared modules,no dropout,twice as long,a teacher"
+    given = [f"--data={sets}", f"--out={tmp_path / 'out'}", "--base=base", f"--recipes={tried}"]
+    given += [f"--teacher={tmp_path / 'runs' / 'base'}", "--subset=1", "--epochs=1"]
+    recipes.main([*given, "--size=64x96", "--seeds=0,1"])
+    printed = capsys.readouterr().out
+    rows = dict(re.findall(r"^\| ([^|]+) \(2 seeds\) \| (.*) \|$", printed, re.MULTILINE))
+    assert list(rows) == tried.split(",")
+    found = [json.loads((tmp_path / "out" / f"plain_{seed}.json").read_text()) for seed in (0, 1)]
+    kld = np.mean([one["scores"]["two"]["kld"] for one in found])
+    assert rows["plain"].split(" | ")[1].startswith(f"{kld:.3f}, ")
+    assert rows["plain"].split(" | ")[2] == "+0.0000"
+    trained = load_json(tmp_path / "out" / "own_and_shared_modules_0_unisal" / "UNISAL.json")
+    assert trained["sources"] == ["DHF1K", "SALICON", "one", "two", "Photographs"]
+    recipes.main([*given, "--size=64x96", "--seeds=0,1"])  # nothing is made again
+    assert capsys.readouterr().out.endswith(printed[printed.index("| |") :])
+
+
+@pytest.mark.slow
+def test_transfer_leaves_out_one_set_at_a_time(tmp_path, sets, monkeypatch, capsys):
+    torch.save(MobileNetV2().state_dict(), tmp_path / "encoder.pth")
+    monkeypatch.setenv("UNISAL_ENCODER_WEIGHTS", str(tmp_path / "encoder.pth"))
+    monkeypatch.setattr(transfer, "LONGER_SIDE", 80)
+    given = [f"--data={sets}", f"--out={tmp_path / 'out'}", "--size=32x64", "--epochs=1"]
+    transfer.main(given)
+    printed = capsys.readouterr().out
+    for name, other in (("one", "two"), ("two", "one")):
+        trainer = load_json(tmp_path / "out" / f"without_{name}_unisal" / "Trainer.json")
+        assert [source.partition("=")[0] for source in trainer["data_sources"]] == [other]
+        assert re.search(rf"^{name}: 2 pictures$", printed, re.MULTILINE)
+    assert printed.count("| trained on the others |") == printed.count("| centre bias |") == 2
+    transfer.main(given)
+    assert capsys.readouterr().out[-len(printed) // 2 :] == printed[-len(printed) // 2 :]

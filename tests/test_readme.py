@@ -50,6 +50,7 @@ ELSEWHERE = {
     "python run.py visualize_examples examples/SALICON --n=6 --contact_sheet=True": (
         "tests/commands/test_visualize.py"
     ),
+    "python -m benchmarks.far_pictures far": "tests/test_far_pictures.py",
     "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
@@ -113,6 +114,10 @@ RUN = {
         SHORT,
         ["runs/small_unisal/weights_best.pth"],
     ),
+    "python run.py average --train_ids=mine_unisal,small_unisal --prefix=soup": (
+        [],
+        [f"runs/soup_unisal/{name}" for name in ("weights_best.pth", "average.json")],
+    ),
     "python run.py check_data --source=SALICON": ([], []),
     "python run.py train --resume=mine_unisal": ([], ["runs/mine_unisal/weights_best.pth"]),
     "python run.py score_model --train_id=mine_unisal --sources=SALICON": (
@@ -123,6 +128,10 @@ RUN = {
     "--report=True": (
         ["--device=cpu"],
         ["runs/mine_unisal/SALICON_eval_summary.json", "runs/mine_unisal/report.html"],
+    ),
+    "python run.py calibrate --train_id=mine_unisal --sources=SALICON": (
+        ["--device=cpu"],
+        [f"runs/mine_unisal/calibration.{kind}" for kind in ("json", "png")],
     ),
     "python run.py check_data --data=my_gaze": ([], ["my_gaze_examples.png"]),
     "python run.py score_model --data=my_gaze --baselines=True --report=True": (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 
+import make_golden
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ from unisal.train.config import TrainerConfig
 RUN = PROJECT / "training_runs" / "pretrained_unisal"
 PICTURES = PROJECT / "examples" / "SALICON" / "images"
 FRAMES = PROJECT / "examples" / "DHF1K" / "otters" / "images"
+FAITHFUL = 3e-4
+"""How far log-probabilities may be from those of another runtime or processor."""
 SALIENT = {  # left, top, right, bottom in shares of the sides
     "astronaut_portrait.jpg": (0.33, 0.08, 0.55, 0.36),  # the face
     "coffee_cup.jpg": (0.25, 0.1, 0.75, 0.9),  # the cup
@@ -80,3 +84,49 @@ def test_the_modules_for_video_predict_the_example(predictor):
     first, last = densities[0].ravel(), densities[-1].ravel()
     assert np.corrcoef(first, last)[0, 1] > 0.5  # the camera glides
     assert np.corrcoef(first, densities[1].ravel())[0, 1] > 0.8
+
+
+# ---- against silent change ------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def golden():
+    """What the weights predicted and scored when the file was made."""
+    known = json.loads(make_golden.GOLDEN.read_text())
+    if known["weights"] != make_golden.weights_digest():
+        pytest.fail(
+            f"{make_golden.GOLDEN.name} was made with other weights; if they were meant to "
+            f"change, run `{make_golden.COMMAND}` and look at what it changes"
+        )
+    return known
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_weights_predict_what_they_predicted(golden, runtime):
+    predictor = unisal.load(device="cpu", runtime=runtime)
+    found = {
+        name: make_golden.summarise(log_density)
+        for name, log_density in make_golden.predictions(predictor)
+    }
+    assert found.keys() == golden["predictions"].keys()
+    for name, known in golden["predictions"].items():
+        for what, value in known.items():
+            np.testing.assert_allclose(
+                found[name][what], value, rtol=0, atol=FAITHFUL, err_msg=f"{name}: {what}"
+            )
+
+
+def test_score_model_gives_the_scores_it_gave(golden, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAIN_DIR", "set back afterwards")
+    found, known = make_golden.scores(tmp_path), golden["scores"]
+    assert (found["metrics"], found["domain"]) == (known["metrics"], known["domain"])
+    assert found["pictures"].keys() == known["pictures"].keys()
+    for name, row in known["pictures"].items():
+        np.testing.assert_allclose(found["pictures"][name], row, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_the_golden_numbers_tell_small_changes_apart():
+    log_density = np.log(np.full((20, 30), 1 / 600))
+    known = make_golden.summarise(log_density)
+    log_density[:10] += 1e-3
+    cells = make_golden.summarise(log_density)["cells"]
+    assert np.abs(np.subtract(cells, known["cells"])).max() > FAITHFUL
+    assert np.exp(known["cells"]).sum() == pytest.approx(1, abs=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -209,6 +211,73 @@ def test_what_is_changed_is_a_copy():
         drawn.of_fixations(fixations)
 
 
+def test_a_hue_is_turned_and_grey_stays_grey():
+    colours = np.array([[[200, 50, 50], [50, 200, 50], [50, 50, 200], [90, 90, 90]]], np.uint8)
+    turned = Change(False, WHOLE, 1.0, 1.0, 1.0, hue=120.0).of_picture(colours, (1, 4))
+    expected = colours[:, [1, 2, 0, 3]]  # red to green to blue to red
+    np.testing.assert_allclose(turned, expected, atol=1)
+    rgb = photo((60, 80))
+    back = Change(False, WHOLE, 1.0, 1.0, 1.0, hue=360.0).of_picture(rgb, (60, 80))
+    np.testing.assert_allclose(back, rgb, atol=1)
+
+
+@pytest.mark.parametrize("sigma", [0.6, 1.5])
+def test_a_blur_is_a_gaussian_of_its_width(sigma):
+    rgb = np.zeros((41, 41, 3), np.uint8)
+    rgb[20, 20] = 255
+    shown = Change(False, WHOLE, 1.0, 1.0, 1.0, blur=sigma).of_picture(rgb, (41, 41))
+    y, x = np.mgrid[-20:21, -20:21]
+    gaussian = np.exp(-(y**2 + x**2) / (2 * sigma**2))
+    expected = 255 * gaussian / gaussian.sum()
+    for channel in range(3):
+        np.testing.assert_allclose(shown[:, :, channel], expected, atol=1)
+
+
+def test_a_compression_is_that_of_a_jpeg_file():
+    rgb = photo((64, 96))
+    files = {}
+    for quality in (30, 90):
+        shown = Change(False, WHOLE, 1.0, 1.0, 1.0, jpeg=quality).of_picture(rgb, (64, 96))
+        file = io.BytesIO()
+        Image.fromarray(rgb).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+        expected = np.asarray(Image.open(file), float)
+        assert np.abs(shown - expected).mean() < 0.5  # the same but for rounding
+        files[quality] = np.abs(shown - rgb.astype(float)).mean()
+    assert files[30] > 1.5 * files[90] > 0
+
+
+def test_what_is_off_by_default_leaves_all_other_draws_as_they_were():
+    fixations = some_fixations()
+    more = {"grey": 0.3, "hue": 0.2, "blur": 0.5, "jpeg": 0.5}
+    for plain, rich in zip(draws({}, fixations), draws(more, fixations), strict=True):
+        assert (plain.hue, plain.blur, plain.jpeg) == (0, 0, 0)
+        known = (rich.flip, rich.window, rich.brightness, rich.contrast)
+        assert known == (plain.flip, plain.window, plain.brightness, plain.contrast)
+        assert rich.saturation in (0.0, plain.saturation)
+    # As many numbers as before: the stream goes on where it did.
+    rng, again = np.random.default_rng(1), np.random.default_rng(1)
+    drawn = Augmentation().draw(rng, fixations)
+    flip, colours = again.random() < 0.5, [1 + again.uniform(-0.2, 0.2) for _ in range(3)]
+    assert (drawn.flip, [drawn.brightness, drawn.contrast, drawn.saturation]) == (flip, colours)
+    side = again.uniform(0.6, 1.0)
+    assert drawn.window == (*again.uniform(0.0, 1.0 - side, size=2), side)
+    assert rng.random() == again.random()
+
+
+def test_rare_changes_come_as_often_as_they_should():
+    options = {"grey": 0.1, "hue": 0.25, "blur": 0.4, "jpeg": 0.7}
+    drawn = draws(options, np.ones((48, 64), bool), 1000)
+    assert np.mean([d.saturation == 0 for d in drawn]) == pytest.approx(0.1, abs=0.04)
+    hues = [d.hue for d in drawn]
+    assert -45 <= min(hues) < -44 and 44 < max(hues) <= 45
+    blurs = [d.blur for d in drawn if d.blur]
+    assert len(blurs) / 1000 == pytest.approx(0.4, abs=0.06)
+    assert min(blurs) < 0.05 and 1.45 < max(blurs) <= 1.5
+    qualities = [d.jpeg for d in drawn if d.jpeg]
+    assert len(qualities) / 1000 == pytest.approx(0.7, abs=0.06)
+    assert (min(qualities), max(qualities)) == (30, 90)
+
+
 # ---- draws --------------------------------------------------------------------------------
 
 
@@ -309,6 +378,7 @@ def test_seeds_epochs_and_examples_draw_differently(salicon):
         ({"flip": 2}, "augment's flip is 2; it has to be a number of at least 0 and at most 1"),
         ({"brightness": -0.1}, r"brightness is -0\.1"),
         ({"contrast": "much"}, "contrast is 'much'"),
+        ({"jpeg": 2}, "augment's jpeg is 2"),
         ({"min_crop": 0}, "min_crop is 0; it has to be a number above 0"),
         ({"min_crop": 1.5}, r"min_crop is 1\.5"),
         ("false", "augment is 'false'; it has to be True, False or a dictionary"),

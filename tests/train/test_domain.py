@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from gaze_folders import write_gaze
 from support import call_command, photo, write_run, write_salicon
 
 import unisal
@@ -112,6 +113,37 @@ def test_what_else_is_trained(trains):
     assert not {key for key in of_encoder if "running" in key}
     others = {key for key in keys if "bn_SALICON" in key or "_salicon" in key or "dhf1k" in key}
     assert others == set()
+
+
+def test_with_recurrent_the_gru_changes_and_domains_for_images_do_not(home):
+    write_gaze(home / "pictures", {f"{i}.png": (48, 80) for i in range(5)})
+    crops = {"folder": "pictures", "kind": "moving_crops"}
+    (home / "crops.json").write_text(json.dumps(crops))
+    size = {"n_frames": 12, "frame_size": (36, 64), "input_size": (32, 64), "seq_len": 2}
+    options = {**SMALL, "num_epochs": 1, "lr": 0.05, "dataset_options": {"crops": size}}
+    data = [f"crops={home / 'crops.json'}"]
+    trainer = Trainer(**domain_options(data, "Films", None, "base", "recurrent", options))
+    trainer.fit()
+    keys = changed(trainer)
+    assert keys and all(key.startswith(("rnn.", "post_rnn.")) for key in keys)
+    assert not {key for key in keys if "bn_DHF1K" in key or "bn_SALICON" in key}
+    parameters = dict(trainer.model.named_parameters())
+    trains = {key for key, value in parameters.items() if value.grad is not None}
+    assert trainer.n_trained == sum(parameters[key].numel() for key in trains)
+    save_weights(trainer.folder / "weights_best.pth", trainer.best_model)
+    base, own = (unisal.load(name, device="cpu") for name in ("base", trainer.train_id))
+    picture = photo((60, 80), 3)
+    of_image = [p.image(picture, domain="SALICON") for p in (base, own)]
+    assert np.array_equal(*of_image)
+    frames = [np.roll(picture, i, axis=0) for i in range(5)]
+    films = [list(p.video(frames, domain="DHF1K", frame_step=2)) for p in (base, own)]
+    assert not np.array_equal(*films)
+
+
+@pytest.mark.usefixtures("home")
+def test_pictures_have_no_recurrent_part_to_train():
+    with pytest.raises(UserError, match="never uses the recurrent part"):
+        tuned("recurrent")
 
 
 @pytest.mark.usefixtures("home")

@@ -19,6 +19,7 @@ import numpy as np
 from unisal.checks import check_number
 from unisal.commands.places import prepare_folder
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.data.video_file import Frame, VideoFile
 from unisal.errors import UserError
 from unisal.files import require_writable_file
@@ -63,6 +64,7 @@ class CameraOptions:
         reset_at_cuts: whether to start afresh where a new shot begins.
         seconds: when to stop; None for no limit.
         presets: the presets of the run, see `unisal.predict.presets.run_presets`.
+        verbose: whether to print with what they are predicted.
 
     Raises:
         UserError: an option is wrong.
@@ -77,6 +79,7 @@ class CameraOptions:
     reset_at_cuts: bool
     seconds: float | None
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    verbose: bool = False
 
     @property
     def preset(self) -> Preset:
@@ -120,6 +123,9 @@ def predict_camera(
         if opened.live:
             newest.start()  # frames that arrive while the weights are read are dropped
         predictor = load(train_id, device, options.preset.fine_tuned)
+        if options.verbose:
+            facts = predictor.facts(options.source, options.model_domain, is_video=True)
+            say_facts("frames", facts)
         stream, rate = _fitting_stream(predictor.engine, opened, options)
         newest.start()
         recording = None

@@ -94,7 +94,8 @@ def describe(cls: type[GazeSource]) -> list[str]:
         lines.append(f"{len(looks) - seen} {what} that nobody looked at are left out")
     parts = {cls.part(phase): len(data.splits.part(phase)) for phase in cls.phases}
     lines.append("parts: " + ", ".join(f"{name} {n}" for name, n in parts.items()))
-    lines.append(f"domain: {cls.domain}")
+    other = "" if cls.names_domain or cls.is_video else ", or what a run has for other pictures"
+    lines.append(f"domain: {cls.domain}{other}")
     return [lines[0], *(f"  {line}" for line in lines[1:])]
 
 

@@ -39,10 +39,10 @@ def finetune(
 
     Args:
         data: the sources that train it.
-        domain: its name.
+        domain: its name; None if `options` have `own_domains` or `shared_domain`.
         init_from: see `unisal.train.own_domain.domain_options`.
         base: the run to start from.
-        trains: "modules", "decoder" or "all".
+        trains: "modules", "recurrent", "decoder" or "all".
         folds: the number of folds of a cross-validation; None for none.
         curve: the numbers of stimuli of a learning curve; none for halves, None for no curve.
         observers: likewise of people.
@@ -57,8 +57,11 @@ def finetune(
     """
     if resume is not None:
         trainer = Trainer.resume(resume, progress=TERMINAL, **options)
-    elif not data or domain is None:
-        raise UserError("finetune needs --data, what to train on, and --domain, a name for it")
+    elif not data or not (domain or options.get("own_domains") or options.get("shared_domain")):
+        raise UserError(
+            "finetune needs --data, what to train on, and --domain, a name for it; or "
+            "--own_domains=True, --shared_domain or both"
+        )
     else:
         chosen = domain_options(data, domain, init_from, base, trains, options, frame_by_frame)
         trainer = Trainer(progress=TERMINAL, **chosen)

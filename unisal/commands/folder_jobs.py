@@ -18,6 +18,7 @@ from unisal.config import find_graph_file, find_weights, load_json, to_json
 from unisal.errors import UserError, cause
 from unisal.files import content_key, derived_name, key_of, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
+from unisal.inference.views import Tta, read_tta
 from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
@@ -67,6 +68,7 @@ def settings_key(
     is_video: bool,
     smooth_method: str | None,
     maps: str | None,
+    tta: Tta,
 ) -> str:
     """Return a key of all that a map depends on besides the pictures.
 
@@ -77,6 +79,7 @@ def settings_key(
         is_video: whether the pictures are one video.
         smooth_method: see `Predictor.video`.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for grey pictures.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there is no such run, or it has no weights.
@@ -95,6 +98,7 @@ def settings_key(
         )
     domain = model_domain or preset.domain
     chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
+    chosen += read_tta(tta)  # without any, keys are those of versions that had none
     return key_of(content, network, *chosen)
 
 

@@ -35,17 +35,20 @@ from unisal.commands.picture_folders import (
 )
 from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import PlaceWatch, content_key
 from unisal.inference.densities import check_finite
 from unisal.inference.runtime import Frame
+from unisal.inference.views import read_tta
 from unisal.predict import Predictor, load
+from unisal.predict.facts import Facts
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import (
-    IMAGE_PRESET,
     VIDEO_PRESET,
+    default_preset,
     find_preset,
     is_video_preset,
     run_presets,
@@ -78,6 +81,8 @@ def predict_folders(
     recursive: bool,
     overwrite: bool,
     device: str,
+    verbose: bool,
+    tta: str | None,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -87,8 +92,8 @@ def predict_folders(
     Args:
         folders: folders of pictures, or pictures, see `find_picture_sets`.
         is_video: whether the pictures of a folder are the frames of one video, in natural order.
-        source: the name of the preset, see `unisal.predict.presets`; by default the one for
-            images or for videos.
+        source: the name of the preset, see `unisal.predict.presets`; None for the run's
+            default for images, or that for videos.
         train_id: the run whose weights to use.
         model_domain: the network domain to use; by default the preset's.
         overlay: whether to write the pictures with their maps overlaid as well.
@@ -99,6 +104,8 @@ def predict_folders(
         recursive: whether to predict the folders below them too, each by itself.
         overwrite: whether to predict what is finished again.
         device: where to run.
+        verbose: whether to print with what they are predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -106,9 +113,10 @@ def predict_folders(
             frame that turns out to be damaged when it is read.
         SomeFailed: some images or videos could not be read; all others are done.
     """
-    source = source or (VIDEO_PRESET if is_video else IMAGE_PRESET)
+    source = source or default_preset(train_id, is_video)
     preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
     smoothing_window(smooth_method)  # a mistake is found before the files are looked at
+    read_tta(tta)
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
     if maps is not None:
@@ -128,15 +136,18 @@ def predict_folders(
         is_video=is_video,
         smooth_method=smooth_method,
         maps=maps,
+        tta=tta,
     )
     left = [found for found in sets if not is_video or found.source in sizes]
     jobs = [FolderJob(found, overlay, maps, settings) for found in left]
     check_places(jobs)
     unfinished = find_unfinished(jobs, is_video, overwrite)
     if any(unfinished):
-        predictor = load(train_id, device, preset.fine_tuned)
+        predictor = load(train_id, device, preset.fine_tuned, tta=tta)
         domain = predictor.engine.domain(model_domain or preset.domain)
         how = How(predictor, source, domain, smooth_method)
+        if verbose:
+            say_facts(kind_of(is_video), how.facts(is_video))
         failed += predict_jobs(how, jobs, unfinished, sizes)
     raise_failures(failed, n_folders)
 
@@ -152,6 +163,15 @@ class How(NamedTuple):
     smooth_method: str | None = None
     """See `Predictor.video`."""
 
+    def facts(self, is_video: bool) -> Facts:
+        """Return with what pictures, or the frames of videos, are predicted."""
+        return self.predictor.facts(self.source, self.domain, is_video)
+
+
+def kind_of(is_video: bool) -> str:
+    """Return what pictures are called in a line about them."""
+    return "frames of videos" if is_video else "pictures"
+
 
 class ExampleFolder(NamedTuple):
     """A folder with pictures in `images/`, and the name of the preset to predict them with."""
@@ -162,7 +182,13 @@ class ExampleFolder(NamedTuple):
 
 
 def predict_examples(
-    *, train_id: str | None, folder: Path | None, overlay: bool, device: str
+    *,
+    train_id: str | None,
+    folder: Path | None,
+    overlay: bool,
+    device: str,
+    verbose: bool,
+    tta: str | None,
 ) -> None:
     """Predict every folder of images and every video below a folder.
 
@@ -171,12 +197,15 @@ def predict_examples(
         folder: see `find_examples`; None for `examples/`.
         overlay: whether to write the pictures with their maps overlaid as well.
         device: where to run.
+        verbose: whether to print with what each kind is predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: there is nothing to predict.
         SomeFailed: some images could not be read, or a video could not be predicted; all others
             are done.
     """
+    read_tta(tta)
     folder = folder or examples_dir()
     if not folder.is_dir():
         raise UserError(f"{folder} does not exist")
@@ -187,8 +216,9 @@ def predict_examples(
             f"{folder} holds no pictures; expected {names}, or {VIDEO_PRESET}/VIDEO/{IMAGES}"
         )
     failed: list[Failure] = []
+    said: set[Facts] | None = set() if verbose else None
     for example in examples:
-        failed += predict_example(example, train_id, overlay, device)
+        failed += predict_example(example, train_id, overlay, device, said, tta)
     raise_failures(failed, len(failed) + 1)
 
 
@@ -216,9 +246,26 @@ def has_pictures(folder: Path) -> bool:
 
 
 def predict_example(
-    example: ExampleFolder, train_id: str | None, overlay: bool, device: str
+    example: ExampleFolder,
+    train_id: str | None,
+    overlay: bool,
+    device: str,
+    said: set[Facts] | None,
+    tta: str | None,
 ) -> list[Failure]:
-    """Predict one folder of examples; return what failed."""
+    """Predict one folder of examples.
+
+    Args:
+        example: the folder.
+        train_id: see `predict_examples`.
+        overlay: see `predict_examples`.
+        device: see `predict_examples`.
+        said: the facts that were printed before, to which its own are added; None to print none.
+        tta: see `predict_examples`.
+
+    Returns:
+        What failed.
+    """
     found, preset = find_picture_set(example.folder, example.folder), find_preset(example.preset)
     settings = settings_key(
         train_id=train_id,
@@ -227,9 +274,14 @@ def predict_example(
         is_video=example.is_video,
         smooth_method=None,
         maps=None,
+        tta=tta,
     )
-    predictor = load(train_id, device, preset.fine_tuned)
+    predictor = load(train_id, device, preset.fine_tuned, tta=tta)
     how = How(predictor, example.preset, predictor.engine.domain(preset.domain))
+    facts = how.facts(example.is_video)
+    if said is not None and facts not in said:
+        said.add(facts)
+        say_facts(kind_of(example.is_video), facts)
     sizes: dict[Path, Size] = {}
     if example.is_video:
         try:

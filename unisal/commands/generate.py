@@ -19,6 +19,7 @@ from unisal.commands.prediction_jobs import (
     remove_predictions,
 )
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.config import run_dir, save_json
 from unisal.data.inspection import quick_check
 from unisal.device import pick_device
@@ -26,9 +27,11 @@ from unisal.errors import SomeFailed, UserError
 from unisal.files import remove_leftovers
 from unisal.inference.densities import to_density, to_saliency_map
 from unisal.inference.engine import Engine
+from unisal.inference.views import read_tta
 from unisal.predict.datasets import FrameKey, predict_dataset
+from unisal.predict.facts import Facts
 from unisal.predict.loading import load_model
-from unisal.predict.presets import trained_domain
+from unisal.predict.presets import source_domain
 from unisal.predict.smooth import smoothing_window
 from unisal.threads import in_threads
 from unisal.types import LogDensity
@@ -50,6 +53,8 @@ def generate_predictions(
     x_val_step: int | None,
     overwrite: bool,
     device: str,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write the saliency maps of whole data sets to `$PRED_DIR/<train_id>/<source>/`.
 
@@ -67,6 +72,8 @@ def generate_predictions(
             the run's fine-tuning, or 0.
         overwrite: whether to remove existing predictions first.
         device: where to run the network.
+        verbose: whether to print with what each data set is predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, data is missing or faulty, or existing predictions were made
@@ -78,18 +85,19 @@ def generate_predictions(
     if x_val_step is not None:
         check_count(x_val_step, "x_val_step", smallest=0)
     smoothing_window(smooth_method)
+    read_tta(tta)
     pick_device(device)
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
-        return Engine(load_model(train_id, fine_tuned), device)
+        return Engine(load_model(train_id, fine_tuned), device, tta=tta)
 
     jobs = []
     for kind in choose_datasets(sources, phase):
         dataset = open_dataset(kind, run, phase, x_val_step)
-        trained = trained_domain(train_id, dataset.source)
-        domain = engine(dataset.fine_tuned).domain(model_domain or trained or dataset.domain)
-        jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method))
+        wanted = model_domain or source_domain(train_id, dataset)
+        domain = engine(dataset.fine_tuned).domain(wanted)
+        jobs.append(plan_job(dataset, run, x_val_step, domain, smooth_method, tta))
     quick_check(job.dataset for job in jobs)
     for job in jobs:
         check_place(job)
@@ -98,7 +106,10 @@ def generate_predictions(
     for job in jobs:
         if overwrite:
             remove_predictions(job)
-        failed += _predict(job, engine(job.dataset.fine_tuned))
+        network = engine(job.dataset.fine_tuned)
+        if verbose:
+            say_facts(job.dataset.source, Facts.of(network, job.weights, None, job.domain))
+        failed += _predict(job, network)
     if failed:
         raise SomeFailed(f"{len(failed)} could not be predicted: {', '.join(failed)}")
 

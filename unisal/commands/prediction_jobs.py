@@ -18,6 +18,7 @@ from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
 from unisal.files import require_writable_file, require_writable_folder
+from unisal.inference.views import Tta, read_tta
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def plan_job(
     fold: int | None,
     domain: str,
     smooth_method: str | None,
+    tta: Tta,
 ) -> Job:
     """Plan the predictions of a data set.
 
@@ -130,6 +132,7 @@ def plan_job(
         fold: the fold that was asked for.
         domain: the network domain to use; the network has it.
         smooth_method: for videos.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: the run has no weights.
@@ -151,11 +154,19 @@ def plan_job(
         "phase": dataset.phase,
         "domain": domain,
         "smooth_method": smooth_method,
+        "tta": read_tta(tta) or None,
+        "temperature": _temperature(run, domain),
         "options": {k: v for k, v in dataset.config.items() if k not in TRAINING_OPTIONS},
     }
     made_with = json.loads(to_json(made_with))
     folder = pred_dir() / train_id / dataset.prediction_folder(run, fold)
     return Job(dataset, folder, weights, domain, smooth_method, made_with)
+
+
+def _temperature(run: Path, domain: str) -> float | None:
+    """Return the temperature of a domain; None for 1, which all had before there were others."""
+    temperatures = load_json(run / "UNISAL.json").get("temperatures") or {}
+    return temperatures.get(domain)
 
 
 def check_place(job: Job) -> None:

@@ -44,8 +44,9 @@ from unisal.evaluate.scoring import (
 from unisal.evaluate.subsets import Subsets
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
+from unisal.inference.views import read_tta
 from unisal.predict.loading import load_model
-from unisal.predict.presets import trained_domain
+from unisal.predict.presets import source_domain
 from unisal.types import LogDensity
 
 MAX_SHOWN = 20
@@ -61,6 +62,7 @@ def score_model(
     report: bool,
     device: str,
     options: ScoringOptions,
+    tta: str | None = None,
 ) -> list[Result]:
     """Score a run on each source, and write the scores into its folder.
 
@@ -68,22 +70,25 @@ def score_model(
         train_id: the run; None for the one that ships with the program.
         sources: the data sets; none for those that are scored by default and whose folder exists.
         model_domain: the network domain to use, instead of the one that the run has trained on the
-            source, or the source's own. The names of the files then say so
-            (`DHF1K_as_SALICON_...`).
+            source, else its default for pictures of unknown origin, else the source's own. The
+            names of the files then say so (`DHF1K_as_SALICON_...`).
         baselines: whether to score reference baselines as well, see `score_baselines`.
         report: whether to write a page with the results as well, see `unisal.evaluate.report`.
         device: where to run the network.
         options: how to score.
+        tta: see `unisal.inference.engine.Engine`; for a run that is compared with as well. The
+            names of the files then say so (`SALICON_tta_mirror_...`).
 
     Raises:
         UserError: a source or run is unknown, data is missing, or a metric cannot be computed on a
             source (before any work is done); or a prediction is not finite.
     """
+    read_tta(tta)
     folder = run_dir(train_id)
     rival = None if options.against is None else run_dir(options.against)
     datasets = [
         dataset_to_score(source, folder=folder, progress=TERMINAL)
-        for source in sources or _sources_at_hand()
+        for source in sources or sources_at_hand()
     ]
     quick_check(datasets)
     _check_places(train_id, datasets, report)
@@ -92,7 +97,7 @@ def score_model(
 
     @cache
     def engine(run: str | None, fine_tuned: bool) -> Engine:
-        return Engine(load_model(run, fine_tuned=fine_tuned), device)
+        return Engine(load_model(run, fine_tuned=fine_tuned), device, tta=tta)
 
     def predict(result: Result, index: int, number: int) -> LogDensity:
         dataset, network = result.dataset, engine(train_id, result.dataset.fine_tuned)
@@ -107,12 +112,13 @@ def score_model(
             if rival is not None:
                 network = engine(options.against, dataset.fine_tuned)
                 against = _Rival.of(network, rival.name, plan, model_domain)
-            wanted = model_domain or trained_domain(train_id, dataset.source)
+            wanted = model_domain or source_domain(train_id, dataset)
             network = engine(train_id, dataset.fine_tuned)
             result = plan.score(network, wanted, model_domain is not None, baselines)
             if against is not None:
                 result = plan.compare(result, folder.name, against)
-            save_result(result, folder / dataset.score_folder(folder), plan.options, folder.name)
+            place = folder / dataset.score_folder(folder)
+            save_result(result, place, plan.options, folder.name, network.tta)
             _print_result(result, folder.name, plan.options)
             results.append(result)
         if report:
@@ -144,18 +150,19 @@ class _Plan(NamedTuple):
         centre_bias = make_needed_centre_bias(dataset, options, TERMINAL)
         return cls(dataset, options, centre_bias, gaze, scorer, in_detail)
 
-    def score(self, engine: Engine, wanted: str | None, named: bool, baselines: bool) -> Result:
+    def score(self, engine: Engine, wanted: str, named: bool, baselines: bool) -> Result:
         """Score the run, and the baselines if they are wanted.
 
         Args:
             engine: runs its network.
-            wanted: the network domain; None for the source's own.
+            wanted: the network domain.
             named: whether the files say which domain it was.
             baselines: whether to score the baselines.
         """
         dataset, options, centre_bias = self.dataset, self.options, self.centre_bias
-        domain = engine.domain(wanted or dataset.domain)
+        domain = engine.domain(wanted)
         name = dataset.score_name + (f"_as_{domain}" if named else "")
+        name = "_".join([name, *(["tta"] if engine.tta else []), *engine.tta])
         scores = score_dataset(
             engine, dataset, domain, name, options, centre_bias, TERMINAL, self.scorer
         )
@@ -209,8 +216,8 @@ class _Rival(NamedTuple):
             )
         if named is None and model_domain in known:
             named = model_domain
-        trained = trained_domain(plan.options.against, plan.dataset.source)
-        return cls(engine, name, engine.domain(named or trained or plan.dataset.domain))
+        usual = source_domain(plan.options.against, plan.dataset)
+        return cls(engine, name, engine.domain(named or usual))
 
 
 def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:
@@ -239,7 +246,9 @@ def _print_result(result: Result, run: str, options: ScoringOptions) -> None:
             print(text)
 
 
-def save_result(result: Result, folder: Path, options: ScoringOptions, run: str) -> None:
+def save_result(
+    result: Result, folder: Path, options: ScoringOptions, run: str, tta: Sequence[str] = ()
+) -> None:
     """Write the files of scores, and `<name>_eval_summary.json` with everything else.
 
     Where subsets or another run were scored too, the tables `<name>_eval_table.csv` and, with
@@ -251,6 +260,7 @@ def save_result(result: Result, folder: Path, options: ScoringOptions, run: str)
         "source": result.dataset.source,
         "phase": result.dataset.phase,
         "model_domain": result.domain,
+        **({"tta": list(tta)} if tta else {}),
         "metrics": list(scores.metrics),
         "auc_portion": options.auc_portion,
         "n_aucs_maps": options.n_aucs_maps,
@@ -274,7 +284,7 @@ def save_result(result: Result, folder: Path, options: ScoringOptions, run: str)
     save_json(folder / f"{scores.name}_eval_summary.json", summary)
 
 
-def _sources_at_hand() -> list[str]:
+def sources_at_hand() -> list[str]:
     """Return the sources scored by default whose folder exists; print which are missing."""
     found, missing = [], []
     for dataset in DATASETS.values():

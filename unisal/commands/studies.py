@@ -30,6 +30,7 @@ from unisal.files import write_atomically
 from unisal.inference.engine import Engine
 from unisal.predict.loading import load_model
 from unisal.train import Trainer
+from unisal.train.domains import domains
 from unisal.train.trainer import CONFIG
 from unisal.visualize.curve import Curve, CurvePoint, draw_curve
 
@@ -193,17 +194,15 @@ def score_run(trainer: Trainer, name: str, n: int) -> Outcome:
         n: see `SubRun`.
     """
     cfg = trainer.cfg
-    assert cfg.domain is not None
     engine = Engine(load_model(run_name(trainer.folder)), cfg.device)
-    return _scored(engine, cfg.domain, trainer, name, n, trainer.best_epoch)
+    return _scored(engine, domains(cfg)[0], trainer, name, n, trainer.best_epoch)
 
 
 def score_start(trainer: Trainer) -> Outcome:
     """Score what a run started from on its validation part."""
     cfg = trainer.cfg
-    assert cfg.domain is not None
     engine = Engine(load_model(cfg.init_from), cfg.device)
-    return _scored(engine, cfg.new_domain_from or cfg.domain, trainer, "start", 0, None)
+    return _scored(engine, cfg.new_domain_from or domains(cfg)[0], trainer, "start", 0, None)
 
 
 def _scored(

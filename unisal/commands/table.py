@@ -16,6 +16,7 @@ from unisal.commands.cli import (
     stands_for,
     with_options_of,
 )
+from unisal.config import find_run
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions, SubsetOptions
 from unisal.files import from_home
@@ -27,14 +28,34 @@ DEFAULT_METRICS = ",".join(ScoringOptions.metrics)
 """The metrics that a run is scored with by default, as they are typed."""
 
 
-def with_data(sources: Any, option: str, data: str | None) -> tuple[str, ...]:
-    """Return the sources that an option names, and the folder of gaze data that `--data` names."""
+def with_data(
+    sources: Any, option: str, data: str | None, gaze: Any = None, run: Path | None = None
+) -> tuple[str, ...]:
+    """Return the sources that an option names, and the folder of gaze data that `--data` names.
+
+    Args:
+        sources: the value of the option.
+        option: its name.
+        data: the folder.
+        gaze: the value of `--gaze`.
+        run: the folder of the run that is used; None for none.
+    """
     names = as_names(sources, option)
-    if data is None and not any("=" in name for name in names):
+    if data is None and gaze is None and not any("=" in name for name in names):
         return names
     from unisal.commands.gaze_reports import named_data
 
-    return named_data(names, data)
+    return named_data(names, data, gaze, run)
+
+
+def to_score_after(eval_sources: Any, gaze: Any, resume: str | None) -> tuple[str, ...]:
+    """Return the sources that a training is to be followed by the scores of."""
+    names = as_names(eval_sources, "eval_sources")
+    if not any("=" in name for name in names):
+        return names
+    from unisal.commands.gaze_reports import with_entries
+
+    return with_entries(names, gaze, None if resume is None else find_run(resume))
 
 
 def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> SubsetOptions | None:
@@ -47,20 +68,27 @@ def chosen_subsets(by: Any, n_fixations: int, time_window: float | None) -> Subs
 
 @with_options_of(TrainerConfig, PUBLISHED_KEYS)
 def train(
-    *, eval_sources: Any = None, resume: str | None = None, data: str | None = None, **options: Any
+    *,
+    eval_sources: Any = None,
+    resume: str | None = None,
+    data: str | None = None,
+    gaze: Any = None,
+    **options: Any,
 ) -> None:
     """Train the network on one or more data sets, then score it.
 
     data: a folder of pictures or films with a table of where people looked, or its gaze.json, to
         train on. Beside other data sets: --data_sources=SALICON,crowd=FOLDER.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}".
+        The run keeps them.
     eval_sources: what to score afterwards, by default what was trained on.
     resume: name of a run that was stopped, to continue it from its newest checkpoint.
     """
     from unisal.commands.training import train
 
-    if data is not None or "=" in str(options.get("data_sources")):
-        options["data_sources"] = with_data(options.get("data_sources"), "data_sources", data)
-    train(eval_sources=as_names(eval_sources, "eval_sources"), resume=resume, options=options)
+    if data is not None or gaze is not None or "=" in str(options.get("data_sources")):
+        options["data_sources"] = with_data(options.get("data_sources"), "data_sources", data, gaze)
+    train(eval_sources=to_score_after(eval_sources, gaze, resume), resume=resume, options=options)
 
 
 @with_options_of(FineTuneConfig)
@@ -90,6 +118,7 @@ def train_finetune_mit(
 def finetune(
     *,
     data: Any = None,
+    gaze: Any = None,
     domain: str | None = None,
     init_from: str | None = None,
     base: str | None = None,
@@ -108,13 +137,18 @@ def finetune(
     preset of the domain's name: --preset=<domain> predicts pictures or videos with it.
 
     data: data sets, separated by commas: folders of gaze data, <name>=<folder>, or names.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}".
+        The run keeps them.
     domain: the name of the domain. The network of the base gets modules for it (BatchNorms,
-        priors, adaptation, smoothing); if it has them already, they are trained further.
+        priors, adaptation, smoothing); if it has them already, they are trained further. Instead
+        of one domain for all data sets, --own_domains=True gives each one of its own name, and
+        --shared_domain=NAME one that all train in turns with their own.
     init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
-        they did before, to the last bit; decoder: whatever follows the encoder; all. With the
-        last two it is printed what became of the other domains.
+        they did before, to the last bit; recurrent: for films, these and the recurrent part;
+        decoder: whatever follows the encoder; all. With the last three it is printed what became
+        of the other domains.
     folds: also train and score so many times, each time leaving out another fold of all stimuli,
         for scores on every one of them: folds.csv and folds.json in the run.
     curve: also train on fewer and fewer stimuli, to see whether more of them would help: True, or
@@ -132,8 +166,10 @@ def finetune(
     """
     from unisal.commands.finetune import finetune
 
+    if resume is not None and gaze is not None:
+        raise UserError("gaze cannot be changed when a run is continued")
     finetune(
-        data=as_data(data),
+        data=as_data(data, gaze),
         domain=domain,
         init_from=init_from,
         base=base,
@@ -141,20 +177,35 @@ def finetune(
         folds=folds,
         curve=as_counts(curve, "curve"),
         observers=as_counts(observers, "observers"),
-        eval_sources=as_names(eval_sources, "eval_sources"),
+        eval_sources=to_score_after(eval_sources, gaze, resume),
         resume=resume,
         options=options,
         frame_by_frame=frame_by_frame,
     )
 
 
-def as_data(data: Any) -> tuple[str, ...]:
+def average(*, train_ids: Any = None, prefix: str = "soup") -> None:
+    """Average the weights of several runs into a new run.
+
+    The new run is <prefix>_unisal. It reads pictures and videos as the first run does, and its
+    average.json says what it is the mean of. The runs have to be of one network; the mean is worth
+    something if all of them started from the same weights.
+
+    train_ids: the runs, separated by commas.
+    prefix: the beginning of the new run's name.
+    """
+    from unisal.commands.training import average
+
+    average(train_ids=as_names(train_ids, "train_ids"), prefix=prefix)
+
+
+def as_data(data: Any, gaze: Any = None) -> tuple[str, ...]:
     """Return the data sets that an option names: folders of gaze data, or names of sources."""
     from unisal.commands.gaze_reports import named_data
     from unisal.data import DATASETS, name_data
 
     names = [d if d in DATASETS else name_data(d) for d in as_names(data, "data")]
-    return named_data(names, None)
+    return named_data(names, None, gaze)
 
 
 def as_counts(value: Any, option: str) -> tuple[int, ...] | None:
@@ -200,11 +251,13 @@ def score_model(
     random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
     data: str | None = None,
+    gaze: Any = None,
     by: Any = None,
     n_fixations: int = SubsetOptions.n_fixations,
     time_window: float | None = None,
     against: str | None = None,
     against_domain: str | None = None,
+    tta: str | None = None,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -225,6 +278,8 @@ def score_model(
     n_aucs_maps: how many other videos or images give the shuffled AUC's negatives.
     random_seed: seed of all random draws; the same seed gives the same files.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}"
+        (those that the run was trained with).
     by: also score subsets of the gaze by themselves, of each observer, fixation (first, second,
         ...), time, and group of a column that gaze.json names; of films time divides the frames.
         Separated by commas (all for gaze data of your own, none for others).
@@ -233,13 +288,15 @@ def score_model(
         those were too many).
     against: another run, to be tested against: differences with their 95 % intervals and p.
     against_domain: the network domain that the other run uses (the same).
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales. The files' names then say so.
     """
     from unisal.commands.scoring import score_model
 
     names = as_names(metrics, "metrics")
     score_model(
         train_id=train_id,
-        sources=with_data(sources, "sources", data),
+        sources=with_data(sources, "sources", data, gaze, find_run(train_id)),
         model_domain=model_domain,
         baselines=baselines,
         report=report,
@@ -254,6 +311,7 @@ def score_model(
             against=against,
             against_domain=against_domain,
         ),
+        tta=tta,
     )
 
 
@@ -272,6 +330,8 @@ def predictions_from_folder(
     recursive: bool = False,
     overwrite: bool = False,
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -283,8 +343,8 @@ def predictions_from_folder(
     folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar. Images: SALICON, MIT1003 or MIT300 (SALICON); videos: also DHF1K,
-        Hollywood or UCFSports (DHF1K); or the domain that the run was trained for with finetune.
+        are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
+        videos: also DHF1K, Hollywood or UCFSports (DHF1K); or a domain of the run's own.
     train_id: the run whose weights to use (pretrained_unisal).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
@@ -297,6 +357,9 @@ def predictions_from_folder(
     recursive: also predict the folders below it, each as if it had been named (with out_dir: to
         <out_dir>/<subfolder>/saliency/); with is_video each is a video.
     overwrite: predict what is finished again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
 
@@ -313,6 +376,8 @@ def predictions_from_folder(
         recursive=recursive,
         overwrite=overwrite,
         device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -322,6 +387,8 @@ def predict_examples(
     overlay: bool = True,
     examples_dir: str | None = None,
     device: str = "auto",
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Write saliency maps and overlays for the pictures and videos in examples/.
 
@@ -329,11 +396,19 @@ def predict_examples(
     overlay: also write the pictures with their maps overlaid.
     examples_dir: another folder to read from: SALICON/images/, MIT1003/images/, and
         <source>/<video>/images/ for videos.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_examples
 
     predict_examples(
-        train_id=train_id, folder=as_path(examples_dir), overlay=overlay, device=device
+        train_id=train_id,
+        folder=as_path(examples_dir),
+        overlay=overlay,
+        device=device,
+        verbose=verbose,
+        tta=tta,
     )
 
 
@@ -352,6 +427,8 @@ def predict_video(
     overwrite: bool = False,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -377,6 +454,9 @@ def predict_video(
         time to the source's: for DHF1K 5 at 30 frames per second, 4 at 25, 10 at 60).
     smooth_method: medK takes the median over K neighbouring frames, K odd.
     overwrite: predict finished videos again.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -392,6 +472,8 @@ def predict_video(
         frame_step=frame_step,
         smooth_method=smooth_method,
         overwrite=overwrite,
+        verbose=verbose,
+        tta=tta,
     )
     predict_videos(
         video_paths=as_inputs(video_path, "video_path"),
@@ -415,6 +497,7 @@ def predict_camera(
     seconds: float | None = None,
     device: str = "auto",
     preset: str | None = None,
+    verbose: bool = False,
 ) -> None:
     """Predict what a camera or a stream shows, as it happens: into a window or a video file.
 
@@ -433,6 +516,7 @@ def predict_camera(
         time to the source's, for the frame rate that the machine manages).
     reset_at_cuts: start afresh where a new shot begins.
     seconds: stop after this time.
+    verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.camera import CameraOptions, predict_camera
     from unisal.predict.presets import VIDEO_PRESET, run_presets
@@ -447,6 +531,7 @@ def predict_camera(
         frame_step=frame_step,
         reset_at_cuts=reset_at_cuts,
         seconds=seconds,
+        verbose=verbose,
     )
     predict_camera(camera=from_home(camera), options=options, train_id=train_id, device=device)
 
@@ -467,6 +552,7 @@ def visualize_examples(
     fps: float = 30,
     device: str = "auto",
     data: str | None = None,
+    gaze: Any = None,
     preset: str | None = None,
     model_domain: str | None = None,
 ) -> None:
@@ -484,8 +570,8 @@ def visualize_examples(
     alpha: opacity of the heat maps at their maxima, 0 to 1.
     show_labels: write labels above the panels.
     source, preset: two names of one option: the preset, named after the data set whose pictures
-        are most similar (SALICON; with --video: DHF1K), or the domain that the run was trained for
-        with finetune. With a preset for videos they are predicted as the frames of one.
+        are most similar (the run's default, else SALICON; with --video: DHF1K), or a domain of the
+        run's own. With a preset for videos they are predicted as the frames of one.
     model_domain: the network domain to use (the preset's).
     contact_sheet: also write the panels of all drawn pictures into one, contact_sheet_viz.jpg.
     video: also write all pictures, in the order of their names, as the frames of a video,
@@ -494,14 +580,18 @@ def visualize_examples(
     data: instead of folder_path: a folder of pictures or films with a table of where people looked,
         or its gaze.json. Shows the validation part; writes to <train_id>/<name>_<out_dirname>/ in
         predictions/ or $PRED_DIR.
+    gaze: with data: entries that replace those of gaze.json:
+        --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}" (those that the run was trained with).
     """
+    if data is None and gaze is not None:
+        raise UserError("gaze goes with data")
     if data is not None:
         if folder_path is not None or source is not None or preset is not None or video:
             raise UserError("data goes without folder_path, source, preset and video")
         from unisal.commands.visualize_data import visualize_data
 
         visualize_data(
-            source=with_data(None, "data", data)[0],
+            source=with_data(None, "data", data, gaze, find_run(train_id))[0],
             model_domain=model_domain,
             train_id=train_id,
             n=n,
@@ -543,6 +633,9 @@ def generate_predictions(
     overwrite: bool = False,
     device: str = "auto",
     data: str | None = None,
+    verbose: bool = False,
+    tta: str | None = None,
+    gaze: Any = None,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -558,17 +651,60 @@ def generate_predictions(
     overwrite: first remove existing predictions, for instance those of other weights.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json: all
         of them, or with --phase=eval the validation part.
+    tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
+        size; or mirror,scales.
+    verbose: print the run, weights and domain that are used.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}"
+        (those that the run was trained with).
     """
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
         train_id=train_id,
-        sources=with_data(sources, "sources", data),
+        sources=with_data(sources, "sources", data, gaze, find_run(train_id)),
         phase=phase,
         model_domain=model_domain,
         smooth_method=smooth_method,
         x_val_step=x_val_step,
         overwrite=overwrite,
+        device=device,
+        verbose=verbose,
+        tta=tta,
+    )
+
+
+def calibrate(
+    train_id: str | None = None,
+    *,
+    sources: Any = None,
+    model_domain: str | None = None,
+    save: bool = False,
+    random_seed: int = ScoringOptions.random_seed,
+    device: str = "auto",
+    data: str | None = None,
+) -> None:
+    """Measure whether a run's probabilities hold, and fit a temperature that makes them better.
+
+    For regions that hold 10 to 90 % of each prediction: the share of the fixations in them, with
+    its 95 % interval. Then the temperature with the lowest mean KLD; densities are taken to the
+    power of 1 / temperature. Writes calibration.json and calibration.png into the run's folder.
+
+    train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
+    sources: data sets, separated by commas (those that score_model takes); the parts are the same.
+    model_domain: the network domain to use, instead of the one that score_model uses.
+    save: store the temperature of each domain in the run's UNISAL.json, so that the run predicts
+        with it.
+    random_seed: seed of the intervals.
+    data: a folder of pictures or films with a table of where people looked, or its gaze.json.
+    """
+    from unisal.commands.calibration import calibrate
+
+    calibrate(
+        train_id=train_id,
+        sources=with_data(sources, "sources", data),
+        model_domain=model_domain,
+        save=save,
+        random_seed=random_seed,
         device=device,
     )
 
@@ -579,6 +715,7 @@ def check_data(
     quick: bool = False,
     max_shown: int = 20,
     data: str | None = None,
+    gaze: Any = None,
     out: str | None = None,
     n: int = 6,
 ) -> None:
@@ -586,6 +723,7 @@ def check_data(
 
     data: a folder of pictures or films with a table of where people looked, or its gaze.json. What
         was dropped and assumed is printed too, and a page with examples is drawn.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}".
     out: where to write that page, a .png or .jpg file (<name>_examples.png here).
     n: how many examples it shows.
     source: data sets, separated by commas (all whose folder exists).
@@ -594,14 +732,15 @@ def check_data(
     """
     from unisal.commands.check_data import check_data
     from unisal.commands.check_gaze import check_gaze
+    from unisal.commands.gaze_reports import with_entries
     from unisal.data import name_data
 
     sources = as_names(source, "source")
-    if data is None and not any("=" in name for name in sources):
+    if data is None and gaze is None and not any("=" in name for name in sources):
         check_data(sources=sources, quick=quick, max_shown=max_shown)
         return
     check_gaze(
-        sources=sources if data is None else (*sources, name_data(data)),
+        sources=with_entries(sources if data is None else (*sources, name_data(data)), gaze),
         quick=quick,
         max_shown=max_shown,
         out=as_path(out),
@@ -646,7 +785,9 @@ COMMANDS = {
         train,
         finetune,
         train_finetune_mit,
+        average,
         score_model,
+        calibrate,
         generate_predictions,
         check_data,
         prepare_dhf1k,

@@ -1,4 +1,4 @@
-"""The commands `train` and `train_finetune_mit`: a training run, and what follows it."""
+"""The commands `train`, `train_finetune_mit` and `average`: runs, and what follows them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from unisal.commands.after_training import evaluate, sources_to_evaluate
 from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
-from unisal.config import run_dir_to_write
+from unisal.config import run_dir_to_write, train_dir
 from unisal.data.inspection import quick_check
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import dataset_to_score
 from unisal.memory import keep_freed_memory
 from unisal.train import Trainer
+from unisal.train.config import TrainerConfig
 from unisal.train.finetune import FineTuner
 from unisal.train.loop import EpochLoop
+from unisal.train.soup import average_runs
 
 EVALUATED_BY_DEFAULT = ("MIT300",)
 """The sources that a fine-tuned run is evaluated on if none is named."""
@@ -74,6 +76,22 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
     check_files(tuner)
     fit(tuner, "make room and repeat the command")
     evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
+
+
+def average(*, train_ids: Sequence[str], prefix: str) -> None:
+    """Average the weights of runs into a new one.
+
+    Args:
+        train_ids: the runs.
+        prefix: the beginning of the new run's name.
+
+    Raises:
+        UserError: see `unisal.train.soup.average_runs`; or the new run cannot be written.
+    """
+    folder = train_dir() / f"{prefix}_{TrainerConfig.suffix}"
+    prepare_folder(folder.parent, PLACE_ADVICE)
+    average_runs(train_ids, folder)
+    print(f"{folder.name}: the mean of {', '.join(train_ids)}")
 
 
 def check_files(loop: EpochLoop) -> None:

@@ -18,11 +18,13 @@ from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
+from unisal.commands.verbose import say_facts
 from unisal.data.picture_kinds import VIDEO_SUFFIXES
 from unisal.data.video_file import VideoFile, is_animation
 from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 from unisal.files import PlaceWatch, derived_name, natural_order
 from unisal.inference.densities import to_density
+from unisal.inference.views import read_tta
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import Preset, find_preset
@@ -64,6 +66,8 @@ class VideoOptions:
         smooth_method: see `Predictor.video`.
         overwrite: whether to predict finished videos again.
         presets: the presets of the run, see `unisal.predict.presets.run_presets`.
+        verbose: whether to print with what they are predicted.
+        tta: see `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -79,6 +83,8 @@ class VideoOptions:
     smooth_method: str | None
     overwrite: bool
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    verbose: bool = False
+    tta: str | None = None
 
     def __post_init__(self) -> None:
         _ = self.preset  # a mistake is found before any work
@@ -90,6 +96,8 @@ class VideoOptions:
         if self.features is not None and self.features not in Features._fields:
             names = ", ".join(Features._fields)
             raise UserError(f"features is {self.features!r}; it has to be one of {names}")
+        if read_tta(self.tta) and self.features is not None:
+            raise UserError("features go without tta: they are those of the frame itself")
         if not (self.overlay or self.maps or self.features):
             raise UserError("there is nothing to write: overlay, maps and features are all off")
 
@@ -194,7 +202,9 @@ def _predict_all(
     outcome, watch = _Outcome(failed), PlaceWatch()
     if not lengths:
         return outcome
-    predictor = load(train_id, device, options.preset.fine_tuned)
+    predictor = load(train_id, device, options.preset.fine_tuned, tta=options.tta)
+    if options.verbose:
+        say_facts("videos", predictor.facts(options.source, options.model_domain, is_video=True))
     bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
     for path in lengths:
         bar.describe(path.name)

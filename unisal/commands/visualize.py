@@ -31,7 +31,13 @@ from unisal.files import derived_name
 from unisal.inference.densities import to_density
 from unisal.inference.runtime import Frame
 from unisal.predict import Predictor, load
-from unisal.predict.presets import IMAGE_PRESET, VIDEO_PRESET, Preset, find_preset, run_presets
+from unisal.predict.presets import (
+    VIDEO_PRESET,
+    Preset,
+    default_preset,
+    find_preset,
+    run_presets,
+)
 from unisal.types import RGB, Density, Size
 from unisal.visualize.panels import Panel, compare, contact_sheet, join_panels, thumbnails
 from unisal.writing.formats import distinct_names
@@ -120,7 +126,7 @@ def visualize_examples(
     check_options(n, seed, alpha)
     rate = as_rate(fps)
     out = out_folder(folder, out_dirname)
-    source = source or (VIDEO_PRESET if video else IMAGE_PRESET)
+    source = source or default_preset(train_id, video)
     preset = find_preset(source, own=run_presets(train_id))
     preset = preset._replace(domain=model_domain or preset.domain)
     as_video = preset.is_video or video
@@ -230,18 +236,23 @@ def load_models(train_id: str | None, device: str, fine_tuned: bool) -> dict[str
     return {str(name): load(name, device, fine_tuned) for name in names}
 
 
-def known_domains(predictors: Mapping[str, Predictor], domain: str, usual: str) -> dict[str, str]:
+def known_domains(
+    predictors: Mapping[str, Predictor], domain: str, is_video: bool = False
+) -> dict[str, str]:
     """Return the network domain that each model uses.
 
     Args:
         predictors: the models by their names; the first is the one that was asked for.
-        domain: what was asked for. A run that the first is compared with may not have it.
-        usual: what such a run uses instead.
+        domain: what was asked for. A run that the first is compared with may not have it, and then
+            uses that of its default preset.
+        is_video: whether that is the one for videos.
     """
     known = {}
     for place, (name, predictor) in enumerate(predictors.items()):
         has_it = place == 0 or domain in predictor.engine.sources
-        known[name] = predictor.engine.domain(domain if has_it else usual)
+        usual = VIDEO_PRESET if is_video else predictor.image_preset
+        own = domain if has_it else find_preset(usual, own=predictor.presets).domain
+        known[name] = predictor.engine.domain(own)
     return known
 
 
@@ -259,7 +270,7 @@ def show_pictures(
         domain: the network domain to use.
         on_error: called for a picture that cannot be read; the work continues with the next one.
     """
-    domains = known_domains(predictors, domain, find_preset(IMAGE_PRESET).domain)
+    domains = known_domains(predictors, domain)
     with TERMINAL.bar("", "image", len(pairs)) as bar:
         for pair in pairs:
             try:
@@ -300,8 +311,7 @@ def show_frames(
     input_size = preset.input_size_for(size)
     shown: Iterator[tuple[ShownPicture, Frame]]
     shown = read_frames(list(pairs), size, input_size, workers, key=as_shown)
-    usual = find_preset(VIDEO_PRESET if preset.is_video else IMAGE_PRESET).domain
-    domains = known_domains(predictors, preset.domain, usual)
+    domains = known_domains(predictors, preset.domain, preset.is_video)
     for name, predictor in predictors.items():
         shown = _with_model(shown, name, predictor, size, domains[name], preset.frame_step)
     nothing = np.zeros(size, np.float32) if any(frame.map for frame in frames) else None

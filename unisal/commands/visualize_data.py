@@ -17,14 +17,14 @@ from unisal.commands.visualize import (
     load_models,
 )
 from unisal.config import pred_dir, run_dir, run_name
-from unisal.data import GazeFolder, GazeSource, GazeVideoFolder, find_dataset
+from unisal.data import GazeSource, find_dataset
 from unisal.data.inspection import quick_check
 from unisal.data.pairs import Pair
 from unisal.errors import UserError
 from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import predict_dataset
-from unisal.predict.presets import trained_domain
+from unisal.predict.presets import source_domain
 from unisal.types import Density
 from unisal.writing.formats import distinct_names
 
@@ -73,7 +73,7 @@ def visualize_data(
     quick_check([dataset])
     models = load_models(train_id, device, fine_tuned=False)
     engines = {name: predictor.engine for name, predictor in models.items()}
-    domain = model_domain or trained_domain(train_id, dataset.source) or dataset.domain
+    domain = model_domain or source_domain(train_id, dataset)
     number = len(dataset.lengths())
     chosen = sorted(np.random.RandomState(seed).permutation(number)[:n].tolist())
     out = pred_dir() / run_name(run) / f"{dataset.source}_{out_dirname}"
@@ -99,10 +99,9 @@ def _predictions(
     engines: Mapping[str, Engine], dataset: GazeSource, domain: str, index: int, frame: int
 ) -> Iterator[tuple[str, Density]]:
     """Yield what each model predicts for a frame."""
-    usual = (GazeVideoFolder if dataset.is_video else GazeFolder).domain
     for place, (name, engine) in enumerate(engines.items()):
         # What a run is compared with may not have its domain.
         known = place == 0 or domain in engine.sources
-        used = engine.domain(domain if known else usual)
+        used = engine.domain(domain if known else source_domain(name, dataset))
         predictions = predict_dataset(engine, dataset, used, size="frame", chosen=[index])
         yield name, next(to_density(y) for key, y in predictions if key.number == frame)

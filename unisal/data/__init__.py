@@ -6,6 +6,7 @@ What reads folders of gaze data is loaded when it is first used, since predictio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,7 +66,8 @@ def find_dataset(source: str) -> type[SaliencyDataset]:
     """Return the class of a source.
 
     Args:
-        source: its name, or NAME=PATH for a folder of gaze data, see `unisal.data.gaze`.
+        source: its name, or NAME=PATH for a folder of gaze data, see
+            `unisal.data.gaze.sources`.
 
     Raises:
         UserError: there is no source with that name; lists the known ones. Or the folder cannot be
@@ -97,15 +99,19 @@ def refuse_known_name(name: str) -> None:
         raise UserError(f"{name!r} is the name of another data set; name yours: my_{name}=PATH")
 
 
-def name_data(data: str) -> str:
+def name_data(data: str, changes: Mapping[str, Any] | None = None) -> str:
     """Return `NAME=PATH` for what a user names as data, see `unisal.data.gaze.spec_of`.
+
+    Args:
+        data: a folder or its `gaze.json`.
+        changes: entries that replace those of the `gaze.json`.
 
     Raises:
         UserError: it does not exist, or its name is that of another source.
     """
     from unisal.data.gaze import source_name, spec_of
 
-    spec = spec_of(data)
+    spec = spec_of(data, changes)
     refuse_known_name(source_name(spec))
     return spec
 

@@ -5,8 +5,8 @@ The paper trains without them; they help with data sets that are much smaller th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,12 @@ from unisal.types import RGB, Size
 
 A = TypeVar("A", bound=np.generic)
 MAX_TRIES = 10
+MAX_BLUR = 1.5
+"""The largest standard deviation of a blur, in pixels of the network's input."""
+JPEG_QUALITIES = (30, 90)
+"""The lowest and the highest quality of a compression."""
+HALF_CIRCLE = 180.0
+"""In degrees."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,14 @@ class Augmentation:
     """Differences from the mean grey are multiplied by a factor in 1 +- this."""
     saturation: float = 0.2
     """Differences from grey are multiplied by a factor in 1 +- this."""
+    grey: float = 0.0
+    """The probability of a grey picture."""
+    hue: float = 0.0
+    """Hues are turned by an angle of up to this share of half a circle, either way."""
+    blur: float = 0.0
+    """The probability of a Gaussian blur, with a standard deviation of up to `MAX_BLUR` pixels."""
+    jpeg: float = 0.0
+    """The probability of a compression as JPEG, with a quality in `JPEG_QUALITIES`."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -61,8 +75,25 @@ class Augmentation:
             window = (float(top), float(left), float(side))
             change = Change(flip, window, brightness, contrast, saturation)
             if change.of_fixations(fixations).any():
-                return change
-        return Change(flip, (0.0, 0.0, 1.0), brightness, contrast, saturation)
+                return self._with_look(change, rng)
+        change = Change(flip, (0.0, 0.0, 1.0), brightness, contrast, saturation)
+        return self._with_look(change, rng)
+
+    def _with_look(self, change: Change, rng: np.random.Generator) -> Change:
+        """Draw what else happens to the picture; nothing is drawn for what is off.
+
+        It is drawn after all the rest, so that the rest is the same with and without it.
+        """
+        drawn: dict[str, Any] = {}
+        if self.grey and rng.random() < self.grey:
+            drawn["saturation"] = 0.0
+        if self.hue:
+            drawn["hue"] = float(HALF_CIRCLE * rng.uniform(-self.hue, self.hue))
+        if self.blur and rng.random() < self.blur:
+            drawn["blur"] = float(rng.uniform(0, MAX_BLUR))
+        if self.jpeg and rng.random() < self.jpeg:
+            drawn["jpeg"] = int(rng.integers(*JPEG_QUALITIES, endpoint=True))
+        return replace(change, **drawn) if drawn else change
 
 
 @dataclass(frozen=True)
@@ -76,15 +107,26 @@ class Change:
     brightness: float
     contrast: float
     saturation: float
+    hue: float = 0.0
+    """Degrees by which the hues are turned."""
+    blur: float = 0.0
+    """Standard deviation of the blur in pixels of the result; 0: none."""
+    jpeg: int = 0
+    """Quality of the compression; 0: none."""
 
     def of_picture(self, rgb: RGB, size: Size) -> RGB:
         """Return the changed picture, `[*size, 3] uint8`."""
         picture = self._flipped(resize_rgb(rgb, size, self._box(rgb.shape))).astype(np.float32)
+        if self.hue:
+            picture = _turned(picture, self.hue)
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None]
         coloured = (grey + (picture - grey) * self.saturation) * self.brightness
         mean = float(grey.mean()) * self.brightness
         coloured = mean + (coloured - mean) * self.contrast
-        return np.clip(np.rint(coloured), 0, 255).astype(np.uint8)
+        if self.blur:
+            coloured = np.asarray(cv2.GaussianBlur(coloured, (0, 0), self.blur))
+        shown = np.clip(np.rint(coloured), 0, 255).astype(np.uint8)
+        return _compressed(shown, self.jpeg) if self.jpeg else shown
 
     def of_map(self, saliency_map: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the changed map, of the same size."""
@@ -116,3 +158,17 @@ class Change:
     def _flipped(self, array: NDArray[A]) -> NDArray[A]:
         """Return an array mirrored if the change is a mirror image."""
         return np.ascontiguousarray(array[:, ::-1]) if self.flip else array
+
+
+def _turned(picture: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """Turn the hues of a picture `[H, W, 3]`, 0 to 255; greys stay as they are."""
+    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)  # hue in degrees, value 0 to 255
+    hsv[:, :, 0] = (hsv[:, :, 0] + degrees) % (2 * HALF_CIRCLE)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), np.float32)
+
+
+def _compressed(rgb: RGB, quality: int) -> RGB:
+    """Return a picture as it comes out of a JPEG file."""
+    _, encoded = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    return np.ascontiguousarray(decoded[:, :, ::-1])

@@ -47,6 +47,7 @@ PUBLISHED_NAMES = {"frame_modulo": "frame_step", "out_size": "input_size"}
 TRAINING_OPTIONS = (
     *("phase", "subset", "augment", "seed", "verbose"),
     *("train_stimuli", "train_observers"),
+    *("observer_share", "skip_first", "people_smoothing"),
 )
 """Options of a run's data set that say how it was trained, not how it is read."""
 
@@ -130,6 +131,9 @@ class SaliencyDataset:
     """The name of the source: in commands, configurations and file names."""
     domain: ClassVar[str]
     """The network domain that it uses."""
+    names_domain: ClassVar[bool] = True
+    """Whether the domain is its own. Otherwise a run may have a better one for pictures of unknown
+    origin, see `unisal.predict.presets.source_domain`."""
     is_video: ClassVar[bool]
     """Whether it holds videos."""
     root_variable: ClassVar[str]

@@ -247,7 +247,7 @@ def score_predictions(
         key, log_density = prediction
         if not dataset.is_looked_at(*key):
             return key, [float("nan")] * len(options.metrics), []
-        target, fixations = _read_ground_truth(dataset, key)
+        target, fixations = read_ground_truth(dataset, key)
         rng = options.rng(SPLITS_STREAM, *key)
         frame = maker.make(key.video, log_density, target, fixations, rng)
         chosen = wanted[key.video][key.number - 1]
@@ -453,8 +453,19 @@ def repeat_baseline(baseline: Baseline, dataset: SaliencyDataset) -> KeyedPredic
             yield FrameKey(index, number), baseline.predict(dataset, index, number)
 
 
-def _read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
-    """Read the density and the fixation map of a frame, and check their sizes."""
+def read_ground_truth(dataset: SaliencyDataset, key: FrameKey) -> tuple[Density, FixationMap]:
+    """Read the density and the fixation map of a frame, and check their sizes.
+
+    Args:
+        dataset: the ground truth.
+        key: the frame.
+
+    Returns:
+        Both `[h, w]`.
+
+    Raises:
+        UserError: their sizes differ, or one cannot be read.
+    """
     target = dataset.read_density(*key)
     fixations = dataset.read_fixation_map(*key)
     if fixations.shape != target.shape:

@@ -7,6 +7,7 @@ looked at needs no softmax, see `saliency_map`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -34,6 +35,23 @@ def log_density(logits: Logits, size: Size) -> LogDensity:
     y -= y.max()
     y -= np.float32(np.log(cv2.exp(y).sum(dtype=np.float64)))
     return y
+
+
+def mean_log_density(maps: Sequence[Logits], size: Size) -> LogDensity:
+    """Return the logarithm of the mean of several densities.
+
+    Args:
+        maps: the logits of each, `[H, W] float32` of any sizes; at least one.
+        size: (height, width) of the result, to which each is resized first.
+
+    Returns:
+        Log-density `[h, w] float32`, whose exp sums to 1.
+    """
+    mean, *others = (log_density(y, size) for y in maps)
+    for y in others:
+        np.logaddexp(mean, y, out=mean)
+    mean -= np.float32(np.log(len(maps)))
+    return mean
 
 
 def saliency_map(logits: Logits, size: Size) -> SaliencyMap:

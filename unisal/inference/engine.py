@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.device import find_device
+from unisal.errors import UserError
 from unisal.forks import compute_threads
+from unisal.inference.densities import mean_log_density
 from unisal.inference.network import GraphNetwork, Network, SavedNetwork
 from unisal.inference.runtime import Frame, State, pick_runtime
+from unisal.inference.views import Tta, read_tta, views_of
 from unisal.types import Features, LogDensity, Size
 
 if TYPE_CHECKING:
@@ -54,10 +57,15 @@ class Engine:
             memory and are hardly faster; the results do not depend on it.
         precision: see `unisal.inference.runtime.pick_runtime`.
         runtime: see `unisal.inference.runtime.pick_runtime`.
+        tta: what to average beside the prediction of each frame: "mirror", that of its mirror
+            image; "scales", those of `unisal.inference.views.SIDE_SCALES` times its size; or both,
+            separated by commas. Each view of a video has states of its own.
 
     Attributes:
         device: where the network runs: "cpu", "cuda", "cuda:1", ...
+        tta: what is averaged, by name.
         network: the network in the form in which it was given.
+        precision: what it computes in, "fp32" or "bf16".
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
@@ -71,8 +79,12 @@ class Engine:
         max_frames: int = MAX_FRAMES,
         precision: str = "fp32",
         runtime: str = "auto",
+        tta: Tta = None,
     ) -> None:
+        self.tta = read_tta(tta)
+        self._views = views_of(tta)
         self.max_frames = max_frames
+        self.precision = precision
         self.network: Network
         is_graph = isinstance(model, GraphNetwork)
         self.device = "cpu" if is_graph and device == "auto" else find_device(device)
@@ -99,6 +111,10 @@ class Engine:
     def sources(self) -> tuple[str, ...]:
         """The network's domains."""
         return self.network.sources
+
+    def temperature(self, domain: str) -> float:
+        """Return what the logits of a domain are divided by, see `unisal.model.UNISAL`."""
+        return self.network.temperatures.get(domain, 1)
 
     @property
     def workers(self) -> int:
@@ -155,16 +171,20 @@ class Engine:
             concurrent: as in `images`.
 
         Returns:
-            Logits `[n, H, W] float32`.
+            Logits `[n, H, W] float32`; with `tta` log-densities, which are logits too.
         """
-        return self.runtime.to_array(self._image_maps(frames, domain, concurrent))
+        maps = self._image_maps(frames, domain, concurrent)
+        return np.stack([self.runtime.to_array(y) for y in maps])
 
-    def _image_maps(self, frames: Iterable[Frame], domain: str, concurrent: bool) -> Any:
-        """Return the logits `[n, H, W]` of images, wherever the runtime computed them."""
-        sequences = [[x] for x in frames]
-        starts = [None] * len(sequences)
-        maps, _ = self.runtime.logits(sequences, starts, domain, True, concurrent)
-        return maps[:, 0]
+    def _image_maps(self, frames: NDArray[np.float32], domain: str, concurrent: bool) -> list[Any]:
+        """Return the logits `[H, W]` of images, wherever the runtime computed them."""
+        maps = []
+        for view in self._views:
+            seen = [[view.of(x)] for x in frames]
+            starts = [None] * len(seen)
+            y, _ = self.runtime.logits(seen, starts, domain, static=True, concurrent=concurrent)
+            maps.append(list(y[:, 0]))
+        return self._joined(maps, (frames.shape[-2], frames.shape[-1]), domain)
 
     def video(
         self,
@@ -212,7 +232,7 @@ class Engine:
             chunk: as in `video`.
 
         Yields:
-            Each key with its logits `[H, W] float32`.
+            Each key with its logits `[H, W] float32`, as `image_logits` returns them.
         """
         for key, y in self._video_maps(frames, domain, frame_step, chunk):
             yield key, self.runtime.to_array(y)
@@ -225,12 +245,13 @@ class Engine:
         if not self.runtime.gains_by_batches:
             at_once = 1
         remaining = iter(frames)
-        states: deque[State | None] = deque([None] * frame_step)
+        states: list[deque[State | None]] = [deque([None] * frame_step) for _ in self._views]
         while taken := list(islice(remaining, at_once)):
-            maps = self._advance([x for _, x in taken], states, domain)
+            maps = self._advance_views([x for _, x in taken], states, domain)
             for (key, _), y in zip(taken, maps, strict=True):
                 yield key, y
-            states.rotate(-len(taken))  # the first state is that of the next frame
+            for own in states:
+                own.rotate(-len(taken))  # the first state is that of the next frame
 
     def step(
         self, frame: Frame, states: list[State | None], target_size: Size, domain: str
@@ -239,14 +260,18 @@ class Engine:
 
         Args:
             frame: `[3, H, W] float32`, as in `images`.
-            states: a single entry, the state of the sequence, None at its start; updated in place.
+            states: a single entry, the state of the sequence, None at its start; updated in place,
+                with `tta` to an entry for each view.
             target_size: (h, w) of the prediction.
             domain: one of the network's domains.
 
         Returns:
             Log-density `[h, w] float32`.
         """
-        (logits,) = self._advance([frame], states, domain)
+        states.extend([None] * (len(self._views) - len(states)))
+        own = [[state] for state in states]
+        (logits,) = self._advance_views([frame], own, domain)
+        states[:] = [state for (state,) in own]
         return self.runtime.log_density(logits, target_size)
 
     def features(
@@ -268,12 +293,58 @@ class Engine:
 
         Returns:
             The features `[C, h, w] float32`, and the log-density as `step` returns it.
+
+        Raises:
+            UserError: the log-density is wanted too, but is one that `tta` averages; or there is
+                nothing but a graph.
         """
+        if self.tta and target_size is not None:
+            raise UserError("features go without tta: they are those of the frame itself")
         model = self.model  # a graph alone says here that it has none
         from unisal.inference.torch_network import compute_features
 
         static = states is None or self.is_static(domain)
-        return compute_features(model, frame, domain, states, static, target_size)
+        heat = self.temperature(domain)
+        return compute_features(model, frame, domain, states, static, target_size, heat)
+
+    def _advance_views(
+        self,
+        frames: Sequence[Frame],
+        states: Sequence[MutableSequence[State | None]],
+        domain: str,
+    ) -> list[Any]:
+        """Return the logits of the next frames, see `_advance`, with the states of each view."""
+        maps = [
+            self._advance([view.of(x) for x in frames], own, domain)
+            for view, own in zip(self._views, states, strict=True)
+        ]
+        return self._joined(maps, (frames[0].shape[-2], frames[0].shape[-1]), domain)
+
+    def _joined(self, maps: Sequence[list[Any]], size: Size, domain: str) -> list[Any]:
+        """Average the densities of the views, at the domain's temperature.
+
+        Args:
+            maps: for each view the logits `[h, w]` of each frame.
+            size: (H, W) of the frames.
+            domain: whose temperature to use.
+
+        Returns:
+            The logits of each frame; of several views the log-density `[H, W] float32`.
+        """
+        joined = maps[0]
+        if len(maps) > 1:
+            joined = [
+                mean_log_density(
+                    [
+                        view.back(self.runtime.to_array(y))
+                        for view, y in zip(self._views, one, strict=True)
+                    ],
+                    size,
+                )
+                for one in zip(*maps, strict=True)
+            ]
+        temperature = self.temperature(domain)
+        return joined if temperature == 1 else [y / np.float32(temperature) for y in joined]
 
     def _advance(
         self, frames: Sequence[Frame], states: MutableSequence[State | None], domain: str

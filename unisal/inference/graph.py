@@ -43,9 +43,9 @@ def record(model: UNISAL, domain: str, static: bool) -> Graph:
         static: see `export_graph`.
 
     Returns:
-        The graph. Its facts are the network's `sources` and `image_domains`; the graph's `domain`,
-        whether it is `static`, and its `precision`; and the parameters of the domain's priors,
-        `gaussians` `[n, 2, 2]` and `prior_scale`, None and 0 if it has none.
+        The graph. Its facts are the network's `sources`, `image_domains` and `temperatures`; the
+        graph's `domain`, whether it is `static`, and its `precision`; and the parameters of the
+        domain's priors, `gaussians` `[n, 2, 2]` and `prior_scale`, None and 0 if it has none.
 
     Raises:
         GraphError: the network does something that cannot be translated here.
@@ -56,6 +56,7 @@ def record(model: UNISAL, domain: str, static: bool) -> Graph:
         {
             "sources": list(model.sources),
             "image_domains": list(model.image_domains),
+            "temperatures": dict(model.temperatures),
             "domain": domain,
             "static": static,
             "precision": "fp32",

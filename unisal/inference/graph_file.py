@@ -22,7 +22,15 @@ MAP, NEXT_STATE = "map", "next_state"
 """Names of a graph's inputs `[1, 3, H, W]`, `[1, n, H/32, W/32]`, `[1, C, H/32, W/32]` and of its
 outputs `[1, 1, H, W]` and `[1, C, H/32, W/32]`. Priors and states are missing if the network has
 none."""
-NEEDED = ("sources", "image_domains", "domain", "static", "gaussians", "prior_scale")
+NEEDED = (
+    "sources",
+    "image_domains",
+    "temperatures",
+    "domain",
+    "static",
+    "gaussians",
+    "prior_scale",
+)
 """The facts without which a graph cannot be run, see `unisal.inference.graph.record`."""
 FACTS, CHECKSUM = "unisal", "sha256"
 """The keys of the two entries."""

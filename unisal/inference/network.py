@@ -7,7 +7,7 @@ are read, until somebody asks for the network itself (`Network.model`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -36,6 +36,11 @@ class Network(Protocol):
     @property
     def image_domains(self) -> tuple[str, ...]:
         """Those of them that were trained on images only."""
+        ...
+
+    @property
+    def temperatures(self) -> Mapping[str, float]:
+        """What the logits of domains are divided by; 1 for those not named."""
         ...
 
     @property
@@ -99,9 +104,11 @@ class RunNetwork:
         facts = find_facts(key)
         self.needs_pytorch = facts is None
         if facts is None:
-            facts = {name: getattr(self.model, name) for name in ("sources", "image_domains")}
+            names = ("sources", "image_domains", "temperatures")
+            facts = {name: getattr(self.model, name) for name in names}
         self.sources: tuple[str, ...] = tuple(facts["sources"])
         self.image_domains: tuple[str, ...] = tuple(facts["image_domains"])
+        self.temperatures: Mapping[str, float] = dict(facts["temperatures"])
 
     @property
     def weights(self) -> Path | None:
@@ -171,6 +178,7 @@ class GraphNetwork:
         self._domain, self._static = self.facts["domain"], self.facts["static"]
         self.sources: tuple[str, ...] = (self._domain,)
         self.image_domains = tuple(self.facts["image_domains"])
+        self.temperatures: Mapping[str, float] = dict(self.facts["temperatures"])
 
     @property
     def model(self) -> UNISAL:

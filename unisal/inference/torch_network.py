@@ -37,6 +37,7 @@ class TorchNetwork:
         self.model = model
         self.sources = model.sources
         self.image_domains = model.image_domains
+        self.temperatures = model.temperatures
         tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
         self._tables = [table for table in tables if table]
 
@@ -127,11 +128,11 @@ class TorchRuntime:
         return maps, list(hidden[0].float().split(1))
 
     @torch.inference_mode()
-    def to_array(self, logits: Tensor) -> NDArray[np.float32]:
-        return logits.cpu().numpy()
+    def to_array(self, logits: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
+        return torch.as_tensor(logits).cpu().numpy()
 
     @torch.inference_mode()
-    def log_density(self, logits: Tensor, size: Size) -> LogDensity:
+    def log_density(self, logits: Tensor | NDArray[np.float32], size: Size) -> LogDensity:
         return _log_density(logits, size)
 
 
@@ -144,6 +145,7 @@ def compute_features(
     states: list[Any] | None,
     static: bool,
     target_size: Size | None,
+    temperature: float = 1,
 ) -> tuple[Features, LogDensity | None]:
     """Compute the network's features of one frame; see `unisal.inference.engine.Engine.features`.
 
@@ -154,6 +156,7 @@ def compute_features(
         states: a single entry, updated in place; None for an image by itself.
         static: whether the frames are unrelated images.
         target_size: (h, w) of the log-density, None if it is not wanted.
+        temperature: what its logits are divided by.
 
     Returns:
         The features `[C, h, w] float32`, and the log-density `[h, w] float32`.
@@ -166,12 +169,13 @@ def compute_features(
     log_density = None
     if target_size is not None:
         logits = model.logits_from(found.before_upsampling, domain)[0, 0, 0]
-        log_density = _log_density(logits, target_size)
+        log_density = _log_density(logits / temperature, target_size)
     return Features(*(y[0, 0].float().cpu().numpy() for y in found)), log_density
 
 
-def _log_density(logits: Tensor, size: Size) -> LogDensity:
+def _log_density(logits: Tensor | NDArray[np.float32], size: Size) -> LogDensity:
     """Resize logits `[H, W]` on their device and return the log-density."""
+    logits = torch.as_tensor(logits)
     if logits.device.type == "cpu":
         return densities.log_density(logits.numpy(), size)
     return UNISAL.log_density(logits[None, None, None], size)[0, 0, 0].cpu().numpy()

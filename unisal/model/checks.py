@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -24,6 +25,27 @@ def check_domains(sources: Sequence[str]) -> tuple[str, ...]:
     if len({s.lower() for s in sources}) != len(sources):
         raise ValueError(f"sources is {sources!r}; no source may be listed twice")
     return tuple(sources)
+
+
+def check_temperatures(
+    temperatures: Mapping[str, float] | None, domains: Sequence[str]
+) -> dict[str, float]:
+    """Check the temperatures of a network.
+
+    Returns:
+        The temperatures by domain; empty for None.
+
+    Raises:
+        ValueError: one is no number above 0, or the network has no such domain.
+    """
+    if not isinstance(temperatures, Mapping | None):
+        raise ValueError(f"temperatures is {temperatures!r}; it has to be a number per domain")
+    for domain, value in (temperatures or {}).items():
+        check_domain(domain, domains)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and 0 < value < math.inf):
+            raise ValueError(f"the temperature of {domain} is {value!r}; it has to be above 0")
+    return dict(temperatures or {})
 
 
 def check_domain(domain: str, domains: Sequence[str]) -> None:

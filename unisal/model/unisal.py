@@ -20,6 +20,7 @@ from unisal.model.checks import (
     check_input,
     check_state,
     check_target_size,
+    check_temperatures,
 )
 from unisal.model.conv_gru import ConvGRU, RNNConfig
 from unisal.model.decoder import DecoderBlock, PostCNN, PostRNN, Skip
@@ -43,6 +44,10 @@ RNN_IGNORED = ("input_size", "norm", "bn_momentum")
 """Keys of the official `rnn_cfg` that have no effect."""
 SKIP_2X_CHANNELS, SKIP_4X_CHANNELS = 128, 64
 UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
+
+
+RECURRENT = ("rnn.", "post_rnn.")
+"""What the keys of the recurrent part begin with."""
 
 
 class UNISAL(nn.Module):
@@ -73,6 +78,9 @@ class UNISAL(nn.Module):
         ds_smoothing: whether the smoothing is.
         ds_gaussians: whether the Gaussian priors are.
         verbose: accepted for old configurations; has no effect.
+        temperatures: for domains, what `unisal.inference.engine.Engine` divides the logits by, so
+            that a density becomes its power 1 / temperature; 1 for those not named. `forward` and
+            training leave them out.
 
     Raises:
         ValueError: a value or a key is not allowed; names it.
@@ -103,10 +111,12 @@ class UNISAL(nn.Module):
         ds_gaussians: bool = True,
         verbose: int = 1,
         image_domains: Sequence[str] = (STATIC_DOMAIN,),
+        temperatures: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.sources = check_domains(sources)
         self.image_domains = tuple(image_domains)
+        self.temperatures = check_temperatures(temperatures, self.sources)
         self.res_rnn, self.bypass_rnn = res_rnn, bypass_rnn
         self.has_rnn = not (bypass_rnn and self.sources == (STATIC_DOMAIN,))
         self._specific = {
@@ -295,6 +305,9 @@ class UNISAL(nn.Module):
     def copy_domain(self, source: str, target: str) -> None:
         """Overwrite the modules of the domain `target` with those of the domain `source`.
 
+        A domain for videos keeps what it has in the recurrent part if `source` is one for images,
+        which never uses that part.
+
         Raises:
             ValueError: one of them is not a domain of the network.
         """
@@ -302,9 +315,12 @@ class UNISAL(nn.Module):
         check_domain(target, self.sources)
         state = self.state_dict()
         names = dict(zip(self._own_names(source), self._own_names(target), strict=True))
+        of_images = source in self.image_domains and target not in self.image_domains
+        kept = self.recurrent_keys() if of_images else set()
         for key, value in state.items():
             parts = [names.get(part, part) for part in key.split(".")]
-            state[".".join(parts)].copy_(value)
+            if key not in kept:
+                state[".".join(parts)].copy_(value)
 
     def domain_keys(self, domain: str) -> set[str]:
         """Return the keys of the state dict that belong to a domain's own modules.
@@ -315,6 +331,10 @@ class UNISAL(nn.Module):
         check_domain(domain, self.sources)
         names = set(self._own_names(domain))
         return {key for key in self.state_dict() if names.intersection(key.split("."))}
+
+    def recurrent_keys(self) -> set[str]:
+        """Return the keys of the state dict that belong to the recurrent part, of all domains."""
+        return {key for key in self.state_dict() if key.startswith(RECURRENT)}
 
     def prior_maps(self, size: tuple[int, int], domain: str) -> Tensor | None:
         """Compute the Gaussian priors that the encoder's output is joined with.

@@ -19,8 +19,9 @@ from unisal.config import (
 from unisal.errors import UserError, cause
 from unisal.inference.cache import network_key
 from unisal.inference.network import GraphNetwork, RunNetwork
+from unisal.inference.views import Tta
 from unisal.predict.predictor import Predictor
-from unisal.predict.presets import Preset, run_presets
+from unisal.predict.presets import default_preset, run_presets
 
 if TYPE_CHECKING:
     from unisal.model import UNISAL
@@ -32,6 +33,7 @@ def load(
     fine_tuned: bool = False,
     precision: str = "fp32",
     runtime: str = "auto",
+    tta: Tta = None,
 ) -> Predictor:
     """Load the network of a run, or a graph that was written to a file.
 
@@ -45,30 +47,29 @@ def load(
         fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them.
         precision: see `Predictor`.
         runtime: see `Predictor`.
+        tta: see `Predictor`.
 
     Returns:
         A predictor with the run's network and presets.
 
     Raises:
-        UserError: there is no such run (the message lists the existing ones), file, device or
-            runtime, the weights are missing or broken, or the device cannot compute in that
+        UserError: there is no such run (the message lists the existing ones), file, device, runtime
+            or tta, the weights are missing or broken, or the device cannot compute in that
             precision.
     """
     name = None if train_id is None else os.fspath(train_id)
-    if graph := find_graph_file(name):
-        return load_graph(graph, device, precision, runtime)
-    network = load_network(name, fine_tuned)
-    return Predictor(network, device, precision, runtime, presets=run_presets(name))
-
-
-def load_graph(path: Path, device: str, precision: str, runtime: str) -> Predictor:
-    """Load a graph from a file; see `load`."""
-    network = GraphNetwork(path)
-    name, values = network.facts.get("preset_name"), network.facts.get("preset")
-    if not isinstance(name, str) or not isinstance(values, dict):
-        raise UserError(f"{path} names no preset; write it with Predictor.write_graph")
-    preset = build(Preset, values)
-    return Predictor(network, device, precision, runtime, presets={name: preset})
+    graph = find_graph_file(name)
+    weights = graph or find_weights(name, fine_tuned)
+    return Predictor(
+        load_network(name, fine_tuned) if graph is None else GraphNetwork(graph),
+        device,
+        precision,
+        runtime,
+        presets=run_presets(name),
+        image_preset=default_preset(name),
+        weights=weights,
+        tta=tta,
+    )
 
 
 def load_network(train_id: str | None, fine_tuned: bool = False) -> RunNetwork:

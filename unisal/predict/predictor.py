@@ -28,6 +28,8 @@ from unisal.inference.engine import Engine
 from unisal.inference.graph_file import Graph, to_bytes
 from unisal.inference.network import SavedNetwork
 from unisal.inference.runtime import Frame, State
+from unisal.inference.views import Tta
+from unisal.predict.facts import Facts
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
     IMAGE_PRESET,
@@ -86,6 +88,10 @@ class Predictor:
             it.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
+        image_preset: the name of the preset for images if none is named.
+        weights: the file that the network's weights were read from, for `facts`.
+        tta: "mirror", "scales" or "mirror,scales": what to average, see
+            `unisal.inference.engine.Engine`.
 
     Raises:
         UserError: an option is wrong, or is not possible on this machine.
@@ -98,16 +104,39 @@ class Predictor:
         precision: str = "fp32",
         runtime: str = "auto",
         presets: Mapping[str, Preset] = NO_PRESETS,
+        image_preset: str = IMAGE_PRESET,
+        weights: Path | None = None,
+        tta: Tta = None,
     ) -> None:
-        self.engine = Engine(model, device, precision=precision, runtime=runtime)
+        self.engine = Engine(model, device, precision=precision, runtime=runtime, tta=tta)
         self.presets = dict(presets)
+        self.image_preset = image_preset
+        self.weights = weights
+
+    def facts(
+        self, source: str | None = None, domain: str | None = None, is_video: bool = False
+    ) -> Facts:
+        """Return with what pictures or videos are predicted: run, weights, preset, domain, runtime.
+
+        Args:
+            source: the name of the preset, see `image` and `video`; None for the default.
+            domain: the network domain; None for the preset's.
+            is_video: whether it is about videos.
+
+        Raises:
+            UserError: there is no such preset.
+        """
+        name = source or (VIDEO_PRESET if is_video else self.image_preset)
+        preset = find_preset(name, for_images=not is_video, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
+        return Facts.of(self.engine, self.weights, name, domain)
 
     def image(
         self,
         picture: PictureLike,
         log: bool = False,
         domain: str | None = None,
-        source: str = IMAGE_PRESET,
+        source: str | None = None,
     ) -> Density:
         """Predict the saliency of one picture.
 
@@ -118,7 +147,8 @@ class Predictor:
                 `unisal.predict.inputs.as_rgb`.
             log: whether to return the natural logarithm of the density.
             domain: the network domain to use; by default the preset's.
-            source: the name of the preset, one for images, see `unisal.predict.presets`.
+            source: the name of the preset, one for images, see `unisal.predict.presets`; by default
+                the one that the run marks, else SALICON.
 
         Returns:
             `[H, W] float32` at the picture's own size (after EXIF orientation): a density over
@@ -127,7 +157,7 @@ class Predictor:
         Raises:
             UserError: the picture cannot be read, or is an array of another shape, dtype or range.
         """
-        preset = find_preset(source, for_images=True, own=self.presets)
+        preset = self._find_image_preset(source)
         return self._image(picture, log, preset, self.engine.domain(domain or preset.domain))
 
     @overload
@@ -136,7 +166,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = ...,
         domain: str | None = ...,
-        source: str = ...,
+        source: str | None = ...,
     ) -> Iterator[Density]: ...
 
     @overload
@@ -145,7 +175,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = ...,
         domain: str | None = ...,
-        source: str = ...,
+        source: str | None = ...,
         *,
         on_error: Callable[[int, UserError], object] | None,
     ) -> Iterator[Density | None]: ...
@@ -155,7 +185,7 @@ class Predictor:
         pictures: Iterable[PictureLike],
         log: bool = False,
         domain: str | None = None,
-        source: str = IMAGE_PRESET,
+        source: str | None = None,
         *,
         on_error: Callable[[int, UserError], object] | None = None,
     ) -> Iterator[Density | None]:
@@ -183,7 +213,7 @@ class Predictor:
         if is_picture(pictures):
             raise UserError("pictures is a single picture; image() takes one, images() many")
         _check_several(pictures, "pictures")
-        preset = find_preset(source, for_images=True, own=self.presets)
+        preset = self._find_image_preset(source)
         domain = self.engine.domain(domain or preset.domain)
 
         def predict(picture: PictureLike) -> Density | UserError:
@@ -205,6 +235,9 @@ class Predictor:
                         yield None
 
         return results()
+
+    def _find_image_preset(self, source: str | None) -> Preset:
+        return find_preset(source or self.image_preset, for_images=True, own=self.presets)
 
     def _image(
         self,
@@ -334,22 +367,24 @@ class Predictor:
             pictures: one picture as in `image`, or frames as in `video`. A path is that of a video
                 if it ends as videos do (`.mp4`, ...) or is no picture, and that of a video's frames
                 if it is a folder.
-            source: the name of the preset: by default SALICON for a picture, DHF1K for a video.
+            source: the name of the preset: by default that of `image` for a picture, DHF1K for a
+                video.
             domain: as in `video`.
             frame_step: as in `video`.
 
         Returns:
             For a picture the features by name, `[C, h, w] float32` each: `encoder_8`,
             `encoder_16`, `encoder_32`, `before_gru`, `after_gru` and `before_upsampling`, see
-            `unisal.types.Features`. For a video an iterator of such dictionaries, one per
-            frame in order; memory does not grow with its length.
+            `unisal.types.Features`. For a video an iterator of such dictionaries, one per frame in
+            order; memory does not grow with its length. With `tta` too they are those of the
+            picture itself.
 
         Raises:
             UserError: see `image` and `video`.
         """
         if is_picture(pictures) and not _is_video(pictures):
             rgb = as_rgb(pictures)
-            preset = find_preset(source or IMAGE_PRESET, own=self.presets)
+            preset = find_preset(source or self.image_preset, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
             return found._asdict()

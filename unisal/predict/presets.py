@@ -2,7 +2,8 @@
 
 A preset is named after the source that the pictures or videos resemble most, and takes all its
 values from the class of that data set (docs/behaviour.md, "Commands and files"). A run that has
-trained a domain of its own holds a preset for it as well, of the domain's name.
+trained a domain of its own holds a preset for it as well, of the domain's name, and may mark one as
+the default for images.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from unisal.config import RUN_PRESETS, accept, find_run, load_json
+from unisal.checks import check_switch
+from unisal.config import RUN_PRESETS, accept, build, find_graph_file, find_run, load_json
 from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
+from unisal.inference.graph_file import read_facts
 from unisal.types import Size
 
 IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
-"""The presets for images and for videos if none is named."""
+"""The presets for images and for videos if none is named, and the run marks none for images."""
 STREAM_RATE = 30
 """Frames per second of a stream whose rate is not known."""
 
@@ -75,6 +79,16 @@ NO_PRESETS: Mapping[str, Preset] = MappingProxyType({})
 """Those of a run that holds none."""
 SOURCES = "sources"
 """What a run's file of presets says besides the fields of `Preset`: who trained the domain."""
+DEFAULT = "default"
+"""Likewise: whether it is the preset for images if none is named, true for one at most."""
+
+
+class _Saved(NamedTuple):
+    """A preset as the file of a run holds it."""
+
+    preset: Preset
+    sources: tuple[str, ...]
+    is_default: bool
 
 
 def run_presets(train_id: str | None) -> dict[str, Preset]:
@@ -86,7 +100,27 @@ def run_presets(train_id: str | None) -> dict[str, Preset]:
     Raises:
         UserError: its file of presets is damaged; names it.
     """
-    return {name: preset for name, (preset, _) in _read_presets(train_id).items()}
+    return {name: saved.preset for name, saved in _read_presets(train_id).items()}
+
+
+def default_preset(train_id: str | None, is_video: bool = False) -> str:
+    """Return the name of the preset that is used if none is named.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        is_video: whether it is for videos.
+
+    Returns:
+        For videos DHF1K; for images the one that the run's file of presets marks, else SALICON.
+
+    Raises:
+        UserError: the run's file of presets is damaged, or marks several presets or one for videos;
+            names it.
+    """
+    if is_video:
+        return VIDEO_PRESET
+    marked = [name for name, saved in _read_presets(train_id).items() if saved.is_default]
+    return marked[0] if marked else IMAGE_PRESET
 
 
 def trained_domain(train_id: str | None, source: str) -> str | None:
@@ -102,8 +136,30 @@ def trained_domain(train_id: str | None, source: str) -> str | None:
     Raises:
         UserError: the run's file of presets is damaged; names it.
     """
-    found = [preset.domain for preset, by in _read_presets(train_id).values() if source in by]
+    presets = _read_presets(train_id).values()
+    found = [saved.preset.domain for saved in presets if source in saved.sources]
     return found[-1] if found else None
+
+
+def source_domain(train_id: str | None, dataset: type[SaliencyDataset] | SaliencyDataset) -> str:
+    """Return the domain that a run predicts a source with if none is named.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        dataset: the source's class, or a data set of it.
+
+    Returns:
+        The domain that the run has trained on the source; else, for pictures that no domain is
+        named for, that of the run's preset for images; else the source's own.
+
+    Raises:
+        UserError: the run's file of presets is damaged; names it.
+    """
+    if trained := trained_domain(train_id, dataset.source):
+        return trained
+    if dataset.names_domain or dataset.is_video:
+        return dataset.domain
+    return find_preset(default_preset(train_id), own=run_presets(train_id)).domain
 
 
 def find_preset(
@@ -134,19 +190,36 @@ def is_video_preset(name: str) -> bool:
     return name in DATASETS and DATASETS[name].is_video
 
 
-def _read_presets(train_id: str | None) -> dict[str, tuple[Preset, tuple[str, ...]]]:
-    """Return the presets of a run by name, each with the sources that trained its domain."""
+def _read_presets(train_id: str | None) -> dict[str, _Saved]:
+    """Return the presets of a run by name."""
+    if graph := find_graph_file(train_id):
+        return _preset_of_graph(graph)
     folder = find_run(train_id)
     if folder is None or not (folder / RUN_PRESETS).is_file():
         return {}
     path = folder / RUN_PRESETS
-    found = {}
+    found: dict[str, _Saved] = {}
     for name, saved in load_json(path).items():
         if not isinstance(saved, Mapping):
             raise UserError(f"{path}: {name} is {saved!r}; expected a JSON object")
-        values = accept(saved, [*Preset._fields, SOURCES], f"{path}: {name}")
-        sources = values.pop(SOURCES, ())
+        values = accept(saved, [*Preset._fields, SOURCES, DEFAULT], f"{path}: {name}")
+        sources, is_default = values.pop(SOURCES, ()), values.pop(DEFAULT, False)
         if missing := [field for field in Preset._fields if field not in values]:
             raise UserError(f"{path}: {name} lacks {', '.join(missing)}")
-        found[name] = Preset(**values), sources
+        check_switch(is_default, f"{path}: {DEFAULT} of {name}")
+        if is_default and values["is_video"]:
+            raise UserError(f"{path}: {name} is for videos, so it cannot be the default for images")
+        found[name] = _Saved(Preset(**values), sources, is_default)
+    if len(marked := [name for name, saved in found.items() if saved.is_default]) > 1:
+        raise UserError(f"{path}: {', '.join(marked)} are all the default; mark one of them")
     return found
+
+
+def _preset_of_graph(path: Path) -> dict[str, _Saved]:
+    """Return the preset that a graph was written for, by its name."""
+    facts = read_facts(path)
+    name, values = facts.get("preset_name"), facts.get("preset")
+    if not isinstance(name, str) or not isinstance(values, Mapping):
+        raise UserError(f"{path} names no preset; write it with Predictor.write_graph")
+    preset = build(Preset, values)
+    return {name: _Saved(preset, (), is_default=not preset.is_video)}

@@ -19,7 +19,7 @@ CHOICES = {
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
-    "trains": ("all", "decoder", "modules"),
+    "trains": ("all", "decoder", "modules", "recurrent"),
 }
 SMALLEST_COUNTS = {
     "num_epochs": 1,
@@ -43,6 +43,8 @@ LISTS: dict[str, tuple[type, ...]] = {
     "tuple[float, ...]": (int, float),
 }
 """Of which types the values of options may be, by how the options are annotated."""
+MAX_SCALE = 4
+"""The largest factor among `scales`; sixteen times as many pixels."""
 PUBLISHED_KEYS = {
     "batch_size": ("batch_sizes", "DHF1K"),
     "salicon_batch_size": ("batch_sizes", "SALICON"),
@@ -91,7 +93,12 @@ class TrainerConfig:
             are DHF1K's.
         shuffle_datasets: mix the order of the sources' batches (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
-            flip, min_crop, brightness, contrast, saturation (False).
+            flip, min_crop, brightness, contrast, saturation, and of grey, hue, blur and jpeg,
+            which True leaves off (False).
+        mix: the probability that the examples of a batch are blended with each other, frames and
+            densities in a random proportion, fixations united (0).
+        scales: factors of the input size, one of which is drawn for each step: 0.75,1,1.25; sizes
+            are rounded to multiples of 32 (none).
         train_cnn_after: epochs before the encoder trains (2).
         cnn_eval: the encoder's BatchNorms keep their statistics (True).
         ema_decay: validate and save a running average of the weights, which keeps this share
@@ -102,11 +109,19 @@ class TrainerConfig:
             source's modules in the saved weights (None).
         domain: the domain of the network that all the sources train, instead of their own (None).
             The weights at the start are validated too, and kept if no epoch is better.
-        new_domain_from: `init_from`'s network has no such domain yet; it is added, and starts as a
-            copy of this one (None).
-        trains: what is trained: all of the network; decoder, whatever follows the encoder; or
-            modules, what only the trained domains use (all).
+        own_domains: each source trains a domain of the source's name (False).
+        shared_domain: a domain that all sources train too, in turns with their own: one batch of a
+            source trains its own, the next the shared one (None). Validation losses are the means
+            over both.
+        new_domain_from: `init_from`'s network lacks domains that are trained; they are added, and
+            start as copies of this one (None).
+        trains: what is trained: all of the network; decoder, whatever follows the encoder;
+            modules, what only the trained domains use; or recurrent, these and the recurrent part
+            that all domains for videos share (all).
         patience: stop after this many epochs without a better validation loss (None: never).
+        teacher: runs, separated by commas, whose predictions are a part of the training target
+            (none); teacher_share: their share, 0 to 1 (0.5). A teacher sees the same augmented
+            example and its mirror image; validation is without teachers.
         prefix, suffix: the run's folder is <prefix>_<suffix> (the time, unisal).
         num_workers: processes that read data, at most one per core (6).
         chkpnt_warmup: epochs before the best weights and checkpoints are kept (3).
@@ -138,6 +153,8 @@ class TrainerConfig:
     weigh_sources: bool = False
     shuffle_datasets: bool = True
     augment: bool | Mapping[str, Any] = False
+    mix: float = 0.0
+    scales: tuple[float, ...] = ()
     cnn_lr_factor: float = 0.1
     train_cnn_after: int = 2
     cnn_eval: bool = True
@@ -146,9 +163,13 @@ class TrainerConfig:
     init_from: str | None = None
     copy_domain: str | None = None
     domain: str | None = None
+    own_domains: bool = False
+    shared_domain: str | None = None
     new_domain_from: str | None = None
     trains: str = "all"
     patience: int | None = None
+    teacher: tuple[str, ...] = ()
+    teacher_share: float = 0.5
     prefix: str | None = None
     suffix: str = "unisal"
     num_workers: int = 6
@@ -172,11 +193,12 @@ class TrainerConfig:
         """
         known = [f.name for f in fields(cls)]
         values = _into_mappings(accept(given, [*known, *PUBLISHED_KEYS], "the trainer"))
-        for name in ("data_sources", "loss_metrics"):
+        for name in ("data_sources", "loss_metrics", "teacher"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(values[name].split(","))
-        if isinstance(values.get("loss_weights"), int | float):
-            values["loss_weights"] = (values["loss_weights"],)
+        for name in ("loss_weights", "scales"):
+            if isinstance(values.get(name), int | float):
+                values[name] = (values[name],)
         if values.get("model_cfg") is None:
             values.pop("model_cfg", None)
         if values.get("debug"):
@@ -187,6 +209,11 @@ class TrainerConfig:
         config = cls(**values)
         config._check()
         return config
+
+    @property
+    def names_domains(self) -> bool:
+        """Whether the options say which domains are trained, so that the run keeps presets."""
+        return bool(self.domain or self.own_domains or self.shared_domain or self.new_domain_from)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options; for `Trainer.json` see `unisal.train.sources.saved_options`."""
@@ -212,12 +239,21 @@ class TrainerConfig:
             check_number(getattr(self, name), name)
         for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
+        check_number(self.mix, "mix", largest=1)
+        for factor in self.scales:
+            check_number(factor, "scales", above=True, largest=MAX_SCALE)
+        check_number(self.teacher_share, "teacher_share", largest=1)
         if self.ema_decay is not None:
             check_number(self.ema_decay, "ema_decay", largest=1, above=True, below=True)
         if self.patience is not None:
             check_count(self.patience, "patience")
-        if self.new_domain_from and not (self.domain and self.init_from):
-            raise UserError("new_domain_from needs domain and init_from, the run to add it to")
+        if self.new_domain_from and not self.init_from:
+            raise UserError("new_domain_from needs init_from, the run whose network gets domains")
+        if self.domain and (self.own_domains or self.shared_domain):
+            raise UserError(
+                f"domain is {self.domain!r}, the only one that is trained, so own_domains and "
+                "shared_domain cannot be given with it"
+            )
         if not self.data_sources or not isinstance(self.data_sources, tuple):
             raise UserError(f"data_sources is {self.data_sources!r}; name at least one source")
         if len(set(self.data_sources)) < len(self.data_sources):

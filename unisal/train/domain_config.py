@@ -26,6 +26,7 @@ WHOLE_LAYERS: dict[str, Any] = {
 """Close to what the shipped weights were trained with (see their model card)."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "modules": {"num_epochs": 8, "optim_algo": "Adam", "lr": 0.003, "weight_decay": 0.0},
+    "recurrent": {"num_epochs": 8, "optim_algo": "Adam", "lr": 0.001, "weight_decay": 0.0},
     "decoder": WHOLE_LAYERS,
     "all": WHOLE_LAYERS,
 }

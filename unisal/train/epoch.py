@@ -20,7 +20,11 @@ Losses = dict[str, float]
 
 
 def set_training_mode(
-    model: UNISAL, cnn_eval: bool, cnn_trains: bool, modules_of: Sequence[str] | None = None
+    model: UNISAL,
+    cnn_eval: bool,
+    cnn_trains: bool,
+    modules_of: Sequence[str] | None = None,
+    recurrent: bool = False,
 ) -> None:
     """Put the network into training mode.
 
@@ -30,20 +34,25 @@ def set_training_mode(
         cnn_trains: whether the encoder's parameters train.
         modules_of: train only what these domains have for themselves, so that the predictions of
             all others stay the same to the last bit; without dropout. None: train everything.
+        recurrent: with `modules_of`: also train the recurrent part, which domains for images never
+            use.
     """
     if modules_of is not None:
-        _train_modules(model, modules_of)
+        _train_modules(model, modules_of, recurrent)
         return
     model.train()
     model.cnn.train(not cnn_eval)
     model.cnn.requires_grad_(cnn_trains)
 
 
-def _train_modules(model: UNISAL, domains: Sequence[str]) -> None:
+def _train_modules(model: UNISAL, domains: Sequence[str], recurrent: bool) -> None:
     """Freeze all but the modules of some domains, BatchNorm statistics included."""
     model.eval()
     model.requires_grad_(False)
     own = set().union(*(model.domain_keys(domain) for domain in domains))
+    if recurrent:
+        of_others = {key for domain in model.sources for key in model.domain_keys(domain)} - own
+        own |= model.recurrent_keys() - of_others
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in own)
     for name, layer in model.named_modules():

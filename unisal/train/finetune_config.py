@@ -53,7 +53,8 @@ class FineTuneConfig:
             weight decay (1e-5).
         cnn_eval: the encoder's BatchNorms keep their statistics (True).
         augment: random flips, crops and colours of training examples: True, or a dictionary of
-            flip, min_crop, brightness, contrast, saturation (False).
+            flip, min_crop, brightness, contrast, saturation, and of grey, hue, blur and jpeg,
+            which True leaves off (False).
         mit1003_cfg: other options of the data set: subset, n_x_val, x_val_seed.
         overwrite: replace fine-tuned weights that would be lost (False).
         num_workers: processes that read data, at most one per core (6).

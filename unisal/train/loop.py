@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from torch.utils.data import DataLoader
@@ -14,12 +15,15 @@ from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.averaging import WeightAverage
+from unisal.train.batches import changed_batches
 from unisal.train.config import TrainerConfig
+from unisal.train.domains import domains, domains_of
 from unisal.train.interrupt import DeferredInterrupt
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
 from unisal.train.randomness import RandomStream
-from unisal.train.setup import domains, make_datasets, make_loaders, make_model, place_model
+from unisal.train.setup import make_datasets, make_loaders, make_model, place_model
 from unisal.train.sources import dataset_of, loss_factor
+from unisal.train.teacher import load_teachers
 from unisal.train.tracking import Scalars
 
 MAIN_SOURCE = "DHF1K"
@@ -67,6 +71,7 @@ class EpochLoop:
             self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
         self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.teachers = load_teachers(cfg, self.device)
         self.epoch, self.step = 0, 0
         self.means = passes.LossMeans()
         self.best_epoch: int | None = None
@@ -124,8 +129,8 @@ class EpochLoop:
 
     # ---- the start, the end ---------------------------------------------------------------
     def _begin(self, interrupt: DeferredInterrupt) -> None:
-        """Validate the weights at the start too, if they are those of a domain that is trained."""
-        if self.cfg.domain is None or self.best_epoch is not None:
+        """Validate the weights at the start too, if the options name the domains to train."""
+        if not self.cfg.names_domains or self.best_epoch is not None:
             return
         valid = self._run_valid(interrupt, "start valid")
         self._track("valid", valid, START_EPOCH)
@@ -180,7 +185,8 @@ class EpochLoop:
             self.model,
             cnn_eval=cfg.cnn_eval or not whole,
             cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
-            modules_of=domains(cfg) if cfg.trains == "modules" else None,
+            modules_of=domains(cfg) if cfg.trains in ("modules", "recurrent") else None,
+            recurrent=cfg.trains == "recurrent",
         )
 
         def before_step() -> None:
@@ -194,11 +200,19 @@ class EpochLoop:
             passes.show(bar, self.means)
 
         factors = {source: loss_factor(self.cfg, source) for source in loaders}
+        batches = changed_batches(
+            passes.interleaved(loaders, order[self.step :], self.device),
+            self.cfg,
+            order,
+            self.epoch,
+            self.step,
+            self.teachers,
+        )
         title = self._title("train")
         with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
             passes.train_epoch(
                 self.model,
-                passes.interleaved(loaders, order[self.step :], self.device),
+                batches,
                 self._loss_weights,
                 self.optimizer,
                 self.cfg.grad_clip,
@@ -212,13 +226,19 @@ class EpochLoop:
         """Validate the best model and return the mean losses by source."""
         loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
         order = self._order(loaders)
-        batches = passes.interleaved(loaders, order, self.device)
+        domains_by_source = {source: domains_of(self.cfg, source) for source in loaders}
+        batches = (
+            replace(batch, domain=domain)
+            for batch in passes.interleaved(loaders, order, self.device)
+            for domain in domains_by_source[batch.source]
+        )
+        n_batches = sum(len(domains_by_source[source]) for source in order)
 
         def after_batch(means: passes.LossMeans) -> None:
             interrupt.check()
             passes.show(bar, means)
 
-        with self.progress.bar(title, "batch", len(order), keep=False) as bar:
+        with self.progress.bar(title, "batch", n_batches, keep=False) as bar:
             return passes.validate_epoch(self.best_model, batches, self._loss_weights, after_batch)
 
     @property

@@ -7,16 +7,15 @@ from itertools import islice
 
 import torch
 
-from unisal.config import as_options, build, find_weights, load_json, run_dir
 from unisal.data import DATASETS, Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
+from unisal.train.domains import domains
 from unisal.train.losses import LOSSES, cc
-from unisal.train.setup import domains
+from unisal.train.runs import load_run
 from unisal.train.sources import batch_size
 from unisal.train.trainer import Trainer
 
@@ -37,7 +36,7 @@ def compare_others(trainer: Trainer, progress: Progress = SILENT) -> Iterator[st
         the losses of its validation part before and after.
     """
     cfg = trainer.cfg
-    before, after = _network(cfg.init_from), _network(trainer.train_id)
+    before, after = load_run(cfg.init_from), load_run(trainer.train_id)
     others = [d for d in after.sources if d in before.sources and d not in domains(cfg)]
     own = [batch for d in trainer.datasets["valid"].values() for batch in _batches(trainer, d)]
     with progress.bar("other domains", "domain", len(others), keep=False) as bar:
@@ -49,16 +48,6 @@ def compare_others(trainer: Trainer, progress: Progress = SILENT) -> Iterator[st
             )
     for dataset in _known_sources(others):
         yield f"{dataset.source}: {_change(trainer, before, after, dataset)} before -> after"
-
-
-def _network(train_id: str | None) -> UNISAL:
-    """Return the network of a run with its best weights."""
-    config = load_json(run_dir(train_id) / "UNISAL.json")
-    cnn_cfg = {**as_options(config.pop("cnn_cfg", None), "cnn_cfg"), "pretrained": False}
-    model = build(UNISAL, config, cnn_cfg=cnn_cfg)
-    weights = find_weights(train_id)
-    load_state(model, read_state(weights), str(weights))
-    return model.eval()
 
 
 def _known_sources(others: list[str]) -> Iterator[SaliencyDataset]:

@@ -12,24 +12,27 @@ from typing import Any
 from unisal.config import load_json, run_dir
 from unisal.data import find_dataset
 from unisal.errors import UserError
-from unisal.train.config import CHOICES
+from unisal.train.config import CHOICES, TrainerConfig
 from unisal.train.domain_config import BATCH_SIZE, DEFAULTS, FIRST_CHOICE, SHARED_DEFAULTS
+from unisal.train.domains import STATIC_BY_DEFAULT, domains, grown_network
+from unisal.train.runs import NETWORK
 
 
 def domain_options(
     data: Sequence[str],
-    domain: str,
+    domain: str | None,
     init_from: str | None,
     base: str | None,
     trains: str,
     options: Mapping[str, Any],
     frame_by_frame: bool = False,
 ) -> dict[str, Any]:
-    """Return the options of the run that trains a domain.
+    """Return the options of the run that trains a domain, or several.
 
     Args:
         data: the sources that train it.
-        domain: its name. If the base's network has it already, it is trained further.
+        domain: its name. If the base's network has it already, it is trained further. None if
+            `options` have `own_domains` or `shared_domain`, see `TrainerConfig`.
         init_from: the domain that a new one starts as a copy of; None for SALICON's, or DHF1K's if
             the sources hold videos.
         base: the run to start from.
@@ -43,24 +46,26 @@ def domain_options(
     """
     if trains not in CHOICES["trains"]:
         raise UserError(f"train is {trains!r}; allowed are {', '.join(CHOICES['trains'])}")
-    if not re.fullmatch(r"[A-Za-z]\w*", domain, re.ASCII):
-        raise UserError(f"domain is {domain!r}; it has to be a word of letters, digits and _")
+    of_sources = {k: options[k] for k in ("own_domains", "shared_domain") if k in options}
+    decided = {"data_sources": tuple(data), "domain": domain}
+    wanted = domains(TrainerConfig.from_dict(of_sources | decided))
+    if odd := [name for name in wanted if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII)]:
+        raise UserError(f"domain is {odd[0]!r}; it has to be a word of letters, digits and _")
     kinds = {find_dataset(source).is_video for source in data}
     if len(kinds) > 1:
         raise UserError(f"data: {', '.join(data)} are images and videos; a domain is for one kind")
     is_video = kinds.pop()
     if frame_by_frame and not is_video:
         raise UserError("frame_by_frame is for films; pictures never use the recurrent part")
-    network = load_json(run_dir(base) / "UNISAL.json")
-    network, start = _with_domain(network, domain, init_from, is_video, frame_by_frame)
-    chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": f"{domain.lower()}_{trains}"}
-    chosen |= options
+    network = _without_temperatures(load_json(run_dir(base) / NETWORK), wanted, trains)
+    network, start = _with_domains(network, wanted, init_from, is_video, frame_by_frame)
+    prefix = f"{_name_of(domain, of_sources)}_{trains}"
+    chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": prefix, **options}
     if not is_video:
         sizes = {find_dataset(source).source: BATCH_SIZE for source in data}
         chosen["batch_sizes"] = {**sizes, **(chosen.get("batch_sizes") or {})}
     return chosen | {
-        "data_sources": tuple(data),
-        "domain": domain,
+        **decided,
         "new_domain_from": start,
         "trains": trains,
         "init_from": run_dir(base).name,
@@ -68,31 +73,46 @@ def domain_options(
     }
 
 
-def _with_domain(
+def _without_temperatures(
+    network: Mapping[str, Any], domains: Sequence[str], trains: str
+) -> dict[str, Any]:
+    """Return the options of a network without the temperatures that training makes wrong."""
+    same = {"modules": network["sources"], "recurrent": network.get("image_domains", ())}
+    before = network.get("temperatures") or {}
+    stay = set(same.get(trains, ())) - set(domains)
+    kept = {domain: value for domain, value in before.items() if domain in stay}
+    return {**network, "temperatures": kept} if before else dict(network)
+
+
+def _name_of(domain: str | None, of_sources: Mapping[str, Any]) -> str:
+    """Return what the run is called by default: after its domain, or what its domains are."""
+    shared = domain or of_sources.get("shared_domain")
+    own = ["own"] if of_sources.get("own_domains") else []
+    return "_".join([*([str(shared).lower()] if shared else []), *own])
+
+
+def _with_domains(
     network: Mapping[str, Any],
-    domain: str,
+    wanted: Sequence[str],
     init_from: str | None,
     is_video: bool,
     frame_by_frame: bool,
 ) -> tuple[dict[str, Any], str | None]:
-    """Return the options of a network that has the domain, and which one it is made from."""
+    """Return the options of a network with the domains, and which one new ones are made from."""
     known = tuple(network["sources"])
     if init_from is not None and init_from not in known:
         raise UserError(
             f"init_from is {init_from!r}; the network of the base knows {', '.join(known)}"
         )
-    of_images = tuple(network.get("image_domains", ("SALICON",)))
-    if domain in known:
-        if frame_by_frame and domain not in of_images:
-            raise UserError(
-                f"frame_by_frame: the domain {domain} of the base was trained with the recurrent "
-                "part; give the new one another name"
-            )
-        return dict(network), init_from
-    if domain.lower() in [name.lower() for name in known]:
-        raise UserError(f"domain is {domain!r}, but the network has one of that name: {known}")
-    own = () if is_video and not frame_by_frame else (domain,)
+    of_images = tuple(network.get("image_domains", STATIC_BY_DEFAULT))
+    recurrent = [domain for domain in wanted if domain in known and domain not in of_images]
+    if frame_by_frame and recurrent:
+        raise UserError(
+            f"frame_by_frame: the domain {recurrent[0]} of the base was trained with the recurrent "
+            "part; give the new one another name"
+        )
+    grown = grown_network(network, wanted, wanted if frame_by_frame or not is_video else ())
+    if set(wanted) <= set(known):
+        return grown, init_from
     first = FIRST_CHOICE[is_video]
-    start = init_from or (first if first in known else known[0])
-    grown = {"sources": (*known, domain), "image_domains": (*of_images, *own)}
-    return {**network, **grown}, start
+    return grown, init_from or (first if first in known else known[0])

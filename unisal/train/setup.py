@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unisal.config import RUN_PRESETS, as_options, build, find_weights, load_json, run_dir
+from unisal.config import as_options, build, find_weights
 from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
@@ -20,6 +21,7 @@ from unisal.model import UNISAL
 from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
+from unisal.train.domains import check_domains, domains, domains_of
 from unisal.train.sources import (
     batch_size,
     check_sources,
@@ -60,8 +62,8 @@ def make_datasets(
             phase=phase,
             seed=(cfg.seed, number),
         )
-        if cfg.domain:  # of this data set alone, not of its class
-            datasets[source].domain = cfg.domain  # type: ignore[misc]
+        if cfg.domain or cfg.own_domains:  # of this data set alone, not of its class
+            datasets[source].domain = domains_of(cfg, source)[0]  # type: ignore[misc]
     return datasets
 
 
@@ -85,11 +87,15 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
         model = build(UNISAL, options)
     except ValueError as error:
         raise UserError(f"model_cfg: {error}") from None
-    _check_domains(cfg, model)
+    check_domains(cfg, model)
     if cfg.trains == "modules" and not any(model.domain_keys(d) for d in domains(cfg)):
         raise UserError(
             "trains is 'modules', but the domains of this network share everything; there is "
             "nothing to train"
+        )
+    if cfg.trains == "recurrent" and set(domains(cfg)) <= set(model.image_domains):
+        raise UserError(
+            f"trains is 'recurrent', but {', '.join(domains(cfg))} never uses the recurrent part"
         )
     if cfg.init_from and not goes_on:
         _load_start(cfg, model, cfg.init_from)
@@ -97,15 +103,25 @@ def make_model(cfg: TrainerConfig, goes_on: bool = False) -> UNISAL:
 
 
 def _load_start(cfg: TrainerConfig, model: UNISAL, run: str) -> None:
-    """Load the weights that a run starts from, and make the domain that is new to them."""
+    """Load the weights that a run starts from, and make the domains that are new to them."""
     weights = find_weights(run)
     state = read_state(weights)
-    if cfg.domain and cfg.new_domain_from:
-        missing = {key: model.state_dict()[key] for key in model.domain_keys(cfg.domain)}
-        state = {**missing, **state}
+    start, new = cfg.new_domain_from, []
+    if start:
+        if _lacks(state, model, start):
+            raise UserError(f"new_domain_from is {start!r}, a domain that {weights} lacks as well")
+        new = [d for d in domains(cfg) if d == cfg.domain or _lacks(state, model, d)]
+        added = set().union(*(model.domain_keys(domain) for domain in new))
+        state = {**{key: model.state_dict()[key] for key in added}, **state}
     load_state(model, state, str(weights))
-    if cfg.domain and cfg.new_domain_from:
-        model.copy_domain(cfg.new_domain_from, cfg.domain)
+    for domain in new:
+        model.copy_domain(str(start), domain)
+
+
+def _lacks(state: Mapping[str, Tensor], model: UNISAL, domain: str) -> bool:
+    """Return whether weights hold nothing of a domain that has modules of its own."""
+    keys = model.domain_keys(domain)
+    return bool(keys) and keys.isdisjoint(state)
 
 
 def place_model(model: UNISAL, device: torch.device) -> UNISAL:
@@ -147,57 +163,8 @@ def kept_options(dataset: SaliencyDataset) -> dict[str, Any]:
     return {k: v for k, v in dataset.config.items() if k not in ("phase", "seed")}
 
 
-def own_presets(
-    cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset]
-) -> dict[str, dict[str, Any]]:
-    """Return the presets that a run keeps: one for its `domain`, and those of its start.
-
-    Args:
-        cfg: the options of the run; they name a `domain`.
-        datasets: the run's data sets of one phase, by source.
-
-    Returns:
-        The fields of `unisal.predict.presets.Preset`, and the `sources` that train the domain, by
-        the name of the preset.
-    """
-    assert cfg.domain is not None
-    earlier = run_dir(cfg.init_from) / RUN_PRESETS if cfg.init_from else None
-    presets = load_json(earlier) if earlier is not None and earlier.is_file() else {}
-    first = next(iter(datasets.values()))
-    own = {
-        "domain": cfg.domain,
-        "is_video": first.is_video,
-        "frame_step": first.frame_step,
-        "frame_rate": first.frame_rate,
-        "input_size": first.input_size if first.is_video else None,
-        "native_frame_size": first.native_frame_size,
-        "fine_tuned": False,
-        "sources": [dataset.source for dataset in datasets.values()],
-    }
-    return {**presets, cfg.domain: own}
-
-
-def domains(cfg: TrainerConfig) -> tuple[str, ...]:
-    """Return the domains that a run trains, each once."""
-    if cfg.domain:
-        return (cfg.domain,)
-    return tuple(dict.fromkeys(dataset_of(cfg, source).domain for source in cfg.data_sources))
-
-
 def n_cores() -> int:
     """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_domains(cfg: TrainerConfig, model: UNISAL) -> None:
-    for option, used in (
-        ("domain" if cfg.domain else "data_sources", domains(cfg)),
-        ("copy_domain", (cfg.copy_domain,) if cfg.copy_domain else ()),
-        ("new_domain_from", (cfg.new_domain_from,) if cfg.new_domain_from else ()),
-    ):
-        if strange := [domain for domain in used if domain not in model.sources]:
-            raise UserError(
-                f"{option}: {', '.join(strange)} is not among the network's sources {model.sources}"
-            )

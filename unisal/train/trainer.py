@@ -19,10 +19,11 @@ from unisal.train.checkpoint import (
     save_checkpoint,
 )
 from unisal.train.config import TrainerConfig
+from unisal.train.domains import domains, own_presets, with_new_domains
 from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
 from unisal.train.randomness import random_states
-from unisal.train.setup import domains, kept_options, own_presets
+from unisal.train.setup import kept_options
 from unisal.train.sources import data_records, refuse_other_data, saved_options
 
 CONFIG = "Trainer.json"
@@ -50,7 +51,7 @@ class Trainer(EpochLoop):
     """
 
     def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
-        cfg = TrainerConfig.from_dict(options)
+        cfg = with_new_domains(TrainerConfig.from_dict(options))
         prefix = cfg.prefix or datetime.now().strftime("%Y-%m-%d_%H%M%S")
         folder = train_dir() / f"{prefix}_{cfg.suffix}"
         if cfg.new_instance and (folder / CONFIG).exists():
@@ -121,12 +122,13 @@ class Trainer(EpochLoop):
         is_video = any(dataset.is_video for dataset in self.datasets["train"].values())
         if not is_video or set(trained) <= set(self.model.image_domains):
             skipped += ("rnn.", "post_rnn.")
+        shared = self.model.recurrent_keys() if self.cfg.trains == "recurrent" else set()
         return sum(
             parameter.numel()
             for name, parameter in self.model.named_parameters()
             if name not in unused
             and not name.startswith(skipped)
-            and (self.cfg.trains != "modules" or name in of_trained)
+            and (self.cfg.trains in ("all", "decoder") or name in of_trained | shared)
         )
 
     @property
@@ -227,7 +229,7 @@ class Trainer(EpochLoop):
         parts: dict[str, Any] = {"UNISAL": self.model.config}
         for dataset in self.datasets["train"].values():
             parts[type(dataset).__name__] = kept_options(dataset)
-        if self.cfg.domain is not None:
+        if self.cfg.names_domains:
             parts[RUN_PRESETS.removesuffix(".json")] = own_presets(self.cfg, self.datasets["train"])
         files = {f"{name}.json": config for name, config in parts.items()}
         for name, config in (files | data_records(self.datasets["train"])).items():

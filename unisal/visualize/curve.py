@@ -93,7 +93,7 @@ class _Axes:
 
 def _draw_grid(pen: ImageDraw.ImageDraw, axes: _Axes, curve: Curve) -> None:
     """Draw the title, the labels, and a line for each number on the axes."""
-    small, large = _font(TEXT_SIZE), _font(TITLE_SIZE)
+    small, large = font(TEXT_SIZE), font(TITLE_SIZE)
     left, right = SCALE * LEFT, SCALE * (WIDTH - RIGHT)
     decimals = max(0, -math.floor(math.log10(axes.ticks[1] - axes.ticks[0]) + 1e-9))
     for tick in axes.ticks:
@@ -120,7 +120,7 @@ def _draw_values(pen: ImageDraw.ImageDraw, axes: _Axes, curve: Curve) -> None:
     for x in range(SCALE * LEFT, right, 12 * SCALE):
         pen.line([(x, y), (min(x + 7 * SCALE, right), y)], INK, SCALE)
     label = (right, y - 5 * SCALE)
-    pen.text(label, curve.level_label, INK, _font(TEXT_SIZE), anchor="rs")
+    pen.text(label, curve.level_label, INK, font(TEXT_SIZE), anchor="rs")
     pen.line([(axes.x(p.n), axes.y(p.mean)) for p in points], LINE, 3 * SCALE)
     for point, top, bottom in zip(points, upper, lower, strict=True):
         pen.line([top, bottom], LINE, 2 * SCALE)
@@ -136,5 +136,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of a size, on the large picture."""
     return ImageFont.load_default(size * SCALE)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from gaze_folders import HEADER, write_gaze, write_table
+from scipy.ndimage import gaussian_filter
 
 from unisal.data import DATASETS, GazeFolder, find_dataset, name_data
 from unisal.data.gaze import gaze_source
 from unisal.data.samplers import make_loader
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
+from unisal.evaluate.gaze import Gaze
 
 SIZES = {f"{i}.jpg": [(60, 80), (80, 60), (64, 64)][i % 3] for i in range(10)}
 
@@ -112,6 +114,34 @@ def test_scored_examples_have_the_size_of_the_picture(folder):
     for index in range(len(dataset)):
         assert dataset.target_size(index) == SIZES[dataset.title(index)]
         assert dataset.read_density(index).shape == dataset[index].maps.shape[1:]
+
+
+def test_pictures_can_be_scored_with_one_longer_side(folder):
+    cls = gaze_source("crowd", folder, changes={"blur_share": 0.05})
+    dataset, own = cls(phase="eval", score_size=40), cls(phase="eval")
+    for index in range(len(dataset)):
+        height, width = SIZES[dataset.title(index)]
+        scale = 40 / max(height, width)
+        size = round(height * scale), round(width * scale)
+        assert dataset.target_size(index) == dataset[index].maps.shape[1:] == size
+        found = own.fixations(index)
+        y, x = (np.floor((found.y + 0.5) * scale), np.floor((found.x + 0.5) * scale))
+        counts = np.zeros(size)
+        np.add.at(counts, (y.astype(int), x.astype(int)), 1)
+        np.testing.assert_array_equal(dataset.read_fixation_map(index), counts > 0)
+        blurred = gaussian_filter(counts, 2, mode="constant")
+        np.testing.assert_allclose(
+            dataset.read_density(index), blurred / blurred.sum(), rtol=0.02, atol=1e-6
+        )
+        gaze = Gaze(dataset)
+        np.testing.assert_array_equal(
+            gaze.density(index, gaze.read(index)), dataset.read_density(index)
+        )
+        seen = np.concatenate(dataset.read_observers(index))
+        np.testing.assert_array_equal(np.unique(seen, axis=0), np.argwhere(counts.T))
+    assert dataset.config["score_size"] == 40 and own.config["score_size"] is None
+    with pytest.raises(UserError, match="score_size"):
+        cls(phase="eval", score_size=0)
 
 
 def test_one_size_for_all_is_an_option(folder):

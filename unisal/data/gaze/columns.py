@@ -257,7 +257,8 @@ def _find_positions(
             return Positions(free[name], free[name], units, of_samples=of_samples)
     raise UserError(
         f"{where}: no columns with x and y are found among {_listed(names)}; name them in a "
-        'gaze.json beside the table: {"columns": {"x": "...", "y": "...", "stimulus": "..."}}'
+        'gaze.json beside the table: {"columns": {"x": "...", "y": "...", "stimulus": "..."}}, or '
+        "with --gaze"
     )
 
 

@@ -121,9 +121,13 @@ class GazeVideoFolder(GazeSource):
             frame_step=self._step,
             input_size=self.input_size,
         )
-        self.films: list[Film] = [self.data.films[index] for index in self.chosen]
+        self.films = self._list_films()
         self._frames = FrameReader(self.films)
         self.clips = [clip for film in range(len(self.films)) for clip in self._clips(film)]
+
+    def _list_films(self) -> list[Film]:
+        """Return the films of this part."""
+        return [self.data.films[index] for index in self.chosen]
 
     # ---- clips --------------------------------------------------------------------------
     def frame_step_of(self, index: int) -> int:

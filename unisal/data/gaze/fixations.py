@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unisal.types import Size
+
 Window = tuple[float, float]
 """From (inclusive) and to (exclusive)."""
 
@@ -86,3 +88,25 @@ class Fixations:
         if frame is not None:
             fits &= (self.first_frame <= frame) & (frame <= self.last_frame)
         return self.take(fits)
+
+    def resized(self, own: Size, size: Size) -> Fixations:
+        """Return them in the pixels of a stimulus of another size.
+
+        Args:
+            own: (height, width) of the stimulus whose pixels they are in.
+            size: (height, width) of the other one.
+        """
+        if own == size:
+            return self
+        x = (self.x + 0.5) * size[1] / own[1] - 0.5
+        return replace(self, x=x, y=(self.y + 0.5) * size[0] / own[0] - 0.5)
+
+
+def joined(parts: Sequence[Fixations]) -> Fixations:
+    """Return the fixations of several parts, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [f.name for f in fields(Fixations) if f.name != "groups"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    groups = {n: np.concatenate([part.groups[n] for part in parts]) for n in parts[0].groups}
+    return Fixations(**arrays, groups=groups)

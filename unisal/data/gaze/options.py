@@ -22,7 +22,8 @@ ROLES = (
 )
 """What columns are for. A name without `_ms` is taken as well: `start`, `end`, `duration`, `t`."""
 OTHER_NAMES = {"t": "start_ms", "start": "start_ms", "end": "end_ms", "duration": "duration_ms"}
-KINDS = ("pictures", "films")
+MOVING_CROPS = "moving_crops"
+KINDS = ("pictures", "films", MOVING_CROPS)
 PLACEMENTS = ("centred", "fitted", "stretched")
 TEXTS = ("folder", "table", "stimuli", "domain", "separator", "encoding", "weights", "split_by")
 """Options that are text."""
@@ -77,8 +78,9 @@ class GazeOptions:
         table: the file of the table (the only one in the folder).
         stimuli: the folder of the pictures or films (stimuli, images, videos, ..., else the folder
             itself).
-        kind: pictures or films (films if there are video files).
-        domain: the network domain (SALICON for pictures, DHF1K for films).
+        kind: pictures, films (if there are video files), or moving_crops: films made of the
+            pictures, a window gliding over each.
+        domain: the network domain (SALICON for pictures, or the run's default; DHF1K for films).
         columns: the names of columns, by what they hold: stimulus, x, y, observer, start_ms (or
             t), end_ms, duration_ms, frame, event, ... (found by their usual names).
         separator, encoding: of a text file (found out).

@@ -23,6 +23,7 @@ from unisal.data.gaze.options import (
     CONFIG,
     DEFAULT_BLUR_DEGREES,
     DEFAULT_BLUR_SHARE,
+    MOVING_CROPS,
     GazeOptions,
 )
 from unisal.data.gaze.parts import SPLITS, Splits, read_splits
@@ -143,7 +144,8 @@ def find_place(path: Path, changes: Mapping[str, Any] | None = None) -> Place:
         options = GazeOptions.from_dict(values)
     except UserError as error:
         said = str(error).removeprefix(f"{CONFIG}: ")
-        raise UserError(f"{config or folder}: {said}") from None
+        changed = f", with {dict(changes)} instead" if changes and config else ""
+        raise UserError(f"{config or folder}{changed}: {said}") from None
     if options.folder is not None:
         folder = folder / options.folder
         if not folder.is_dir():
@@ -294,8 +296,10 @@ def _find_stimuli(rows: Rows, place: Place, files: _Stimuli) -> tuple[bool, list
         kinds = [kind for kind in kinds if kind[0] == (place.options.kind == "films")]
     kinds = [kind for kind in kinds if kind[1]]
     if not kinds:
+        named = place.options.kind
+        wanted = "pictures" if named == MOVING_CROPS else named or "pictures or films"
         raise UserError(
-            f"{place.stimuli} holds no {place.options.kind or 'pictures or films'}; name their "
+            f"{place.stimuli} holds no {wanted}; name their "
             f'folder in {CONFIG}: {{"stimuli": "..."}}'
         )
     if rows.columns.get("stimulus") is None:

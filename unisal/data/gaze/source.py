@@ -46,7 +46,8 @@ class GazeSource(SaliencyDataset):
         train_stimuli: what to train on of the training part: names of stimuli, or how many, drawn
             by `x_val_seed`; None for all.
         train_observers: likewise whose gaze to train on. Validation and scores take everybody's.
-        gaze: entries that replace those of the folder's `gaze.json`.
+        gaze: entries that replace those of the folder's `gaze.json`. Those that the class was made
+            with come before them.
         fingerprint: the content that a run was trained on; a warning says if it is another now.
         augment: see `SaliencyDataset`.
         seed: see `SaliencyDataset`.
@@ -98,7 +99,7 @@ class GazeSource(SaliencyDataset):
             )
         folds = {"n_x_val": n_x_val, "x_val_step": x_val_step, "x_val_seed": x_val_seed}
         train = {"train_stimuli": train_stimuli, "train_observers": train_observers}
-        kept = {"gaze": gaze, "fingerprint": found}
+        kept = {"gaze": {**(gaze or {}), **self.changes} or None, "fingerprint": found}
         super().__init__(phase, subset, augment, seed, verbose, **own, **folds, **train, **kept)
         part = self.data.splits.part(phase, n_x_val, x_val_step, x_val_seed)
         self.has_maps = phase != "test" or TEST in self.data.splits.named
@@ -121,14 +122,16 @@ class GazeSource(SaliencyDataset):
         # The class is made for the folder, so another process has to make it again.
         from unisal.data.gaze import gaze_source
 
-        make = type(self).source, self.place, type(self).domain, dict(self.changes)
+        kind = type(self)
+        domain = kind.domain if kind.names_domain else None
+        make = kind.source, self.place, domain, dict(self.changes)
         return _restored, (gaze_source, make, vars(self))
 
     # ---- the folder -----------------------------------------------------------------------
     @classmethod
     def read(cls, gaze: Mapping[str, Any] | None = None, progress: Progress = SILENT) -> GazeData:
         """Return the folder as it was read, see `load_gaze`."""
-        return load_gaze(cls.place, {**cls.changes, **(gaze or {})}, progress)
+        return load_gaze(cls.place, {**(gaze or {}), **cls.changes}, progress)
 
     @classmethod
     def root(cls) -> Path:
@@ -147,7 +150,7 @@ class GazeSource(SaliencyDataset):
     def list_part(cls, phase: str) -> Iterator[Group]:
         data = cls.read()
         chosen = data.splits.part(phase)
-        if cls.is_video:
+        if data.is_video:
             for index in chosen:
                 frames = [FrameFiles(path) for path in data.films[index].pictures]
                 yield Group(data.name(index), frames, one_image_size=True)
@@ -167,7 +170,8 @@ class GazeSource(SaliencyDataset):
         return {name: sorted(set(values.tolist())) for name, values in groups.items()}
 
     def read_gaze(self, index: int, number: int | None = None) -> Fixations | None:
-        return self.fixations(index, number)
+        own, size = self.frame_size(index), self.target_size(index)
+        return self.fixations(index, number).resized(own, size)
 
     def fixations(
         self,
@@ -247,8 +251,9 @@ class GazeSource(SaliencyDataset):
         return next((n for n in numbers if self.is_looked_at(index, n)), half)
 
     def blur(self, index: int) -> tuple[float, float]:
-        """Return the blur of the densities in pixels of the stimulus: (vertical, horizontal)."""
-        return self.data.blur(self.chosen[index])
+        own, size = self.frame_size(index), self.target_size(index)
+        vertical, horizontal = self.data.blur(self.chosen[index])
+        return vertical * (size[0] / own[0]), horizontal * (size[1] / own[1])
 
     # ---- as other sources -----------------------------------------------------------------
     def __len__(self) -> int:
@@ -278,21 +283,26 @@ class GazeSource(SaliencyDataset):
         return self.frame_size(index)
 
     def read_density(self, index: int, number: int = 1) -> NDArray[np.float32]:
-        return normalise_map(self.density(index, number=number))
+        return normalise_map(self.density(index, self.target_size(index), number))
 
     def read_fixation_map(self, index: int, number: int = 1) -> NDArray[np.bool_]:
-        return self.fixation_map(index, number=number)
+        return self.fixation_map(index, self.target_size(index), number)
 
     def read_observers(self, index: int) -> list[NDArray[np.float64]] | None:
         if not self.observers or self.is_video:
             return None
-        found, size = self.fixations(index), self.frame_size(index)
-        yx = pixels(found, size, size).astype(np.float64)
+        found, size = self.fixations(index), self.target_size(index)
+        yx = pixels(found, self.frame_size(index), size).astype(np.float64)
         return [yx[found.observer == who, ::-1] for who in np.unique(found.observer)]
 
     # ---- helpers --------------------------------------------------------------------------
     def _density(self, index: int, size: Size, fixations: Fixations) -> NDArray[np.float32]:
-        return density_map(fixations, self.frame_size(index), size, self.blur(index))
+        blur = self._blur_of(index, fixations)
+        return density_map(fixations, self.frame_size(index), size, blur)
+
+    def _blur_of(self, index: int, fixations: Fixations) -> tuple[float, float]:
+        """Return the blur that turns some fixations into a map, in pixels of the stimulus."""
+        return self.data.blur(self.chosen[index])
 
     def _observer_numbers(self, names: Sequence[str]) -> list[int]:
         """Return the indices of observers."""

@@ -1,0 +1,49 @@
+"""With what pictures or videos are predicted, as values to print or to keep with the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from unisal.config import GRAPH_SUFFIX, run_name
+from unisal.inference.engine import Engine
+
+
+class Facts(NamedTuple):
+    """With what something is predicted."""
+
+    run: str | None
+    """The `train_id`; None for a network that was not loaded from a run."""
+    weights: Path | None
+    """The file of the weights, or of the graph; None for a network in memory."""
+    preset: str | None
+    """The name of the preset; None where a data set takes its place."""
+    domain: str
+    """The network domain."""
+    precision: str
+    """"fp32" or "bf16"."""
+    runtime: str
+    """"torch" or "onnx"."""
+    device: str
+    """Where the network runs, as PyTorch names it."""
+    tta: tuple[str, ...] = ()
+    """What is averaged, see `unisal.inference.engine.Engine`."""
+    temperature: float = 1
+    """What the run says of the domain, see `unisal.model.UNISAL`."""
+
+    @classmethod
+    def of(cls, engine: Engine, weights: Path | None, preset: str | None, domain: str) -> Facts:
+        """Return the facts of an engine.
+
+        Args:
+            engine: runs the network.
+            weights: the file that its weights were read from.
+            preset: the name of the preset.
+            domain: the network domain, one that the network has.
+        """
+        is_run = weights is not None and weights.suffix != GRAPH_SUFFIX
+        run = run_name(weights.parent) if weights is not None and is_run else None
+        runtime, device = engine.runtime.name, str(engine.device)
+        chosen = preset, domain, engine.precision
+        temperature = engine.temperature(domain)
+        return cls(run, weights, *chosen, runtime, device, engine.tta, temperature)
