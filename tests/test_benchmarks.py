@@ -173,16 +173,21 @@ def test_the_whole_table_has_the_rows_of_its_modules(capsys):
 
 
 def test_starting_loads_no_torch(capsys):
-    startup.main(rounds=1)
+    startup.measure_starts(rounds=1)
     assert capsys.readouterr().out.count("without torch (") == 2
     assert startup.loads_torch([*startup.COMMANDS["`import unisal`"][:2], "import torch"])
 
 
 @pytest.mark.slow
 def test_a_benchmark_runs_as_a_program():
-    command = [sys.executable, "-m", "benchmarks.startup"]
+    command = [sys.executable, "-m", "benchmarks.startup", "--rounds=1"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "without torch" in done.stdout, done.stderr
+    first_maps = [line for line in done.stdout.splitlines() if "with PyTorch" in line]
+    assert len(first_maps) == 2
+    for line in first_maps:  # the time is the machine's; what is loaded is not
+        ours, plain = map(int, re.findall(r"(\d+) MB;", line))
+        assert ours < 200 < plain
 
 
 @pytest.mark.slow
