@@ -22,7 +22,7 @@ from unisal.inference.graph_file import Graph, read_facts, read_graph, to_bytes
 from unisal.version import __version__
 
 MAX_BYTES = 512 * 2**20
-"""How large the folder may become. A graph of the published network takes 7 to 14 MB, so that is
+"""How large the folder may become. A graph of the published network takes 13 or 15 MB, so that is
 room for all graphs of some ten runs."""
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def network_key(weights: Path, options: Mapping[str, Any]) -> str:
     Raises:
         OSError: the weights cannot be read.
     """
-    # Reading 15 MB takes less than 0.02 s, and the time of a file can lie.
+    # Reading 15 MB takes a few hundredths of a second, and the time of a file can lie.
     return key_of(content_key(weights), to_json(options), _program_key())
 
 

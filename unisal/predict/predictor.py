@@ -404,7 +404,7 @@ class Predictor:
     def write_graph(
         self,
         path: str | os.PathLike[str],
-        source: str = IMAGE_PRESET,
+        source: str | None = None,
         domain: str | None = None,
         licence: str | None = None,
     ) -> None:
@@ -416,7 +416,8 @@ class Predictor:
 
         Args:
             path: the file; its name has to end in `.onnx`.
-            source: the name of the preset: one for pictures, or one for videos.
+            source: the name of the preset, one for pictures or one for videos; by default that of
+                `image`.
             domain: the network domain to use; by default the preset's.
             licence: that of the weights, for the file's metadata; for example "Apache-2.0".
 
@@ -427,6 +428,7 @@ class Predictor:
         path = Path(path)
         if path.suffix != GRAPH_SUFFIX:
             raise UserError(f"path is {str(path)!r}; it has to end in {GRAPH_SUFFIX}")
+        source = source or self.image_preset
         preset = find_preset(source, own=self.presets)
         domain = self.engine.domain(domain or preset.domain)
         static = not preset.is_video or self.engine.is_static(domain)
