@@ -88,6 +88,10 @@ RUN = {
         [],
         ["my_pictures/saliency/a.png"],
     ),
+    "python run.py predictions_from_folder my_pictures --tta=mirror": (
+        ["--out_dir=mirrored"],
+        ["mirrored/saliency/a.png", "mirrored/saliency/b.jpg"],
+    ),
     "python -m unisal": ([], []),
     "unisal predictions_from_folder holiday": ([], ["holiday/saliency/a.png"]),
     "python run.py predictions_from_folder my_video --is_video=True": (

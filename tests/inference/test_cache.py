@@ -24,6 +24,7 @@ PICTURE = photo((48, 64), seed=3)
 FACTS = {
     "sources": ["A", "B"],
     "image_domains": [],
+    "temperatures": {},
     "domain": "A",
     "static": True,
     "gaussians": None,
@@ -124,7 +125,7 @@ def test_the_least_recently_used_make_room(folder, monkeypatch):
         cache.keep_graph("key", domain, True, GRAPH)
         past = time.time() - 100 * (age + 1)
         os.utime(cache._path("key", domain, True), (past, past))
-    assert cache.find_graph("key", "A", True) == GRAPH  # the oldest one is used
+    assert cache.find_graph("key", "A", True).model == GRAPH.model  # the oldest one is used
     cache.keep_graph("key", "D", True, GRAPH)
     kept = [d for d in "ABCD" if cache._path("key", d, True).is_file()]
     assert kept == ["A", "C", "D"]

@@ -682,6 +682,7 @@ def calibrate(
     random_seed: int = ScoringOptions.random_seed,
     device: str = "auto",
     data: str | None = None,
+    gaze: Any = None,
 ) -> None:
     """Measure whether a run's probabilities hold, and fit a temperature that makes them better.
 
@@ -696,12 +697,14 @@ def calibrate(
         with it.
     random_seed: seed of the intervals.
     data: a folder of pictures or films with a table of where people looked, or its gaze.json.
+    gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}"
+        (those that the run was trained with).
     """
     from unisal.commands.calibration import calibrate
 
     calibrate(
         train_id=train_id,
-        sources=with_data(sources, "sources", data),
+        sources=with_data(sources, "sources", data, gaze, find_run(train_id)),
         model_domain=model_domain,
         save=save,
         random_seed=random_seed,

@@ -23,7 +23,7 @@ from unisal.version import __version__
 
 MAX_BYTES = 512 * 2**20
 """How large the folder may become. A graph of the published network takes 13 or 15 MB, so that is
-room for all graphs of some ten runs."""
+room for all graphs of about nine runs."""
 
 log = logging.getLogger(__name__)
 

@@ -72,6 +72,7 @@ def with_new_domains(cfg: TrainerConfig) -> TrainerConfig:
     if not cfg.new_domain_from or not cfg.init_from or "sources" in cfg.model_cfg:
         return cfg
     network = load_json(run_dir(cfg.init_from) / NETWORK)
+    network = without_temperatures(network, domains(cfg), cfg.trains)
     videos = {
         domain
         for source in cfg.data_sources
@@ -81,6 +82,24 @@ def with_new_domains(cfg: TrainerConfig) -> TrainerConfig:
     images = [domain for domain in domains(cfg) if domain not in videos]
     network = grown_network(network, domains(cfg), images)
     return replace(cfg, model_cfg={**network, **cfg.model_cfg})
+
+
+def without_temperatures(
+    network: Mapping[str, Any], wanted: Sequence[str], trains: str
+) -> dict[str, Any]:
+    """Return the options of a network without the temperatures that training makes wrong.
+
+    Args:
+        network: its options so far.
+        wanted: the domains that are trained.
+        trains: see `TrainerConfig`; with "modules" the other domains stay as they are, with
+            "recurrent" those of images.
+    """
+    same = {"modules": network["sources"], "recurrent": network.get("image_domains", ())}
+    before = network.get("temperatures") or {}
+    stay = set(same.get(trains, ())) - set(wanted)
+    kept = {domain: value for domain, value in before.items() if domain in stay}
+    return {**network, "temperatures": kept} if before else dict(network)
 
 
 def grown_network(

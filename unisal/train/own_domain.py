@@ -14,7 +14,7 @@ from unisal.data import find_dataset
 from unisal.errors import UserError
 from unisal.train.config import CHOICES, TrainerConfig
 from unisal.train.domain_config import BATCH_SIZE, DEFAULTS, FIRST_CHOICE, SHARED_DEFAULTS
-from unisal.train.domains import STATIC_BY_DEFAULT, domains, grown_network
+from unisal.train.domains import STATIC_BY_DEFAULT, domains, grown_network, without_temperatures
 from unisal.train.runs import NETWORK
 
 
@@ -57,7 +57,7 @@ def domain_options(
     is_video = kinds.pop()
     if frame_by_frame and not is_video:
         raise UserError("frame_by_frame is for films; pictures never use the recurrent part")
-    network = _without_temperatures(load_json(run_dir(base) / NETWORK), wanted, trains)
+    network = without_temperatures(load_json(run_dir(base) / NETWORK), wanted, trains)
     network, start = _with_domains(network, wanted, init_from, is_video, frame_by_frame)
     prefix = f"{_name_of(domain, of_sources)}_{trains}"
     chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": prefix, **options}
@@ -71,17 +71,6 @@ def domain_options(
         "init_from": run_dir(base).name,
         "model_cfg": network,
     }
-
-
-def _without_temperatures(
-    network: Mapping[str, Any], domains: Sequence[str], trains: str
-) -> dict[str, Any]:
-    """Return the options of a network without the temperatures that training makes wrong."""
-    same = {"modules": network["sources"], "recurrent": network.get("image_domains", ())}
-    before = network.get("temperatures") or {}
-    stay = set(same.get(trains, ())) - set(domains)
-    kept = {domain: value for domain, value in before.items() if domain in stay}
-    return {**network, "temperatures": kept} if before else dict(network)
 
 
 def _name_of(domain: str | None, of_sources: Mapping[str, Any]) -> str:
