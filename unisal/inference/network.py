@@ -108,7 +108,12 @@ class RunNetwork:
             facts = {name: getattr(self.model, name) for name in names}
         self.sources: tuple[str, ...] = tuple(facts["sources"])
         self.image_domains: tuple[str, ...] = tuple(facts["image_domains"])
-        self.temperatures: Mapping[str, float] = dict(facts["temperatures"])
+        self._temperatures: dict[str, float] = dict(facts["temperatures"])
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """What the logits of domains are divided by."""
+        return self._temperatures if self._loaded is None else self._loaded.temperatures
 
     @property
     def weights(self) -> Path | None:

@@ -37,7 +37,6 @@ class TorchNetwork:
         self.model = model
         self.sources = model.sources
         self.image_domains = model.image_domains
-        self.temperatures = model.temperatures
         tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
         self._tables = [table for table in tables if table]
 
@@ -46,6 +45,11 @@ class TorchNetwork:
         """Return the network that `load` reads; it can be trained whatever the caller's mode is."""
         with torch.inference_mode(False):
             return cls(load().eval())
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """What the logits of domains are divided by."""
+        return self.model.temperatures
 
     @property
     def is_float32(self) -> bool:
