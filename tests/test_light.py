@@ -142,6 +142,15 @@ def test_without_a_graph_the_message_says_what_to_do(work, tmp_path):
     assert "Predictor.write_graph" in done.stderr
 
 
+def test_a_command_says_which_package_is_missing(capsys):
+    def train():
+        """Train."""
+        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+
+    assert call_command("train", commands={"train": train}) == 2
+    assert "needs the package torch, which is not installed" in capsys.readouterr().err
+
+
 def test_the_light_requirements_are_some_of_the_projects():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     light = [line for line in LIGHT if line and not line.startswith("#")]

@@ -57,8 +57,8 @@ INPUT_TEXT = (
     f"{STRIDE}, minus the mean {RGB_MEAN}, divided by the standard deviation {RGB_STD}"
 )
 OUTPUT_TEXT = (
-    "logits: resized bilinearly (half-pixel centres) to the picture's size, their softmax over all "
-    "pixels is the density"
+    "logits: divided by the domain's temperature (1 if it has none) and resized bilinearly "
+    "(half-pixel centres) to the picture's size, their softmax over all pixels is the density"
 )
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
