@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.config import load_json, run_dir
 from unisal.data import GazeFolder, find_dataset, name_data, register
 from unisal.data.base import Item
 from unisal.data.gaze.maps import fixation_map
+from unisal.data.tensors import as_tensor
 from unisal.data.transforms import normalise, normalise_map, resize_rgb
 from unisal.evaluate.comparisons import difference
 from unisal.evaluate.options import ScoringOptions
@@ -55,9 +54,9 @@ class Place(NamedTuple):
         top, left = (inside[0] - height) // 2, (inside[1] - width) // 2
         return cls((height, width), slice(top, top + height), slice(left, left + width))
 
-    def filled(self, values: Tensor, inside: Size) -> Tensor:
+    def filled(self, values: NDArray[Any], inside: Size) -> NDArray[Any]:
         """Return values `[c, h, w]` of the picture, with zeros around them."""
-        around = values.new_zeros((values.shape[0], *inside))
+        around = np.zeros((values.shape[0], *inside), values.dtype)
         around[:, self.rows, self.columns] = values
         return around
 
@@ -66,12 +65,16 @@ class FilledEngine(Engine):
     """Predicts pictures that were filled up: what was predicted for the picture is cut out."""
 
     def images(
-        self, frames: Tensor, target_size: Size, domain: str, concurrent: bool = False
-    ) -> Tensor:
+        self,
+        frames: NDArray[np.float32],
+        target_size: Size,
+        domain: str,
+        concurrent: bool = False,
+    ) -> NDArray[np.float32]:
         place = Place.of(target_size, (frames.shape[-2], frames.shape[-1]))
-        found = self.image_logits(frames, domain, concurrent).numpy()
+        found = self.image_logits(frames, domain, concurrent)
         inside = [np.ascontiguousarray(y[place.rows, place.columns]) for y in found]
-        return torch.from_numpy(np.stack([log_density(y, target_size) for y in inside]))
+        return np.stack([log_density(y, target_size) for y in inside])
 
 
 def filled_source(data: str, inside: Size) -> type[GazeFolder]:
@@ -85,7 +88,7 @@ def filled_source(data: str, inside: Size) -> type[GazeFolder]:
         def input_size_for(self, index: int) -> Size:
             return inside
 
-        def read_input(self, index: int, number: int = 1) -> Tensor:
+        def read_input(self, index: int, number: int = 1) -> NDArray[np.float32]:
             place = Place.of(self.frame_size(index), inside)
             rgb = resize_rgb(self.read_picture(index), place.size)
             return place.filled(normalise(rgb), inside)
@@ -97,9 +100,9 @@ def filled_source(data: str, inside: Size) -> type[GazeFolder]:
             fixated = fixation_map(found, own_size, place.size)
             return Item(
                 [1],
-                self.read_input(index),
-                place.filled(torch.from_numpy(density)[None], inside),
-                place.filled(torch.from_numpy(fixated)[None], inside),
+                as_tensor(self.read_input(index)),
+                as_tensor(place.filled(density[None], inside)),
+                as_tensor(place.filled(fixated[None], inside)),
                 inside,
             )
 

@@ -90,7 +90,7 @@ def clips_of(folder: Path) -> SaliencyDataset:
 def picture_rows(engine: Engine, dataset: SaliencyDataset, domain: str) -> Rows:
     """Yield the scores of the network by its domain, and those of the baselines."""
     for name in dict.fromkeys([domain, ALWAYS]):
-        if name in engine.model.sources:
+        if name in engine.sources:
             of_network = score_dataset(engine, dataset, name, options=OF_PICTURES)
             yield f"**these weights, {name}**", of_network
     yield from baseline_rows(dataset, OF_PICTURES)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.case import Case, measure, print_rows
@@ -21,9 +22,10 @@ from unisal.data.transforms import normalise
 from unisal.errors import UserError
 from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
-from unisal.inference.runtime import check_bf16
+from unisal.inference.torch_network import check_bf16
 from unisal.model import UNISAL
 from unisal.predict.loading import load_model
+from unisal.types import LogDensity
 
 
 class NetworkCase(Case):
@@ -50,8 +52,8 @@ class NetworkCase(Case):
         return load_model().eval()
 
     @cached_property
-    def frames(self) -> Tensor:
-        return torch.stack([normalise(frame) for frame in make_frames(self.size, self.items)])
+    def frames(self) -> NDArray[np.float32]:
+        return np.stack([normalise(frame) for frame in make_frames(self.size, self.items)])
 
     @cached_property
     def engine(self) -> Engine:
@@ -59,18 +61,19 @@ class NetworkCase(Case):
 
     def plain(self) -> Tensor:
         network = plain_network(self.model)
+        x = torch.from_numpy(self.frames)[None]
         with torch.inference_mode():
-            y, _ = network(self.frames[None], source=self.domain, static=self.static)
+            y, _ = network(x, source=self.domain, static=self.static)
         return y[0, :, 0]
 
-    def ours(self) -> list[Tensor]:
+    def ours(self) -> list[LogDensity]:
         if self.static:
             return list(self.engine.images(self.frames, self.size, self.domain))
         keyed = enumerate(self.frames)
         return [y for _, y in self.engine.video(keyed, self.size, self.domain, frame_step=1)]
 
-    def difference(self, plain: Tensor, ours: list[Tensor]) -> str:
-        error = (plain - torch.stack(ours)).abs().max() / (plain.max() - plain.min())
+    def difference(self, plain: Tensor, ours: list[LogDensity]) -> str:
+        error = (plain - torch.from_numpy(np.stack(ours))).abs().max() / (plain.max() - plain.min())
         return f"{float(error):.0e} of the range"
 
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
@@ -119,7 +122,7 @@ def cases() -> list[Case]:
     """Return the cases that this machine can run."""
     found: list[Any] = [VideoClip(), OneImage()]
     try:
-        check_bf16(torch.device("cpu"))
+        check_bf16("cpu")
     except UserError as error:
         print(f"no row for bfloat16: {error}")
     else:

@@ -97,7 +97,7 @@ class Scoring(Case):
         network, rows = plain_network(self.model), []
         others = OtherFixations(self.dataset, self.options_of_scoring)
         for index, path in enumerate(sorted((self.root / "images").iterdir())):
-            x = prepare(read_rgb(path), (288, 384))[None, None]
+            x = torch.from_numpy(prepare(read_rgb(path), (288, 384)))[None, None]
             with torch.inference_mode():
                 y, _ = network(x, self.size, source="SALICON", static=True)
             maps = (

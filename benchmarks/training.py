@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,7 +73,9 @@ class TrainingCase(Case):
     @cached_property
     def frames(self) -> Tensor:
         frames = make_frames(self.size, self.batch * self.time)
-        return torch.stack([normalise(f) for f in frames]).unflatten(0, (self.batch, self.time))
+        return torch.from_numpy(np.stack([normalise(f) for f in frames])).unflatten(
+            0, (self.batch, self.time)
+        )
 
     @cached_property
     def truth(self) -> tuple[Tensor, Tensor]:

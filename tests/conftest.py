@@ -40,10 +40,17 @@ def amount(request):
     return lambda **amounts: amounts[which]
 
 
+@pytest.fixture(scope="session")
+def _cached_graphs(tmp_path_factory):
+    """-> the folder for graphs of this session: never the user's own."""
+    return tmp_path_factory.mktemp("cached graphs")
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch):
+def _clean_environment(monkeypatch, _cached_graphs):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UNISAL_CACHE_DIR", str(_cached_graphs))
 
 
 @pytest.fixture

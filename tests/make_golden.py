@@ -69,7 +69,7 @@ def predictions(predictor: Predictor) -> Iterator[tuple[str, np.ndarray]]:
 
     Of the film it is the last frame, which the GRU sees after the others.
     """
-    domains = predictor.engine.model.sources
+    domains = predictor.engine.sources
     for path in PICTURES:
         for domain in domains:
             yield f"{path.stem}, {domain}", predictor.image(path, log=True, domain=domain)

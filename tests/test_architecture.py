@@ -117,6 +117,94 @@ def test_metrics_are_functions_on_arrays():
     assert imported <= {"__future__", "collections", "math", "numpy", "scipy", "typing"}
 
 
+# ---- where PyTorch begins -------------------------------------------------------------------
+PYTORCH = {"torch", "torchvision"}
+
+
+def read_column(title):
+    """-> the modules and rooms in the first column of the table with that title."""
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    table = text.split(f"| {title} |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`(\S+?)`", row)]
+
+
+NEEDS_PYTORCH, DOORS = read_column("Needs PyTorch"), read_column("Door")
+WITHOUT = (
+    *("unisal.train.config", "unisal.train.finetune_config", "unisal.train.domain_config"),
+    "unisal.evaluate.options",
+)
+"""Modules of a room that needs PyTorch, but which are needed for help and options alone."""
+
+
+def needs_pytorch(module):
+    """-> whether the document says so; a room is all its modules, but its own name is a file."""
+    return module not in WITHOUT and any(is_in(module, name) for name in NEEDS_PYTORCH)
+
+
+def statements(node, inside):
+    """Yield the nodes that run when a module is imported or, `inside`, when functions are called;
+    never those for type checkers."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if is_function and not inside:
+            continue
+        yield child
+        yield from statements(child, inside)
+
+
+def ways_to_pytorch(source, inside):
+    """-> what a source imports of PyTorch and of the modules that need it."""
+    found = set()
+    for node in statements(ast.parse(source), inside):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in SOURCES else node.module for name in names}
+    return {name for name in found if name.partition(".")[0] in PYTORCH or needs_pytorch(name)}
+
+
+LIGHT = [module for module in sorted(SOURCES) if not needs_pytorch(module)]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_a_module_loads_no_pytorch(module):
+    assert ways_to_pytorch(SOURCES[module].read_text(), inside=False) == set()
+
+
+def test_the_doors_to_pytorch_are_those_that_are_described():
+    # Commands are called by name, when they are typed, and may import what they run.
+    library = [m for m in LIGHT if not any(is_in(m, program) for program in PROGRAMS)]
+    found = {m for m in library if ways_to_pytorch(SOURCES[m].read_text(), inside=True)}
+    assert found == set(DOORS)
+
+
+def test_what_needs_pytorch_is_there():
+    assert set(NEEDS_PYTORCH) <= set(SOURCES)
+    assert all(any(is_in(m, name) for m in SOURCES) for name in NEEDS_PYTORCH)
+    assert needs_pytorch("unisal.model.priors") and not needs_pytorch("unisal.predict.predictor")
+
+
+@pytest.mark.parametrize(
+    ("source", "at_import", "when_called"),
+    [
+        ("import torch", {"torch"}, {"torch"}),
+        ("from torch.utils.data import Dataset", {"torch.utils.data"}, {"torch.utils.data"}),
+        ("from unisal.model import UNISAL", {"unisal.model"}, {"unisal.model"}),
+        ("def f():\n    import torch", set(), {"torch"}),
+        ("class A:\n    import torch", {"torch"}, {"torch"}),
+        ("if TYPE_CHECKING:\n    import torch", set(), set()),
+        ("import numpy", set(), set()),
+    ],
+)
+def test_a_way_to_pytorch_is_found(source, at_import, when_called):
+    assert ways_to_pytorch(source, inside=False) == at_import
+    assert ways_to_pytorch(source, inside=True) == when_called
+
+
 # ---- library below, programs above ----------------------------------------------------------
 PROGRAMS = ("unisal.commands", "unisal.__main__", "run")
 CALLS_OF_PROGRAMS = {

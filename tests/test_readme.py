@@ -16,6 +16,7 @@ from gaze_folders import write_gaze
 from PIL import Image
 from support import PROJECT, TINY, write_photo, write_run, write_salicon
 
+import unisal
 from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
@@ -82,6 +83,10 @@ RUN = {
     "python run.py predictions_from_folder my_pictures --recursive=True --out_dir=maps": (
         [],
         ["maps/saliency/a.png", "maps/saliency/b.jpg"],
+    ),
+    "python run.py predictions_from_folder my_pictures --train_id=pictures.onnx": (
+        [],
+        ["my_pictures/saliency/a.png"],
     ),
     "python run.py predictions_from_folder my_pictures --tta=mirror": (
         ["--out_dir=mirrored"],
@@ -180,6 +185,9 @@ PYTHON_CHECKS = {
     "metrics.nss(": "assert nss > 0 and auc > 0.99\n",
     ".fit(": "from pathlib import Path\n"
     'assert Path("runs/from_python_unisal/weights_best.pth").is_file()\n',
+    ".write_graph(": "from pathlib import Path\n"
+    'assert Path("pictures.onnx").is_file() and Path("videos.onnx").is_file()\n',
+    'unisal.load("pictures.onnx")': 'assert predictor.image_preset == "SALICON"\n',
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
@@ -238,7 +246,8 @@ def reader(tmp_path_factory):
     environment |= dict(re.findall(r"^export (\w+)=(\S+)$", TEXT, re.MULTILINE))
     for part in ("train", "val"):
         write_salicon(home / environment["SALICON_DATA_DIR"], part, n=2)
-    write_run(home / "runs" / "pretrained_unisal")
+    model = write_run(home / "runs" / "pretrained_unisal")
+    unisal.Predictor(model, "cpu").write_graph(home / "pictures.onnx")
 
     def run(*arguments):
         done = subprocess.run(
@@ -305,7 +314,7 @@ def test_all_commands_are_described_and_none_that_is_not_there():
 def test_all_options_exist():
     known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
-    known |= {*PUBLISHED_KEYS, "help"}
+    known |= {*PUBLISHED_KEYS, "help", "no"}  # pip has `--no-deps`
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

@@ -38,6 +38,16 @@ RUN_PRESETS = "presets.json"
 `unisal.predict.presets`."""
 
 
+BEST = "weights_best.pth"
+"""The file of a run's best weights."""
+FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
+"""Names of the files of weights fine-tuned on MIT1003: ours, and the official one."""
+
+
+GRAPH_SUFFIX = ".onnx"
+"""The suffix of files with graphs, see `unisal.inference.graph_file`."""
+
+
 def checkout_dir() -> Path | None:
     """Return the checkout that the package is a part of, None if it is installed by itself."""
     folder = PACKAGE_DIR.parent
@@ -91,6 +101,12 @@ def _folder_in(variable: str) -> Path | None:
     return Path(from_home(named)) if named else None
 
 
+def cache_dir() -> Path:
+    """Return the folder for what can be made again: `$UNISAL_CACHE_DIR`, else the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return _folder_in("UNISAL_CACHE_DIR") or home / "unisal"
+
+
 def find_run(train_id: str | None) -> Path | None:
     """Return the folder of the run `train_id`, None if it does not exist; see `run_dir`."""
     name = _run_name(train_id)
@@ -99,6 +115,17 @@ def find_run(train_id: str | None) -> Path | None:
         return folder
     shipped = PACKAGE_DIR / name
     return shipped if name == PRETRAINED and shipped.is_dir() else None
+
+
+def find_graph_file(train_id: str | None) -> Path | None:
+    """Return the path if `train_id` is that of a graph's file instead of the name of a run.
+
+    Args:
+        train_id: what a user names; a path ends in `.onnx`. The file need not exist.
+    """
+    if train_id is None or not train_id.endswith(GRAPH_SUFFIX) or find_run(train_id) is not None:
+        return None
+    return Path(from_home(train_id))
 
 
 def run_dir(train_id: str | None) -> Path:
@@ -121,6 +148,26 @@ def run_dir(train_id: str | None) -> Path:
         found.add(PRETRAINED)
     known = f"there are: {', '.join(sorted(found))}" if found else "there is no run yet"
     raise UserError(f"no run {_run_name(train_id)!r} in {root}; {known}")
+
+
+def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
+    """Return the weights file of a run.
+
+    Args:
+        train_id: the run, see `unisal.config.run_dir`.
+        fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them, to the
+            best ones of its training.
+
+    Raises:
+        UserError: the run does not exist or has no weights.
+    """
+    folder = run_dir(train_id)
+    stem = Path(BEST).stem
+    names = [*(FINE_TUNED if fine_tuned else ()), BEST, f"{stem}.safetensors"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} has no weights; looked for {', '.join(names)}")
 
 
 def writable_run_dir(train_id: str | None) -> Path:

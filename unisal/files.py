@@ -51,6 +51,7 @@ PLACE_ERRORS = {
     if hasattr(errno, name)
 }
 """Errors of the operating system that are about where a file lies, not about what is in it."""
+READ_BYTES = 1 << 20
 MAX_FAILURES = 3
 """After how many results in a row that could not be written a place is given up."""
 
@@ -403,3 +404,22 @@ def _cut(name: str, n_bytes: int) -> str:
     while len(os.fsencode(name)) > n_bytes:
         name = name[:-1]
     return name
+
+
+# ---- content ------------------------------------------------------------------------------
+def key_of(*parts: str) -> str:
+    """Return a key that differs if one of the parts does: 32 hexadecimal digits."""
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def content_key(path: Path) -> str:
+    """Return a key of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(READ_BYTES):
+            found.update(block)
+    return found.hexdigest()

@@ -5,7 +5,7 @@ waits for ever: sessions of ONNX Runtime and PyTorch's and OpenCV's pools for th
 whoever needs a lock for the thread that held it at that moment. So
 
 * a fork waits until no thread computes, and meanwhile none begins to;
-* in the child PyTorch and OpenCV compute in one thread, as in the workers of PyTorch's loaders;
+* in the child runtimes and OpenCV compute in one thread, as in the workers of PyTorch's loaders;
   runtimes forget their sessions, to make new ones when they are needed, and films that are open are
   neither read on nor closed.
 
@@ -15,11 +15,14 @@ held, and refuses to predict.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from threading import Condition, Lock, local
 from typing import Protocol
 from weakref import WeakSet
@@ -86,7 +89,7 @@ class _Gate:
 
 _gate = _Gate()
 _held: WeakSet[Renewable] = WeakSet()
-_is_refused = _leaves_at_once = False
+_is_refused = _leaves_at_once = _is_forked = False
 
 
 @contextmanager
@@ -112,6 +115,34 @@ def computing() -> Iterator[None]:
 def renew_after_fork(holder: Renewable) -> None:
     """Have `holder.renew()` called in every process that is forked from this one."""
     _held.add(holder)
+
+
+def compute_threads() -> int:
+    """Return the number of threads that a computation may use.
+
+    That is what PyTorch says if it is loaded, and otherwise what it would say: `$OMP_NUM_THREADS`,
+    by default the number of cores that this process may use. In a forked process it is 1.
+    """
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    if _is_forked:
+        return 1
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(chosen) if chosen.isdecimal() and int(chosen) > 0 else _cores()
+
+
+@cache
+def _cores() -> int:
+    """Return the number of cores that this process may use; two threads of one count once."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    processors = os.sched_getaffinity(0)
+    cores = {str(processor) for processor in processors}
+    with contextlib.suppress(OSError):
+        folder = Path("/sys/devices/system/cpu")
+        siblings = [folder / f"cpu{n}" / "topology" / "thread_siblings_list" for n in processors]
+        cores = {path.read_text() for path in siblings}
+    return len(cores)
 
 
 def never_free(thing: object) -> None:
@@ -148,7 +179,8 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _gate, _is_refused
+    global _gate, _is_refused, _is_forked
+    _is_forked = True
     _is_refused = _is_refused or not _gate.was_quiet
     _gate = _Gate()  # another thread may have held its lock
     if torch := sys.modules.get("torch"):

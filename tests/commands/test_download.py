@@ -18,8 +18,8 @@ from support import run_command, write_run
 
 from unisal.commands import download
 from unisal.commands.download import BLOB_IDS, download_weights, git_blob_id
+from unisal.config import find_weights
 from unisal.errors import UserError
-from unisal.model.weights import find_weights
 from unisal.predict.loading import load_model
 
 BEST, TUNED, CONFIG = "weights_best.pth", "weights_ft_mit1003.pth", "UNISAL.json"

@@ -249,7 +249,7 @@ def test_frame_by_frame_is_the_same_as_by_example(root):
     for i, item in enumerate(dataset):
         assert dataset.title(i) == dataset.name(i)
         assert dataset.target_size(i) == item.target_size
-        assert torch.equal(dataset.read_input(i), item.frames)
+        assert np.array_equal(dataset.read_input(i), item.frames)
         np.testing.assert_array_equal(dataset.read_density(i), item.maps[0])
         np.testing.assert_array_equal(dataset.read_fixation_map(i), item.fixations[0])
     # As on disk in training too: a centre bias is made of these.
@@ -403,7 +403,7 @@ def test_the_benchmarks_pictures_stand_in_the_order_of_their_numbers(benchmark, 
         input_size = closest(size, [(32 * a, 32 * b) for a, b in cells])
         expected = plain_input(benchmark / folder / f"i{number}.jpg", input_size)
         torch.testing.assert_close(item.frames, expected, atol=1e-5, rtol=0)
-        assert torch.equal(dataset.read_input(i), item.frames)
+        assert np.array_equal(dataset.read_input(i), item.frames)
     assert names(MIT300Dataset(subset=0.5)) == ["i1.jpg", "i2.jpg"]
 
 

@@ -354,7 +354,7 @@ def test_a_folder_that_cannot_be_written_is_remembered_in_the_users_cache(
 
     write_dhf1k(roots["DHF1K"], {1: 4})
     folder = roots["DHF1K"] / "annotation"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("UNISAL_CACHE_DIR", str(tmp_path / "cache"))
 
     def save(path, values):  # root may write everywhere, so the refusal is made up
         if folder in path.parents:

@@ -19,17 +19,17 @@ from support import PROJECT, lively_network, run_command, write_photo, write_run
 
 import unisal
 from unisal.errors import UserError
-from unisal.inference import graph, runtime
+from unisal.inference import graph, torch_network
 from unisal.inference.densities import to_saliency_map
 from unisal.inference.engine import Engine
-from unisal.inference.runtime import OnnxRuntime, TorchRuntime, pick_runtime
+from unisal.inference.runtime import OnnxRuntime, pick_runtime
+from unisal.inference.torch_network import TorchNetwork, TorchRuntime
 from unisal.model import SOURCES, UNISAL
 from unisal.predict import Predictor
 from unisal.predict.loading import load_model
 from unisal.threads import in_threads
 from unisal.writing.maps import to_grey_levels
 
-CPU = torch.device("cpu")
 TOLERANCE = 1e-4
 """Of the range of the log-probabilities."""
 NETWORKS = [
@@ -59,8 +59,19 @@ def clip(batch, time, height, width, seed=0):
     return torch.randn(batch, time, 3, height, width, generator=generator)
 
 
-def sequences(x):
-    return [list(frames) for frames in x]
+def run(runtime, x, states, source, static):
+    """-> the maps of clips `[batch, time, 3, H, W]` as a tensor, and the states after them."""
+    states = states or [None] * len(x)
+    maps, states = runtime.logits([list(frames) for frames in x.numpy()], states, source, static)
+    return torch.as_tensor(maps), None if states[0] is None else states
+
+
+def as_tensor(states):
+    return torch.cat([torch.as_tensor(state) for state in states])
+
+
+def onnx_runtime(model):
+    return OnnxRuntime(TorchNetwork(model))
 
 
 def densities(maps):
@@ -88,46 +99,45 @@ def assert_same(maps, expected):
 def test_the_shipped_weights_give_the_plain_numbers(shipped, source, static):
     x = clip(2, 3, 96, 160)
     expected, expected_state = plain(shipped, x, source, static)
-    for ours in (OnnxRuntime(shipped), TorchRuntime(shipped, CPU)):
-        with torch.inference_mode():
-            first, state = ours.logits(sequences(x[:, :1]), None, source, static)
-            rest, state = ours.logits(sequences(x[:, 1:]), state, source, static)
+    for ours in (onnx_runtime(shipped), TorchRuntime(shipped, "cpu")):
+        first, state = run(ours, x[:, :1], None, source, static)
+        rest, state = run(ours, x[:, 1:], state, source, static)
         assert_same(torch.cat([first, rest], 1), expected)
         assert (state is None) == static
         if not static:
-            torch.testing.assert_close(state, expected_state, atol=1e-4, rtol=0)
+            torch.testing.assert_close(as_tensor(state), expected_state, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_any_network_gives_the_plain_numbers(options):
     model = lively_network(**options)
     source = model.sources[-1]
-    engine = OnnxRuntime(model)
+    engine = onnx_runtime(model)
     for static, (height, width) in [(True, (64, 32)), (False, (96, 64)), (True, (32, 128))]:
         if not static and not model.has_rnn:
             continue
         x = clip(2, 2, height, width)
-        maps, state = engine.logits(sequences(x), None, source, static)
+        maps, state = run(engine, x, None, source, static)
         expected, expected_state = plain(model, x, source, static)
         assert_same(maps, expected)
         assert (state is None) == (expected_state is None)
         if state is not None:  # the plain network's rounding alone can be as large as the limit
             exact = plain(model, x, source, static, dtype=torch.float64)[1]
-            torch.testing.assert_close(state.double(), exact, atol=1e-3, rtol=0)
+            torch.testing.assert_close(as_tensor(state).double(), exact, atol=1e-3, rtol=0)
 
 
 def test_states_that_are_handed_in_stay_as_they_are():
-    engine = OnnxRuntime(lively_network())
-    _, before = engine.logits(sequences(clip(1, 1, 64, 64)), None, "DHF1K", False)
-    kept = before.clone()
-    engine.logits(sequences(clip(1, 2, 64, 64)), before, "DHF1K", False)
-    assert torch.equal(before, kept)
+    engine = onnx_runtime(lively_network())
+    _, before = run(engine, clip(1, 1, 64, 64), None, "DHF1K", False)
+    kept = as_tensor(before).clone()
+    run(engine, clip(1, 2, 64, 64), before, "DHF1K", False)
+    assert torch.equal(as_tensor(before), kept)
 
 
 def test_a_network_for_images_alone_has_no_video():
-    engine = OnnxRuntime(lively_network(sources=("SALICON",)))
+    engine = onnx_runtime(lively_network(sources=("SALICON",)))
     with pytest.raises(ValueError, match="GRU"):
-        engine.logits(sequences(clip(1, 1, 64, 64)), None, "SALICON", False)
+        run(engine, clip(1, 1, 64, 64), None, "SALICON", False)
 
 
 def change_one(model):
@@ -150,15 +160,15 @@ def replace_tensors(model):
 @pytest.mark.parametrize("change", [change_one, change_a_statistic, load_others, replace_tensors])
 def test_changed_weights_make_another_graph(change, monkeypatch):
     model, x = lively_network(), clip(1, 1, 64, 64)
-    engine = OnnxRuntime(model)
+    engine = onnx_runtime(model)
     made = []
     export = graph.export_graph
     monkeypatch.setattr(graph, "export_graph", lambda *given: made.append(given) or export(*given))
-    old, _ = engine.logits(sequences(x), None, "SALICON", True)
-    engine.logits(sequences(x), None, "SALICON", True)
+    old, _ = run(engine, x, None, "SALICON", True)
+    run(engine, x, None, "SALICON", True)
     assert len(made) == 1
     change(model)
-    new, _ = engine.logits(sequences(x), None, "SALICON", True)
+    new, _ = run(engine, x, None, "SALICON", True)
     expected, _ = plain(model, x, "SALICON", True)
     assert_same(new, expected)
     assert (densities(old) - expected).abs().max() > 100 * TOLERANCE
@@ -167,10 +177,10 @@ def test_changed_weights_make_another_graph(change, monkeypatch):
 
 def test_domains_do_not_mix():
     model, x = lively_network(), clip(1, 1, 64, 64)
-    engine = OnnxRuntime(model)
+    engine = onnx_runtime(model)
     for source in (*SOURCES, *SOURCES):
         expected, _ = plain(model, x, source, True)
-        assert_same(engine.logits(sequences(x), None, source, True)[0], expected)
+        assert_same(run(engine, x, None, source, True)[0], expected)
 
 
 def test_the_graph_is_one_of_plain_operations():
@@ -226,21 +236,21 @@ def test_convolutions_are_merged_only_where_it_saves_work():
 
 # ---- choosing -----------------------------------------------------------------------------
 def test_onnx_runtime_is_taken_on_the_cpu():
-    model = lively_network()
-    assert pick_runtime("auto", model, CPU).name == "onnx"
-    assert isinstance(pick_runtime("onnx", model, CPU), OnnxRuntime)
-    assert isinstance(pick_runtime("torch", model, CPU), TorchRuntime)
-    assert isinstance(pick_runtime("auto", model, torch.device("meta")), TorchRuntime)
-    assert isinstance(pick_runtime("auto", lively_network().double(), CPU), TorchRuntime)
+    network, double = TorchNetwork(lively_network()), TorchNetwork(lively_network().double())
+    assert pick_runtime("auto", network, "cpu").name == "onnx"
+    assert isinstance(pick_runtime("onnx", network, "cpu"), OnnxRuntime)
+    assert isinstance(pick_runtime("torch", network, "cpu"), TorchRuntime)
+    assert isinstance(pick_runtime("auto", network, "meta"), TorchRuntime)
+    assert isinstance(pick_runtime("auto", double, "cpu"), TorchRuntime)
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
 def test_without_the_packages_pytorch_takes_its_place(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)  # importing it raises ImportError
-    model = lively_network()
-    assert isinstance(pick_runtime("auto", model, CPU), TorchRuntime)
+    network = TorchNetwork(lively_network())
+    assert isinstance(pick_runtime("auto", network, "cpu"), TorchRuntime)
     with pytest.raises(UserError, match="onnxruntime"):
-        pick_runtime("onnx", model, CPU)
+        pick_runtime("onnx", network, "cpu")
 
 
 def test_without_the_packages_the_maps_are_the_same(tmp_path):
@@ -277,7 +287,7 @@ def test_what_cannot_be_is_said(options, said):
 
 def test_onnx_runtime_takes_float32_on_the_cpu_alone():
     with pytest.raises(UserError, match="float32 on the CPU"):
-        pick_runtime("onnx", lively_network().double(), CPU)
+        pick_runtime("onnx", TorchNetwork(lively_network().double()), "cpu")
 
 
 def test_a_predictor_can_be_told_which():
@@ -307,19 +317,19 @@ def test_a_network_without_a_graph_runs_in_pytorch_with_one_warning(caplog):
     engine = Engine(model, "cpu")
     assert engine.runtime.name == "onnx"
     for _ in range(2):
-        maps = engine.image_logits(x[0], "SALICON")
+        maps = engine.image_logits(x[0].numpy(), "SALICON")
     assert engine.runtime.name == "torch"
     (warning,) = [r for r in caplog.records if r.levelname == "WARNING"]
     assert "no ONNX graph can be made" in warning.getMessage()
     assert "rfft" in warning.getMessage()
     with torch.no_grad():
         expected, _ = model.logits(x, domain="SALICON", static=True)
-    torch.testing.assert_close(maps, expected[0, :, 0], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(maps, expected[0, :, 0], atol=1e-4, rtol=0)
 
 
 def test_a_network_that_pytorch_took_over_can_still_be_trained():
     model = changed_network()
-    Engine(model, "cpu").image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+    Engine(model, "cpu").image_logits(clip(1, 1, 64, 96)[0].numpy(), "SALICON")
     model.requires_grad_(True)
     model(clip(1, 1, 64, 96), source="SALICON").sum().backward()
 
@@ -327,15 +337,15 @@ def test_a_network_that_pytorch_took_over_can_still_be_trained():
 @pytest.mark.parametrize("runtime", ["auto", "onnx", "torch"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])
 def test_an_engine_can_be_copied_and_pickled(runtime, copied):
-    engine, x = Engine(lively_network(), "cpu", runtime=runtime), clip(1, 2, 64, 96)[0]
+    engine, x = Engine(lively_network(), "cpu", runtime=runtime), clip(1, 2, 64, 96)[0].numpy()
     expected = engine.image_logits(x, "SALICON")
     again = copied(engine)
-    torch.testing.assert_close(again.image_logits(x, "SALICON"), expected, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(again.image_logits(x, "SALICON"), expected, atol=1e-6, rtol=0)
     assert again.model is not engine.model
 
 
 def test_several_threads_that_find_no_graph_warn_once(caplog):
-    engine, x = Engine(changed_network(), "cpu"), clip(1, 4, 64, 96)[0]
+    engine, x = Engine(changed_network(), "cpu"), clip(1, 4, 64, 96)[0].numpy()
     maps = list(in_threads(lambda f: engine.image_logits(f[None], "SALICON", True), x, 4, 4))
     assert len(maps) == 4
     assert len([r for r in caplog.records if r.levelname == "WARNING"]) == 1
@@ -344,19 +354,19 @@ def test_several_threads_that_find_no_graph_warn_once(caplog):
 def test_onnx_runtime_that_was_asked_for_is_not_replaced():
     engine = Engine(changed_network(), "cpu", runtime="onnx")
     with pytest.raises(UserError, match=r"no ONNX graph can be made.*rfft"):
-        engine.image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+        engine.image_logits(clip(1, 1, 64, 96)[0].numpy(), "SALICON")
 
 
 def test_making_a_graph_leaves_the_callers_random_numbers_alone():
     engine = Engine(lively_network(), "cpu")
     before = torch.random.get_rng_state()
-    engine.image_logits(clip(1, 1, 64, 96)[0], "SALICON")
+    engine.image_logits(clip(1, 1, 64, 96)[0].numpy(), "SALICON")
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 # ---- bfloat16 -----------------------------------------------------------------------------
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
-    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr(torch_network, "_cpu_flags", lambda: {"avx2", "avx512f"})
     with pytest.raises(UserError, match="no instructions for bfloat16"):
         Engine(lively_network(), "cpu", precision="bf16")
     with pytest.raises(UserError, match="no instructions for bfloat16"):
@@ -364,12 +374,11 @@ def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
 
 
 def test_bfloat16_is_near(shipped, monkeypatch):
-    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(torch_network, "_cpu_flags", lambda: {"avx512_bf16"})
     x = clip(1, 2, 96, 96)
-    engine = pick_runtime("auto", shipped, CPU, "bf16")
+    engine = pick_runtime("auto", TorchNetwork(shipped), "cpu", "bf16")
     expected, _ = plain(shipped, x, "DHF1K", False)
-    with torch.inference_mode():
-        maps, state = engine.logits(sequences(x), None, "DHF1K", False)
+    maps, (state,) = run(engine, x, None, "DHF1K", False)
     assert maps.dtype == state.dtype == torch.float32
     for ours, theirs in zip(densities(maps)[0], expected[0], strict=True):
         assert np.corrcoef(ours.exp().numpy(), theirs.exp().numpy())[0, 1] > 0.99
@@ -379,12 +388,12 @@ def test_bfloat16_is_near(shipped, monkeypatch):
 # ---- threads ------------------------------------------------------------------------------
 def test_calls_side_by_side_give_the_same():
     model = lively_network()
-    engine, frames = Engine(model, "cpu", runtime="onnx"), clip(1, 6, 64, 96)[0]
+    engine, frames = Engine(model, "cpu", runtime="onnx"), clip(1, 6, 64, 96)[0].numpy()
     expected = engine.images(frames, (64, 96), "SALICON")
     predict = lambda x: engine.images(x[None], (64, 96), "SALICON", concurrent=True)[0]  # noqa: E731
     for _ in range(3):
         ours = list(in_threads(predict, frames, workers=4, ahead=6))
-        torch.testing.assert_close(torch.stack(ours), expected, atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(ours, expected, atol=TOLERANCE, rtol=0)
     threads = [kind[-1] for kind in engine.runtime._sessions]
     assert sorted(threads) == sorted({1, torch.get_num_threads()})
 
@@ -401,7 +410,7 @@ for n in (1, 3):
     torch.set_num_threads(n)
     model(x[:, None])  # starts PyTorch's own threads
     engine, before = Engine(model, "cpu"), running()
-    engine.image_logits(x, "SALICON")
+    engine.image_logits(x.numpy(), "SALICON")
     print(torch.get_num_threads(), running() - before)
 """
 
@@ -422,7 +431,7 @@ def test_there_are_as_many_threads_as_pytorch_has():
 def test_the_model_is_left_alone():
     model = lively_network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    Engine(model, "cpu").images(clip(1, 1, 64, 64)[0], (64, 64), "SALICON")
+    Engine(model, "cpu").images(clip(1, 1, 64, 64)[0].numpy(), (64, 64), "SALICON")
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
     assert isinstance(model, UNISAL)

@@ -14,18 +14,12 @@ from support import TINY, write_run
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from unisal.config import save_json
+from unisal.config import find_weights, save_json
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.model.layers import Context
 from unisal.model.mobilenet_v2 import MobileNetV2
-from unisal.model.weights import (
-    find_weights,
-    from_torchvision,
-    load_encoder,
-    load_state,
-    read_state,
-)
+from unisal.model.weights import from_torchvision, load_encoder, load_state, read_state
 from unisal.predict.loading import load_model
 
 

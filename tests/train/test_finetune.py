@@ -16,11 +16,11 @@ import torch
 from support import TINY, run_command, write_mit1003, write_photo, write_run, write_salicon
 
 from unisal.commands.progress import TERMINAL
-from unisal.config import load_json
+from unisal.config import find_weights, load_json
 from unisal.data import MIT1003Dataset, mit1003
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import find_weights, read_state
+from unisal.model.weights import read_state
 from unisal.train import Trainer
 from unisal.train import epoch as passes
 from unisal.train.finetune import FineTuner

@@ -12,7 +12,15 @@ from PIL import Image
 
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import sources_at_hand
-from unisal.config import load_json, run_dir, run_dir_to_write, save_json, writable_run_dir
+from unisal.config import (
+    FINE_TUNED,
+    find_weights,
+    load_json,
+    run_dir,
+    run_dir_to_write,
+    save_json,
+    writable_run_dir,
+)
 from unisal.data import SaliencyDataset
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
@@ -28,7 +36,6 @@ from unisal.evaluate.scores import as_json
 from unisal.evaluate.scoring import dataset_to_score
 from unisal.files import require_writable_file, write_atomically
 from unisal.inference.engine import Engine
-from unisal.model.weights import FINE_TUNED, find_weights
 from unisal.predict.datasets import predict_dataset
 from unisal.predict.loading import load_model
 from unisal.predict.presets import source_domain

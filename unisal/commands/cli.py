@@ -94,6 +94,12 @@ def _run(commands: Mapping[str, Command], arguments: list[str], program: str, na
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_SOME_FAILED
+    except ModuleNotFoundError as error:  # where only what predictions need is installed
+        package = (error.name or "unisal").partition(".")[0]
+        if package == "unisal":
+            raise
+        said = f"this needs the package {package}, which is not installed here"
+        return _report(name, f"{said}; `pip install unisal` installs it", EXIT_MISTAKE)
     except OSError as error:
         if not is_place_error(error):
             raise

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.commands.picture_folders import MAPS, OVERLAYS, PictureSet
-from unisal.config import load_json, to_json
-from unisal.files import derived_name, whole_file
+from unisal.config import find_graph_file, find_weights, load_json, to_json
+from unisal.errors import UserError, cause
+from unisal.files import content_key, derived_name, key_of, whole_file
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
 from unisal.inference.views import Tta, read_tta
-from unisal.model.weights import find_weights
 from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
 from unisal.types import RGB, Density, SaliencyMap, Size
@@ -32,7 +32,7 @@ from unisal.writing.formats import (
     picture_names,
 )
 from unisal.writing.maps import write_map, write_overlay
-from unisal.writing.stamps import content_key, key_of, read_stamp, stamp, write_stamped
+from unisal.writing.stamps import read_stamp, stamp, write_stamped
 
 READERS, READ_AHEAD = 4, 64
 """Threads that look for finished maps, and pictures that may wait between them."""
@@ -85,12 +85,21 @@ def settings_key(
         UserError: there is no such run, or it has no weights.
     """
     preset = find_preset(source, own=run_presets(train_id))
-    weights = find_weights(train_id, preset.fine_tuned)
-    network = to_json(load_json(weights.with_name("UNISAL.json")))
+    if graph := find_graph_file(train_id):
+        try:
+            content, network = content_key(graph), ""
+        except OSError as error:
+            raise UserError(f"{graph} cannot be read: {cause(error)}") from None
+    else:
+        weights = find_weights(train_id, preset.fine_tuned)
+        content, network = (
+            content_key(weights),
+            to_json(load_json(weights.with_name("UNISAL.json"))),
+        )
     domain = model_domain or preset.domain
     chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
     chosen += read_tta(tta)  # without any, keys are those of versions that had none
-    return key_of(content_key(weights), network, *chosen)
+    return key_of(content, network, *chosen)
 
 
 def next_key(previous: str, content: str) -> str:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from unisal.commands.folder_jobs import (
     READ_AHEAD,
@@ -40,8 +39,9 @@ from unisal.commands.verbose import say_facts
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
 from unisal.errors import PlaceLost, SomeFailed, UserError
-from unisal.files import PlaceWatch
+from unisal.files import PlaceWatch, content_key
 from unisal.inference.densities import check_finite
+from unisal.inference.runtime import Frame
 from unisal.inference.views import read_tta
 from unisal.predict import Predictor, load
 from unisal.predict.facts import Facts
@@ -58,7 +58,6 @@ from unisal.progress import Bar
 from unisal.threads import in_threads
 from unisal.types import Density, Size
 from unisal.writing.formats import find_map_format
-from unisal.writing.stamps import content_key
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
@@ -478,15 +477,14 @@ def predict_frames(
     read = read_frames(job.pictures, size, input_size, workers, with_content)
     inputs = _with_keys(read, job.first_key)
     if window == 1:  # resized only when they are written: that saves time and memory
-        logits = predictor.engine.video_logits(inputs, how.domain, preset.frame_step)
-        return ((frame, y.cpu().numpy()) for frame, y in logits)
+        return predictor.engine.video_logits(inputs, how.domain, preset.frame_step)
     predictions = predictor.log_densities(inputs, size, how.domain, preset.frame_step)
     return median_over_time(((p.key, p.log_density) for p in predictions), window)
 
 
 def _with_keys(
-    frames: Generator[tuple[tuple[Path, str], Tensor], None, None], key: str
-) -> Iterator[tuple[KeyedFrame, Tensor]]:
+    frames: Generator[tuple[tuple[Path, str], Frame], None, None], key: str
+) -> Iterator[tuple[KeyedFrame, Frame]]:
     """Replace the key of each frame's content by that of its map."""
     with closing(frames):
         for (path, content), x in frames:
@@ -524,7 +522,7 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
             return path, UserError(f"{path} cannot be read: {error.strerror}")
         size = image.height, image.width
         x = prepare(image, preset.input_size_for(size))
-        y = engine.image_logits(x[None], how.domain, concurrent=True)[0].cpu().numpy()
+        y = engine.image_logits(x[None], how.domain, concurrent=True)[0]
         check_finite(y, f"the prediction for {path}")
         maps = job.maps_of(y, size, is_logits=True)
         try:

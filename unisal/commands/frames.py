@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
-from torch import Tensor
 
 from unisal.data.pictures import displayed_size, read_rgb_image
 from unisal.errors import UserError
+from unisal.inference.runtime import Frame
 from unisal.predict.inputs import prepare
 from unisal.threads import in_threads
 from unisal.types import Size
@@ -52,7 +52,7 @@ def read_frames(
     input_size: Size,
     workers: int,
     key: Callable[[Path, Image.Image], K],
-) -> Generator[tuple[K, Tensor], None, None]:
+) -> Generator[tuple[K, Frame], None, None]:
     """Read and prepare a video's frames, a few in advance, in threads of their own.
 
     Args:
@@ -70,7 +70,7 @@ def read_frames(
         UserError: a frame is damaged or of another size; raised when its turn has come.
     """
 
-    def read(path: Path) -> tuple[K, Tensor]:
+    def read(path: Path) -> tuple[K, Frame]:
         image = read_rgb_image(path)
         if (image.height, image.width) != size:
             raise UserError(f"{path} has another size than its header says")

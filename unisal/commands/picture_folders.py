@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unisal.commands.left_out import warn_of_left_out, warn_of_no_pictures
-from unisal.data.picture_kinds import Listing, is_picture, list_files, missing_reader
-from unisal.data.video_file import VIDEO_SUFFIXES
+from unisal.data.picture_kinds import (
+    VIDEO_SUFFIXES,
+    Listing,
+    is_picture,
+    list_files,
+    missing_reader,
+)
 from unisal.errors import SomeFailed, UserError
 from unisal.files import natural_order
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from unisal.commands.progress import TERMINAL
-from unisal.config import load_json, pred_dir, run_name, to_json
+from unisal.config import FINE_TUNED, find_weights, load_json, pred_dir, run_name, to_json
 from unisal.data import DATASETS, SaliencyDataset, find_dataset
 from unisal.data.base import TRAINING_OPTIONS
 from unisal.errors import UserError
 from unisal.files import require_writable_file, require_writable_folder
 from unisal.inference.views import Tta, read_tta
-from unisal.model.weights import FINE_TUNED, find_weights
 
 log = logging.getLogger(__name__)
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
-from tqdm import tqdm
-
-from unisal.progress import Bar
+from unisal.progress import SILENT, Bar
 
 
 class TerminalBar:
-    """A bar with a rate and an estimate; silent unless the output is a terminal."""
+    """A bar with a rate and an estimate."""
 
     def __init__(self, title: str, unit: str, total: int | None, done: int, keep: bool) -> None:
-        self._bar: tqdm[None] = tqdm(
-            total=total, initial=done, desc=title, unit=unit, leave=keep, disable=None
-        )
+        from tqdm import tqdm  # here, since it is of use on a terminal alone
+
+        self._bar: tqdm[None] = tqdm(total=total, initial=done, desc=title, unit=unit, leave=keep)
 
     def update(self, n: int = 1) -> None:
         """Count `n` more items as done."""
@@ -52,11 +51,15 @@ class Terminal:
     def bar(
         self, title: str, unit: str, total: int | None = None, done: int = 0, keep: bool = True
     ) -> Bar:
-        """Start a bar; see `unisal.progress.Progress.bar`."""
+        """Start a bar, silent unless the output is a terminal; see `Progress.bar`."""
+        if not (sys.stderr and sys.stderr.isatty()):
+            return SILENT.bar(title, unit, total, done, keep)
         return TerminalBar(title, unit, total, done, keep)
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""
+        from tqdm import tqdm
+
         tqdm.write(line)
 
 

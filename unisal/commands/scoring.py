@@ -209,7 +209,7 @@ class _Rival(NamedTuple):
     @classmethod
     def of(cls, engine: Engine, name: str, plan: _Plan, model_domain: str | None) -> _Rival:
         """Choose its domain: the named one, else the scored run's, else the source's own."""
-        named, known = plan.options.against_domain, engine.model.sources
+        named, known = plan.options.against_domain, engine.sources
         if named is not None and named not in known:
             raise UserError(
                 f"against_domain is {named!r}; {name} has the domains {', '.join(known)}"

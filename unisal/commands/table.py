@@ -345,7 +345,7 @@ def predictions_from_folder(
     source, preset: two names of one option: the preset, named after the data set whose pictures
         are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
         videos: also DHF1K, Hollywood or UCFSports (DHF1K); or a domain of the run's own.
-    train_id: the run whose weights to use (pretrained_unisal).
+    train_id: the run whose weights to use (pretrained_unisal), or the file of a graph (.onnx).
     model_domain: the network domain to use (the source's).
     overlay: also write the pictures with their maps overlaid, to <folder_path>/overlay/.
     maps: how to write the maps (grey pictures with the names and formats of the pictures). png:
@@ -439,7 +439,7 @@ def predict_video(
     video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
         name, as often as there are videos: every word that is not --name=value names some.
     out_dir: the folder to write to (saliency/ beside each video).
-    train_id: the run whose weights to use (pretrained_unisal).
+    train_id: the run whose weights to use (pretrained_unisal), or the file of a graph (.onnx).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
     maps: also write the maps. True or png: grey pictures <name>_maps/000001.png, ...; png16: the
         same in 16 bits, <name>_maps16/; npz or h5: all densities and the times of their frames
@@ -509,7 +509,7 @@ def predict_camera(
         played as if it were being filmed.
     out: a .mp4 file to write to, the frames with their maps overlaid.
     window: show them in a window, with the frame rate (the default without --out).
-    train_id: the run whose weights to use (pretrained_unisal).
+    train_id: the run whose weights to use (pretrained_unisal), or the file of a graph (.onnx).
     source, preset, model_domain: as in predict_video.
     fps: frames per second of the camera, if it does not report them.
     frame_step: the distance between frames that the network sees as neighbours (the one nearest in

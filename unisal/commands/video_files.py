@@ -19,18 +19,19 @@ from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
 from unisal.commands.progress import TERMINAL
 from unisal.commands.verbose import say_facts
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile, is_animation
+from unisal.data.picture_kinds import VIDEO_SUFFIXES
+from unisal.data.video_file import VideoFile, is_animation
 from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 from unisal.files import PlaceWatch, derived_name, natural_order
 from unisal.inference.densities import to_density
 from unisal.inference.views import read_tta
-from unisal.model.unisal import Features
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import Bar
 from unisal.threads import BackgroundWorker, drawn_ahead
+from unisal.types import Features
 from unisal.writing.formats import distinct_names, find_map_format
 from unisal.writing.video_outputs import (
     Output,
@@ -59,7 +60,7 @@ class VideoOptions:
         model_domain: the network domain to use; None for the preset's.
         overlay: whether to write the frames with their maps overlaid.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for no maps.
-        features: name of the features to write, see `unisal.model.unisal.Features`; None for none.
+        features: name of the features to write, see `unisal.types.Features`; None for none.
         frame_step: the distance between frames that the network sees as neighbours; None for the
             one nearest in time to the preset's.
         smooth_method: see `Predictor.video`.

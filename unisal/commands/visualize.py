@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from unisal.checks import check_count, check_number
 from unisal.commands.frames import check_frames, read_frames
@@ -30,6 +29,7 @@ from unisal.data.splits import MAX_SEED
 from unisal.errors import SomeFailed, UserError
 from unisal.files import derived_name
 from unisal.inference.densities import to_density
+from unisal.inference.runtime import Frame
 from unisal.predict import Predictor, load
 from unisal.predict.presets import (
     VIDEO_PRESET,
@@ -249,7 +249,7 @@ def known_domains(
     """
     known = {}
     for place, (name, predictor) in enumerate(predictors.items()):
-        has_it = place == 0 or domain in predictor.engine.model.sources
+        has_it = place == 0 or domain in predictor.engine.sources
         usual = VIDEO_PRESET if is_video else predictor.image_preset
         own = domain if has_it else find_preset(usual, own=predictor.presets).domain
         known[name] = predictor.engine.domain(own)
@@ -309,7 +309,7 @@ def show_frames(
         return ShownPicture(pairs[path], np.asarray(image), None, {})
 
     input_size = preset.input_size_for(size)
-    shown: Iterator[tuple[ShownPicture, Tensor]]
+    shown: Iterator[tuple[ShownPicture, Frame]]
     shown = read_frames(list(pairs), size, input_size, workers, key=as_shown)
     domains = known_domains(predictors, preset.domain, preset.is_video)
     for name, predictor in predictors.items():
@@ -323,13 +323,13 @@ def show_frames(
 
 
 def _with_model(
-    frames: Iterable[tuple[ShownPicture, Tensor]],
+    frames: Iterable[tuple[ShownPicture, Frame]],
     name: str,
     predictor: Predictor,
     size: Size,
     domain: str,
     frame_step: int,
-) -> Iterator[tuple[ShownPicture, Tensor]]:
+) -> Iterator[tuple[ShownPicture, Frame]]:
     """Add a model's predictions to frames; what the network took is passed on to the next model."""
     keyed = (((shown, x), x) for shown, x in frames)
     for prediction in predictor.log_densities(keyed, size, domain, frame_step):

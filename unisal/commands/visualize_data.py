@@ -101,7 +101,7 @@ def _predictions(
     """Yield what each model predicts for a frame."""
     for place, (name, engine) in enumerate(engines.items()):
         # What a run is compared with may not have its domain.
-        known = place == 0 or domain in engine.model.sources
+        known = place == 0 or domain in engine.sources
         used = engine.domain(domain if known else source_domain(name, dataset))
         predictions = predict_dataset(engine, dataset, used, size="frame", chosen=[index])
         yield name, next(to_density(y) for key, y in predictions if key.number == frame)

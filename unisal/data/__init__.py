@@ -1,17 +1,17 @@
 """Pictures and gaze, from disk to tensors, independent of any model.
 
 `DATASETS` is the registry: a new source takes one file, and one line here or a call of `register`.
+What reads folders of gaze data is loaded when it is first used, since predictions do without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unisal.data.base import Batch, Item, SaliencyDataset
 from unisal.data.dhf1k import DHF1KDataset
-from unisal.data.gaze import GazeFolder, GazeSource, GazeVideoFolder, gaze_source
-from unisal.data.gaze.sources import is_spec, source_name, source_of_spec, spec_of
 from unisal.data.hollywood import HollywoodDataset
 from unisal.data.images import ImageDataset
 from unisal.data.mit300 import MIT300Dataset
@@ -20,6 +20,9 @@ from unisal.data.salicon import SALICONDataset
 from unisal.data.ucfsports import UCFSportsDataset
 from unisal.data.video import VideoDataset
 from unisal.errors import UserError
+
+if TYPE_CHECKING:
+    from unisal.data.gaze import GazeFolder, GazeSource, GazeVideoFolder, gaze_source
 
 D = TypeVar("D", bound=SaliencyDataset)
 
@@ -70,7 +73,9 @@ def find_dataset(source: str) -> type[SaliencyDataset]:
         UserError: there is no source with that name; lists the known ones. Or the folder cannot be
             read, or its name is that of another source.
     """
-    if is_spec(source):
+    if "=" in source:
+        from unisal.data.gaze import source_name, source_of_spec
+
         refuse_known_name(source_name(source))
         return source_of_spec(source)
     name = DATASET_ALIASES.get(source, source)
@@ -104,9 +109,17 @@ def name_data(data: str, changes: Mapping[str, Any] | None = None) -> str:
     Raises:
         UserError: it does not exist, or its name is that of another source.
     """
+    from unisal.data.gaze import source_name, spec_of
+
     spec = spec_of(data, changes)
     refuse_known_name(source_name(spec))
     return spec
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("GazeFolder", "GazeSource", "GazeVideoFolder", "gaze_source"):
+        return getattr(import_module("unisal.data.gaze"), name)
+    raise AttributeError(f"module 'unisal.data' has no attribute {name!r}")
 
 
 __all__ = [

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from unisal.checks import check_count, check_number, is_switch
 from unisal.config import build, data_dir, load_json
@@ -25,6 +22,9 @@ from unisal.progress import SILENT, Progress
 from unisal.types import RGB, Size
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from unisal.data.gaze.fixations import Fixations
 
 E = TypeVar("E")
@@ -108,7 +108,7 @@ class Batch:
         )
 
 
-class SaliencyDataset(Dataset[Item]):
+class SaliencyDataset:
     """The base class of all sources. A subclass finds its examples and reads them one by one.
 
     Everything that differs per source and that other parts of the program need is an attribute
@@ -376,7 +376,7 @@ class SaliencyDataset(Dataset[Item]):
         assert image is not None
         return read_rgb(image)
 
-    def read_input(self, index: int, number: int = 1) -> Tensor:
+    def read_input(self, index: int, number: int = 1) -> NDArray[np.float32]:
         """Read one frame as the network takes it: `[3, H, W] float32`, ImageNet-normalised RGB."""
         raise NotImplementedError
 
@@ -457,6 +457,8 @@ class SaliencyDataset(Dataset[Item]):
         Raises:
             UserError: their maps differ in size; names two that do.
         """
+        from torch import stack  # here, since predictions do without PyTorch
+
         names = [self.name(i) for i, _ in examples]
         items = [item for _, item in examples]
         for name, item in zip(names, items, strict=True):
@@ -469,8 +471,8 @@ class SaliencyDataset(Dataset[Item]):
 
         def stacked(tensors: Sequence[Tensor | None]) -> Tensor:
             present = [t for t in tensors if t is not None]
-            stack = torch.stack(present)
-            return stack if self.is_video else stack.unsqueeze(1)  # images: a time axis of one
+            joined = stack(present)
+            return joined if self.is_video else joined.unsqueeze(1)  # images: a time axis of one
 
         return Batch(
             source=self.source,
@@ -483,7 +485,7 @@ class SaliencyDataset(Dataset[Item]):
         )
 
 
-class Numbered(Dataset[tuple[int, Item]]):
+class Numbered:
     """A data set whose examples carry their index along, so that a batch can name them."""
 
     def __init__(self, dataset: SaliencyDataset) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.data.base import Item, SaliencyDataset
 from unisal.data.listing import FrameFiles
@@ -18,6 +16,7 @@ from unisal.data.pictures import (
     read_rgb,
     read_rgb_image,
 )
+from unisal.data.tensors import as_tensor
 from unisal.data.transforms import normalise, normalise_map, optimal_input_size, resize_rgb
 from unisal.errors import UserError
 from unisal.types import RGB, Size
@@ -63,7 +62,7 @@ class ImageDataset(SaliencyDataset):
     def frame_size(self, index: int) -> Size:
         return displayed_size(self.images[index])
 
-    def read_input(self, index: int, number: int = 1) -> Tensor:
+    def read_input(self, index: int, number: int = 1) -> NDArray[np.float32]:
         return normalise(resize_rgb(read_rgb_image(self.images[index]), self.input_size_for(index)))
 
     def target_size(self, index: int) -> Size:
@@ -114,16 +113,16 @@ class ImageDataset(SaliencyDataset):
             fixations = change.of_fixations(fixations)
         return Item(
             frame_nrs=[1],
-            frames=normalise(frame),
-            maps=torch.from_numpy(normalise_map(saliency_map))[None],
-            fixations=torch.from_numpy(fixations)[None],
+            frames=as_tensor(normalise(frame)),
+            maps=as_tensor(normalise_map(saliency_map))[None],
+            fixations=as_tensor(fixations)[None],
             target_size=(saliency_map.shape[0], saliency_map.shape[1]),
         )
 
     def item_without_maps(self, index: int) -> Item:
         """Make an example of a part without ground truth; its target has the picture's size."""
         rgb = read_rgb(self.images[index])
-        frame = normalise(resize_rgb(rgb, self.input_size_for(index)))
+        frame = as_tensor(normalise(resize_rgb(rgb, self.input_size_for(index))))
         return Item([1], frame, None, None, (rgb.shape[0], rgb.shape[1]))
 
     def _file(self, index: int, kind: str) -> Path:

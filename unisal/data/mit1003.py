@@ -16,7 +16,6 @@ from unisal.data.listing import FrameFiles, Group, Place, list_images
 from unisal.data.pictures import displayed_size, picture_size, read_grey_levels, read_rgb
 from unisal.data.splits import shuffled, take_fold
 from unisal.data.transforms import (
-    STRIDE,
     best_fitting_size,
     normalise_map,
     optimal_input_size,
@@ -24,7 +23,7 @@ from unisal.data.transforms import (
     to_unit_range,
 )
 from unisal.errors import UserError
-from unisal.types import Size
+from unisal.types import STRIDE, Size
 
 TRAIN_CELLS = ((8, 13), (9, 13), (9, 12), (12, 9), (13, 9))
 TRAIN_SIZES = [(h * STRIDE, w * STRIDE) for h, w in TRAIN_CELLS]

@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures: all kinds that Pillow reads."""
+"""Which files of a folder are pictures: all kinds that Pillow reads. And which are videos."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ way: pages, measurements, films, layers, whose stored sum may be an empty sheet,
 about to give up."""
 NOT_PICTURE_SUFFIXES = frozenset((".pfm",))
 """Endings of numbers without a range."""
+VIDEO_SUFFIXES = (
+    *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
+    *(".divx", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263", ".h264", ".h265"),
+    *(".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2"),
+    *(".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv"),
+    *(".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm"),
+    *(".rmvb", ".roq", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob", ".vro", ".vvc", ".webm"),
+    *(".wmv", ".wtv", ".xvid", ".y4m"),
+)
+"""Endings of videos in a folder, in lower or upper case. A file that the user names may have any
+ending."""
 HEADER_BYTES = 16
 """How much of a file Pillow shows to those who are to say whether it is theirs."""
 Accept = Callable[[bytes], Any]

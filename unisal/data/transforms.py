@@ -1,4 +1,4 @@
-"""Conversion of arrays to what the network and the losses take.
+"""Conversion of arrays to what the network and the losses take, as arrays.
 
 See docs/behaviour.md, "Preprocessing".
 """
@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from unisal.types import RGB, Size
+from unisal.types import RGB, STRIDE, Size
 
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_STD = (0.229, 0.224, 0.225)
-STRIDE = 32
 SIDE_RANGE = range(7, 14)
 """Sides of the network's input that are considered for a picture of any size, in cells of 32
 pixels."""
@@ -102,7 +99,7 @@ def centre_crop(picture: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     return cropped
 
 
-def normalise(rgb: RGB) -> Tensor:
+def normalise(rgb: RGB) -> NDArray[np.float32]:
     """Normalise a picture with ImageNet's mean and standard deviation.
 
     Returns:
@@ -111,7 +108,7 @@ def normalise(rgb: RGB) -> Tensor:
     normalised = np.empty((3, *rgb.shape[:2]), np.float32)
     for channel, levels in enumerate(_normalised_levels()):
         np.take(levels, rgb[..., channel], out=normalised[channel])
-    return torch.from_numpy(normalised)
+    return normalised
 
 
 @cache

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.checks import check_count
 from unisal.data.base import Item, SaliencyDataset, check_size, first_share, one_of
 from unisal.data.listing import FrameFiles, Group
 from unisal.data.pictures import read_grey_levels, read_rgb
 from unisal.data.splits import shuffled, train_valid
+from unisal.data.tensors import stacked
 from unisal.data.transforms import (
     centre_crop,
     normalise,
@@ -287,7 +286,7 @@ class VideoDataset(SaliencyDataset):
     def frame_size(self, index: int) -> Size:
         return self.videos[index].frame_size
 
-    def read_input(self, index: int, number: int = 1) -> Tensor:
+    def read_input(self, index: int, number: int = 1) -> NDArray[np.float32]:
         return normalise(resize_rgb(self.read_frame(self.videos[index], number), self.input_size))
 
     def target_size(self, index: int) -> Size:
@@ -311,7 +310,7 @@ class VideoDataset(SaliencyDataset):
         if not self.has_maps:
             size = frames[0].shape[0], frames[0].shape[1]
             resized = [normalise(resize_rgb(f, self.input_size)) for f in frames]
-            return Item(numbers, torch.stack(resized), None, None, size)
+            return Item(numbers, stacked(resized), None, None, size)
         clip = [(f, self.read_targets(video, n)) for f, n in zip(frames, numbers, strict=True)]
         if self.phase in ("train", "valid"):
             clip = [self.fit(frame, targets) for frame, targets in clip]
@@ -327,9 +326,9 @@ class VideoDataset(SaliencyDataset):
             fixations = [change.of_fixations(f) for f in fixations]
         return Item(
             frame_nrs=numbers,
-            frames=torch.stack([normalise(p) for p in pictures]),
-            maps=torch.from_numpy(np.stack(maps))[:, None],
-            fixations=torch.from_numpy(np.stack(fixations))[:, None],
+            frames=stacked([normalise(p) for p in pictures]),
+            maps=stacked(maps)[:, None],
+            fixations=stacked(fixations)[:, None],
             target_size=(maps[0].shape[0], maps[0].shape[1]),
         )
 

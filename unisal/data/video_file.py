@@ -25,17 +25,6 @@ from unisal.data.frame_colours import frame_to_rgb
 from unisal.errors import UserError, cause
 from unisal.forks import never_free, renew_after_fork
 
-VIDEO_SUFFIXES = (
-    *(".264", ".265", ".266", ".3g2", ".3gp", ".3gpp", ".amv", ".asf", ".avi", ".cine", ".dav"),
-    *(".divx", ".dv", ".f4v", ".flc", ".fli", ".flv", ".gxf", ".h261", ".h263", ".h264", ".h265"),
-    *(".hevc", ".insv", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2"),
-    *(".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov", ".mp4", ".mp4v", ".mpe", ".mpeg", ".mpg", ".mpv"),
-    *(".mts", ".mxf", ".nsv", ".nut", ".nuv", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm"),
-    *(".rmvb", ".roq", ".tod", ".trp", ".ts", ".vc1", ".viv", ".vob", ".vro", ".vvc", ".webm"),
-    *(".wmv", ".wtv", ".xvid", ".y4m"),
-)
-"""Endings of videos in a folder, in lower or upper case. A file that the user names may have any
-ending."""
 ANIMATION_SUFFIXES = (".apng", ".avif", ".avifs", ".gif", ".png")
 """Endings of pictures that may be videos: if they move, see `is_animation`."""
 DEFAULT_FPS, MAX_FPS = Fraction(25), 1000

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from unisal.config import save_json
+from unisal.config import cache_dir, save_json
 from unisal.data.base import require_files
 from unisal.data.listing import FrameFiles, Group, Problem, match_files
 from unisal.data.pictures import picture_size
@@ -144,9 +143,8 @@ def _state(folder: Path, names: list[str]) -> str:
 
 def _cache_file(folder: Path) -> Path:
     """Return the file in the user's cache directory for a folder of videos."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return home / "unisal" / f"index_{name}.json"
+    return cache_dir() / f"index_{name}.json"
 
 
 def _load(place: Path, state: str) -> list[Video] | None:

@@ -7,21 +7,22 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from unisal.device import pick_device
+from unisal.device import find_device
 from unisal.errors import UserError
-from unisal.forks import computing
-from unisal.inference.densities import log_density, mean_log_density
-from unisal.inference.runtime import pick_runtime
+from unisal.forks import compute_threads
+from unisal.inference.densities import mean_log_density
+from unisal.inference.network import GraphNetwork, Network, SavedNetwork
+from unisal.inference.runtime import Frame, State, pick_runtime
 from unisal.inference.views import Tta, read_tta, views_of
-from unisal.model import UNISAL
-from unisal.model.unisal import Features
-from unisal.types import Size
+from unisal.types import Features, LogDensity, Size
+
+if TYPE_CHECKING:
+    from unisal.model import UNISAL
 
 STATIC_DOMAINS = ("SALICON", "MIT1003", "MIT300")
 """Domains that treat a video's frames as images whatever the network says, see
@@ -43,13 +44,14 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A network in evaluation mode on a device.
+    """A network in evaluation mode on a device. It takes arrays and gives arrays.
 
     All predictions are made here: of pictures and videos in memory, of folders, and of data sets
     that are scored.
 
     Args:
-        model: the network; it is moved to the device.
+        model: the network. One of PyTorch is moved to the device; for the others see
+            `unisal.inference.network`.
         device: see `unisal.device.pick_device`.
         max_frames: number of frames of a video per call of the network. More frames need more
             memory and are hardly faster; the results do not depend on it.
@@ -60,9 +62,9 @@ class Engine:
             separated by commas. Each view of a video has states of its own.
 
     Attributes:
-        device: where the network runs.
+        device: where the network runs: "cpu", "cuda", "cuda:1", ...
         tta: what is averaged, by name.
-        model: the network.
+        network: the network in the form in which it was given.
         precision: what it computes in, "fp32" or "bf16".
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
@@ -72,7 +74,7 @@ class Engine:
 
     def __init__(
         self,
-        model: UNISAL,
+        model: UNISAL | SavedNetwork,
         device: str = "auto",
         max_frames: int = MAX_FRAMES,
         precision: str = "fp32",
@@ -81,17 +83,44 @@ class Engine:
     ) -> None:
         self.tta = read_tta(tta)
         self._views = views_of(tta)
-        self.device = pick_device(device)
         self.max_frames = max_frames
         self.precision = precision
-        self.model = model.eval().to(self.device)
-        self.runtime = pick_runtime(runtime, self.model, self.device, precision)
+        self.network: Network
+        is_graph = isinstance(model, GraphNetwork)
+        self.device = "cpu" if is_graph and device == "auto" else find_device(device)
+        if isinstance(model, SavedNetwork):
+            self.network = model
+        else:
+            from unisal.inference.torch_network import TorchNetwork
+
+            self.network = TorchNetwork(model.eval().to(self.device))
+        self.runtime = pick_runtime(runtime, self.network, self.device, precision)
+
+    @property
+    def model(self) -> UNISAL:
+        """The network itself, in evaluation mode.
+
+        It is read when it is first asked for, if a graph was all that predictions needed so far.
+
+        Raises:
+            UserError: it cannot be read, or there is nothing but a graph.
+        """
+        return self.network.model
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The network's domains."""
+        return self.network.sources
+
+    def temperature(self, domain: str) -> float:
+        """Return what the logits of a domain are divided by, see `unisal.model.UNISAL`."""
+        return self.network.temperatures.get(domain, 1)
 
     @property
     def workers(self) -> int:
         """Number of threads that read, predict and write unrelated pictures."""
-        on_cpu = self.device.type == "cpu"
-        return torch.get_num_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
+        on_cpu = self.device == "cpu"
+        return compute_threads() if on_cpu else min(MAX_WORKERS, os.cpu_count() or 1)
 
     @property
     def video_workers(self) -> int:
@@ -99,21 +128,24 @@ class Engine:
 
         On the CPU the network takes most of the time, and every thread needs memory.
         """
-        on_cpu = self.device.type == "cpu"
-        return max(1, torch.get_num_threads() // 2) if on_cpu else self.workers
+        on_cpu = self.device == "cpu"
+        return max(1, compute_threads() // 2) if on_cpu else self.workers
 
     def domain(self, name: str) -> str:
         """Return the network's domain of that name, or its first one with a warning."""
-        if name in self.model.sources:
+        if name in self.sources:
             return name
-        first = self.model.sources[0]
+        first = self.sources[0]
         log.warning("the network has no domain %r; using %r", name, first)
         return first
 
-    @torch.inference_mode()
     def images(
-        self, frames: Tensor, target_size: Size, domain: str, concurrent: bool = False
-    ) -> Tensor:
+        self,
+        frames: NDArray[np.float32],
+        target_size: Size,
+        domain: str,
+        concurrent: bool = False,
+    ) -> NDArray[np.float32]:
         """Predict unrelated images.
 
         Args:
@@ -123,15 +155,14 @@ class Engine:
             concurrent: whether `workers` threads call this at the same time.
 
         Returns:
-            Log-densities `[n, h, w] float32` on the CPU; the exp of each sums to 1.
+            Log-densities `[n, h, w] float32`; the exp of each sums to 1.
         """
-        maps = self.image_logits(frames, domain, concurrent)
-        # Not with PyTorch, whose threads would spin for a while beside those of other calls.
-        stacked = np.stack([self._log_density(y, target_size).numpy() for y in maps])
-        return torch.from_numpy(stacked)
+        maps = self._image_maps(frames, domain, concurrent)
+        return np.stack([self.runtime.log_density(y, target_size) for y in maps])
 
-    @torch.inference_mode()
-    def image_logits(self, frames: Tensor, domain: str, concurrent: bool = False) -> Tensor:
+    def image_logits(
+        self, frames: NDArray[np.float32], domain: str, concurrent: bool = False
+    ) -> NDArray[np.float32]:
         """Predict unrelated images, but leave out the resize and the softmax.
 
         Args:
@@ -140,28 +171,29 @@ class Engine:
             concurrent: as in `images`.
 
         Returns:
-            Logits `[n, H, W] float32`, on the device that computed them; with `tta` log-densities
-            on the CPU, which are logits too.
+            Logits `[n, H, W] float32`; with `tta` log-densities, which are logits too.
         """
+        maps = self._image_maps(frames, domain, concurrent)
+        return np.stack([self.runtime.to_array(y) for y in maps])
+
+    def _image_maps(self, frames: NDArray[np.float32], domain: str, concurrent: bool) -> list[Any]:
+        """Return the logits `[H, W]` of images, wherever the runtime computed them."""
         maps = []
         for view in self._views:
             seen = [[view.of(x)] for x in frames]
-            y, _ = self.runtime.logits(seen, None, domain, static=True, concurrent=concurrent)
-            maps.append(y[:, 0])
-        if len(maps) == 1:
-            return self._at_temperature(maps[0], domain)
-        size = frames.shape[-2], frames.shape[-1]
-        averaged = torch.stack(self._averaged([y.unbind() for y in maps], size))
-        return self._at_temperature(averaged, domain)
+            starts = [None] * len(seen)
+            y, _ = self.runtime.logits(seen, starts, domain, static=True, concurrent=concurrent)
+            maps.append(list(y[:, 0]))
+        return self._joined(maps, (frames.shape[-2], frames.shape[-1]), domain)
 
     def video(
         self,
-        frames: Iterable[tuple[K, Tensor]],
+        frames: Iterable[tuple[K, Frame]],
         target_size: Size,
         domain: str,
         frame_step: int,
         chunk: int = CHUNK,
-    ) -> Iterator[tuple[K, Tensor]]:
+    ) -> Iterator[tuple[K, LogDensity]]:
         """Predict a video of any length in constant memory.
 
         The frames form `frame_step` interleaved sequences (0, frame_step, 2 frame_step, ...; 1,
@@ -178,19 +210,19 @@ class Engine:
                 requires it. Except for rounding, the results do not depend on it.
 
         Yields:
-            Each key with its log-density `[h, w] float32` on the CPU, in the order of the frames.
+            Each key with its log-density `[h, w] float32`, in the order of the frames.
         """
         # Maps wait at the network's size and are resized one by one when they are asked for.
-        for key, y in self.video_logits(frames, domain, frame_step, chunk):
-            yield key, self._log_density(y, target_size)
+        for key, y in self._video_maps(frames, domain, frame_step, chunk):
+            yield key, self.runtime.log_density(y, target_size)
 
     def video_logits(
         self,
-        frames: Iterable[tuple[K, Tensor]],
+        frames: Iterable[tuple[K, Frame]],
         domain: str,
         frame_step: int,
         chunk: int = CHUNK,
-    ) -> Iterator[tuple[K, Tensor]]:
+    ) -> Iterator[tuple[K, NDArray[np.float32]]]:
         """Predict a video as `video` does, but leave out the resize and the softmax.
 
         Args:
@@ -202,11 +234,18 @@ class Engine:
         Yields:
             Each key with its logits `[H, W] float32`, as `image_logits` returns them.
         """
+        for key, y in self._video_maps(frames, domain, frame_step, chunk):
+            yield key, self.runtime.to_array(y)
+
+    def _video_maps(
+        self, frames: Iterable[tuple[K, Frame]], domain: str, frame_step: int, chunk: int
+    ) -> Iterator[tuple[K, Any]]:
+        """Yield the logits `[H, W]` of a video's frames, wherever the runtime computed them."""
         at_once = frame_step * max(1, min(chunk, self.max_frames // frame_step))
         if not self.runtime.gains_by_batches:
             at_once = 1
         remaining = iter(frames)
-        states: list[deque[Tensor | None]] = [deque([None] * frame_step) for _ in self._views]
+        states: list[deque[State | None]] = [deque([None] * frame_step) for _ in self._views]
         while taken := list(islice(remaining, at_once)):
             maps = self._advance_views([x for _, x in taken], states, domain)
             for (key, _), y in zip(taken, maps, strict=True):
@@ -215,8 +254,8 @@ class Engine:
                 own.rotate(-len(taken))  # the first state is that of the next frame
 
     def step(
-        self, frame: Tensor, states: list[Tensor | None], target_size: Size, domain: str
-    ) -> Tensor:
+        self, frame: Frame, states: list[State | None], target_size: Size, domain: str
+    ) -> LogDensity:
         """Predict the next frame of a sequence from it and the frames before it.
 
         Args:
@@ -227,24 +266,24 @@ class Engine:
             domain: one of the network's domains.
 
         Returns:
-            Log-density `[h, w] float32` on the CPU.
+            Log-density `[h, w] float32`.
         """
         states.extend([None] * (len(self._views) - len(states)))
         own = [[state] for state in states]
         (logits,) = self._advance_views([frame], own, domain)
         states[:] = [state for (state,) in own]
-        return self._log_density(logits, target_size)
+        return self.runtime.log_density(logits, target_size)
 
-    @computing()
-    @torch.inference_mode()
     def features(
         self,
-        frame: Tensor,
+        frame: Frame,
         domain: str,
-        states: list[Tensor | None] | None = None,
+        states: list[State | None] | None = None,
         target_size: Size | None = None,
-    ) -> tuple[Features, Tensor | None]:
+    ) -> tuple[Features, LogDensity | None]:
         """Compute the network's features of an image, or of the next frame of a sequence.
+
+        PyTorch does that, since graphs have no features.
 
         Args:
             frame: as in `step`.
@@ -253,87 +292,79 @@ class Engine:
             target_size: (h, w) of the prediction, None if it is not wanted.
 
         Returns:
-            The features `[C, h, w] float32` on the CPU, and the log-density as `step` returns it.
+            The features `[C, h, w] float32`, and the log-density as `step` returns it.
 
         Raises:
-            UserError: the log-density is wanted too, but is one that `tta` averages.
+            UserError: the log-density is wanted too, but is one that `tta` averages; or there is
+                nothing but a graph.
         """
         if self.tta and target_size is not None:
             raise UserError("features go without tta: they are those of the frame itself")
-        static = states is None or self._is_static(domain)
-        x = frame.to(self.device)[None, None]
-        found, hidden = self.model.features(x, h0=states, domain=domain, static=static)
-        if states is not None:
-            states[0] = None if hidden is None else hidden[0]
-        log_density = None
-        if target_size is not None:
-            logits = self.model.logits_from(found.before_upsampling, domain)
-            log_density = self._log_density(
-                self._at_temperature(logits[0, 0, 0], domain), target_size
-            )
-        return Features(*(y[0, 0].float().cpu() for y in found)), log_density
+        model = self.model  # a graph alone says here that it has none
+        from unisal.inference.torch_network import compute_features
+
+        static = states is None or self.is_static(domain)
+        heat = self.temperature(domain)
+        return compute_features(model, frame, domain, states, static, target_size, heat)
 
     def _advance_views(
         self,
-        frames: Sequence[Tensor],
-        states: Sequence[MutableSequence[Tensor | None]],
+        frames: Sequence[Frame],
+        states: Sequence[MutableSequence[State | None]],
         domain: str,
-    ) -> list[Tensor]:
+    ) -> list[Any]:
         """Return the logits of the next frames, see `_advance`, with the states of each view."""
         maps = [
             self._advance([view.of(x) for x in frames], own, domain)
             for view, own in zip(self._views, states, strict=True)
         ]
-        if len(maps) == 1:
-            averaged = maps[0]
-        else:
-            averaged = self._averaged(maps, (frames[0].shape[-2], frames[0].shape[-1]))
-        return [self._at_temperature(y, domain) for y in averaged]
+        return self._joined(maps, (frames[0].shape[-2], frames[0].shape[-1]), domain)
 
-    def _at_temperature(self, logits: Tensor, domain: str) -> Tensor:
-        """Return logits whose density is that of `logits` at the domain's temperature."""
-        temperature = self.model.temperatures.get(domain, 1)
-        return logits if temperature == 1 else logits / temperature
-
-    def _averaged(self, maps: Sequence[Sequence[Tensor]], size: Size) -> list[Tensor]:
-        """Average the densities of the views.
+    def _joined(self, maps: Sequence[list[Any]], size: Size, domain: str) -> list[Any]:
+        """Average the densities of the views, at the domain's temperature.
 
         Args:
             maps: for each view the logits `[h, w]` of each frame.
             size: (H, W) of the frames.
+            domain: whose temperature to use.
 
         Returns:
-            The log-density `[H, W] float32` of each frame, on the CPU.
+            The logits of each frame; of several views the log-density `[H, W] float32`.
         """
-        return [
-            torch.from_numpy(
+        joined = maps[0]
+        if len(maps) > 1:
+            joined = [
                 mean_log_density(
-                    [view.back(y) for view, y in zip(self._views, one, strict=True)], size
+                    [
+                        view.back(self.runtime.to_array(y))
+                        for view, y in zip(self._views, one, strict=True)
+                    ],
+                    size,
                 )
-            )
-            for one in zip(*maps, strict=True)
-        ]
+                for one in zip(*maps, strict=True)
+            ]
+        temperature = self.temperature(domain)
+        return joined if temperature == 1 else [y / np.float32(temperature) for y in joined]
 
-    @torch.inference_mode()
     def _advance(
-        self, frames: Sequence[Tensor], states: MutableSequence[Tensor | None], domain: str
-    ) -> list[Tensor]:
+        self, frames: Sequence[Frame], states: MutableSequence[State | None], domain: str
+    ) -> list[Any]:
         """Return the logits `[H, W]` of the next frames, in order; update `states` in place."""
         step = len(states)
-        maps: list[Tensor] = [torch.empty(0)] * len(frames)
-        static = self._is_static(domain)
+        maps: list[Any] = [None] * len(frames)
+        static = self.is_static(domain)
         for rows in self._calls(len(frames), step):
             sequences = [frames[row::step] for row in rows]
-            before = _joined([states[row] for row in rows])
+            before = [states[row] for row in rows]
             y, after = self.runtime.logits(sequences, before, domain, static)
             for i, row in enumerate(rows):
-                maps[row::step] = y[i].unbind()
-                states[row] = None if after is None else after[i : i + 1]
+                maps[row::step] = list(y[i])
+                states[row] = after[i]
         return maps
 
-    def _is_static(self, domain: str) -> bool:
+    def is_static(self, domain: str) -> bool:
         """Return whether the frames of a video are unrelated images to a domain."""
-        return domain in STATIC_DOMAINS or domain in self.model.image_domains
+        return domain in STATIC_DOMAINS or domain in self.network.image_domains
 
     def _calls(self, n_frames: int, step: int) -> Iterator[range]:
         """Yield which sequences go through the network together.
@@ -345,17 +376,3 @@ class Engine:
             if length:
                 at_once = max(1, self.max_frames // length)
                 yield from (rows[i : i + at_once] for i in range(0, len(rows), at_once))
-
-    @torch.inference_mode()
-    def _log_density(self, logits: Tensor, target_size: Size) -> Tensor:
-        """Resize logits `[H, W]` on the device and return the log-density on the CPU."""
-        if logits.device.type == "cpu":
-            return torch.from_numpy(log_density(logits.numpy(), target_size))
-        y = self.model.log_density(logits[None, None, None], target_size)
-        return y[0, 0, 0].cpu()
-
-
-def _joined(states: Sequence[Tensor | None]) -> Tensor | None:
-    """Return one state for a batch of sequences; None at the start."""
-    present = [state for state in states if state is not None]
-    return torch.cat(present) if present else None

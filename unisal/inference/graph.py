@@ -23,17 +23,47 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from unisal.errors import GraphError
+from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE, Graph
 from unisal.model import UNISAL
-from unisal.model.checks import STRIDE
+from unisal.model.priors import PRIOR_SCALE
+from unisal.types import STRIDE
 
 OPSET, IR_VERSION = 17, 8
 """The versions of ONNX that are written: old enough for every runtime that is accepted."""
-FRAME, PRIORS, STATE = "frame", "priors", "state"
-MAP, NEXT_STATE = "map", "next_state"
-"""Names of the inputs `[1, 3, H, W]`, `[1, n, H/32, W/32]`, `[1, C, H/32, W/32]` and of the outputs
-`[1, 1, H, W]` and `[1, C, H/32, W/32]`. Priors and states are missing if the network has none."""
 EXAMPLE_SIDES = 1, 2
 """Height and width of the example frame, in units of `STRIDE`; the graph does not depend on it."""
+
+
+def record(model: UNISAL, domain: str, static: bool) -> Graph:
+    """Return the network as a graph, with all that is needed to run it.
+
+    Args:
+        model: see `export_graph`.
+        domain: see `export_graph`.
+        static: see `export_graph`.
+
+    Returns:
+        The graph. Its facts are the network's `sources`, `image_domains` and `temperatures`; the
+        graph's `domain`, whether it is `static`, and its `precision`; and the parameters of the
+        domain's priors, `gaussians` `[n, 2, 2]` and `prior_scale`, None and 0 if it has none.
+
+    Raises:
+        GraphError: the network does something that cannot be translated here.
+    """
+    gaussians = model.prior_parameters(domain)
+    return Graph(
+        export_graph(model, domain, static),
+        {
+            "sources": list(model.sources),
+            "image_domains": list(model.image_domains),
+            "temperatures": dict(model.temperatures),
+            "domain": domain,
+            "static": static,
+            "precision": "fp32",
+            "gaussians": None if gaussians is None else gaussians.tolist(),
+            "prior_scale": 0.0 if gaussians is None else PRIOR_SCALE,
+        },
+    )
 
 
 def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:

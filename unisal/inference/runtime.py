@@ -1,38 +1,39 @@
 """What runs the network: PyTorch or, on the CPU, ONNX Runtime in less than 60 % of the time.
 
-Except for rounding, both give the same numbers. ONNX Runtime gets the graph of
-`unisal.inference.graph`, which is made when a domain is first used (in well under a second) and
-rebuilt when the weights have changed.
+Except for rounding, both give the same numbers. ONNX Runtime gets a graph when a domain is first
+used, which PyTorch makes in well under a second if it was not made before, and another one when the
+weights have changed. This module is for ONNX Runtime; PyTorch's is `unisal.inference.torch_network`
+and is loaded only where it is needed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.errors import GraphError, UserError
-from unisal.forks import computing, never_free, renew_after_fork
+from unisal.forks import compute_threads, computing, never_free, renew_after_fork
+from unisal.inference import densities
+from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE
+from unisal.inference.network import Network
 from unisal.memory import give_back_freed_memory
-from unisal.model import UNISAL
-from unisal.model.checks import STRIDE
+from unisal.types import STRIDE, LogDensity, Size
 
 if TYPE_CHECKING:
     import onnxruntime
 
 RUNTIMES = ("auto", "torch", "onnx")
 PRECISIONS = ("fp32", "bf16")
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags in `/proc/cpuinfo` of processors that compute in bfloat16 (x86 and Arm)."""
 
-Sequences = Sequence[Sequence[Tensor]]
+Frame = NDArray[np.float32]
+"""What the network takes, `[3, H, W] float32`."""
+State = Any
+"""The GRU's state of one sequence, in the form that its runtime keeps it in."""
 
 log = logging.getLogger(__name__)
 
@@ -52,39 +53,45 @@ class Runtime(Protocol):
 
     def logits(
         self,
-        sequences: Sequences,
-        state: Tensor | None,
+        sequences: Sequence[Sequence[Frame]],
+        states: Sequence[State | None],
         domain: str,
         static: bool,
         concurrent: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Any, list[State | None]]:
         """Compute `UNISAL.logits` for evaluation.
 
         Args:
-            sequences: the frames `[3, H, W] float32` of each sequence, on the CPU; the same number
-                for each.
-            state: `[sequences, C, H/32, W/32]`, as the last call returned it; None at the start.
+            sequences: the frames `[3, H, W] float32` of each sequence; the same number for each.
+            states: the state of each sequence, as the last call returned it; None at the start,
+                for all of them.
             domain: one of the network's domains.
             static: whether the frames are unrelated images.
             concurrent: whether other threads call this at the same time, enough of them to keep
                 all cores busy.
 
         Returns:
-            The maps `[sequences, time, H, W] float32`; and the state after the last frame, None if
-            the GRU is bypassed.
+            The maps `[sequences, time, H, W] float32`, wherever the runtime computes; and the
+            states after the last frames, None if the GRU is bypassed.
         """
         ...
 
+    def to_array(self, logits: Any) -> NDArray[np.float32]:
+        """Return maps of `logits` as an array."""
+        ...
 
-def pick_runtime(
-    name: str, model: UNISAL, device: torch.device, precision: str = "fp32"
-) -> Runtime:
+    def log_density(self, logits: Any, size: Size) -> LogDensity:
+        """Resize one map `[H, W]` of `logits` to `size` and take its log-softmax."""
+        ...
+
+
+def pick_runtime(name: str, network: Network, device: str, precision: str = "fp32") -> Runtime:
     """Return the runtime with that name.
 
     Args:
         name: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
-        model: the network in evaluation mode.
-        device: where to run it.
+        network: the network.
+        device: where to run it: "cpu", "cuda", "cuda:1", ...
         precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
             considers that safe. It is faster on processors with instructions for it.
 
@@ -98,73 +105,29 @@ def pick_runtime(
     if precision == "bf16":
         if name == "onnx":
             raise UserError("runtime 'onnx' computes in fp32 alone; bf16 needs 'torch'")
-        check_bf16(device)
-        return TorchRuntime(model, device, torch.bfloat16)
-    suits = device.type == "cpu" and next(model.parameters()).dtype == torch.float32
+        return _torch_runtime(network, device, bf16=True)
+    suits = device == "cpu" and network.is_float32
     if name == "onnx" and not suits:
         raise UserError(f"runtime 'onnx' runs float32 on the CPU alone, not on {device}")
     if name == "torch" or not suits:
-        return TorchRuntime(model, device)
+        return _torch_runtime(network, device)
     try:
-        runtime = OnnxRuntime(model)
+        runtime = OnnxRuntime(network)
     except ImportError as error:
         if name == "onnx":
             raise UserError(
                 f"runtime 'onnx' needs the packages onnx and onnxruntime: {error}"
             ) from None
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
-        return TorchRuntime(model, device)
-    return runtime if name == "onnx" else FallbackRuntime(runtime, model, device)
+        return _torch_runtime(network, device)
+    return runtime if name == "onnx" else FallbackRuntime(runtime, network, device)
 
 
-class TorchRuntime:
-    """Runs the network as it is.
+def _torch_runtime(network: Network, device: str, bf16: bool = False) -> Runtime:
+    model = network.model  # a graph alone says here that it has none
+    from unisal.inference.torch_network import TorchRuntime
 
-    Args:
-        model: the network; moved to the device.
-        device: where to run it.
-        autocast: the dtype to compute in wherever PyTorch's autocast considers that safe; None for
-            that of the weights.
-    """
-
-    name = "torch"
-    gains_by_batches = True
-
-    def __init__(
-        self, model: UNISAL, device: torch.device, autocast: torch.dtype | None = None
-    ) -> None:
-        # Without a backward pass, channels last are faster (measured on CPU and GPU).
-        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.device = device
-        self.autocast = autocast
-        self._make_lock()
-
-    def _make_lock(self) -> None:
-        """Make the lock, which cannot be copied or sent to another process."""
-        self._running = Lock()  # PyTorch uses several threads for a single call
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_running"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._make_lock()
-
-    @computing()
-    @torch.inference_mode()
-    def logits(
-        self,
-        sequences: Sequences,
-        state: Tensor | None,
-        domain: str,
-        static: bool,
-        concurrent: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        x = torch.stack([torch.stack(tuple(frames)) for frames in sequences])
-        autocast = torch.autocast(self.device.type, self.autocast, enabled=bool(self.autocast))
-        with self._running, autocast:
-            y, hidden = self.model.logits(x.to(self.device), [state], domain, static)
-        return y[:, :, 0].float(), None if hidden is None else hidden[0].float()
+    return TorchRuntime(model, device, bf16)
 
 
 class FallbackRuntime:
@@ -175,14 +138,14 @@ class FallbackRuntime:
 
     Args:
         fast: ONNX Runtime.
-        model: the same network, for PyTorch. Its runtime is made only when it is needed, since it
+        network: the same network, for PyTorch. Its runtime is made only when it is needed, since it
             changes the memory layout of the weights and with it the rounding of other computations.
         device: where to run it.
     """
 
-    def __init__(self, fast: OnnxRuntime, model: UNISAL, device: torch.device) -> None:
+    def __init__(self, fast: OnnxRuntime, network: Network, device: str) -> None:
         self._runtime: Runtime = fast
-        self._model = model
+        self._network = network
         self._device = device
         self._make_lock()
 
@@ -209,26 +172,40 @@ class FallbackRuntime:
 
     def logits(
         self,
-        sequences: Sequences,
-        state: Tensor | None,
+        sequences: Sequence[Sequence[Frame]],
+        states: Sequence[State | None],
         domain: str,
         static: bool,
         concurrent: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Any, list[State | None]]:
         """Compute `UNISAL.logits`; see `Runtime.logits`."""
         runtime = self._runtime
         try:
-            return runtime.logits(sequences, state, domain, static, concurrent)
+            return runtime.logits(sequences, states, domain, static, concurrent)
         except GraphError as error:
-            # Several threads may get here. Made in inference mode, the weights in their new layout
-            # could not be trained any more.
-            with computing(), self._replacing, torch.inference_mode(False):
+            # Several threads may get here.
+            with computing(), self._replacing:
                 if self._runtime is runtime:
-                    self._runtime = TorchRuntime(self._model, self._device)
+                    self._runtime = self._in_pytorch()
                     log.warning(
                         "PyTorch runs the network, more slowly than ONNX Runtime: %s", error
                     )
-        return self._runtime.logits(sequences, state, domain, static, concurrent)
+        return self._runtime.logits(sequences, states, domain, static, concurrent)
+
+    def _in_pytorch(self) -> Runtime:
+        import torch
+
+        # Made in inference mode, the weights in their new layout could not be trained any more.
+        with torch.inference_mode(False):
+            return _torch_runtime(self._network, self._device)
+
+    def to_array(self, logits: Any) -> NDArray[np.float32]:
+        """Return maps as an array; see `Runtime.to_array`."""
+        return self._runtime.to_array(logits)
+
+    def log_density(self, logits: Any, size: Size) -> LogDensity:
+        """Return a log-density; see `Runtime.log_density`."""
+        return self._runtime.log_density(logits, size)
 
 
 class OnnxRuntime:
@@ -238,8 +215,8 @@ class OnnxRuntime:
     It is safe to call from several threads.
 
     Args:
-        model: the network, in float32. Every call checks whether its weights were changed in place;
-            the graph is then rebuilt.
+        network: the network, in float32. Every call checks whether its weights were changed in
+            place; the graph is then made anew.
 
     Raises:
         ImportError: a package is missing.
@@ -248,89 +225,67 @@ class OnnxRuntime:
     name = "onnx"
     gains_by_batches = False
 
-    def __init__(self, model: UNISAL) -> None:
-        import onnx  # noqa: F401 - so that a missing package is noticed now
+    def __init__(self, network: Network) -> None:
+        if network.needs_pytorch:
+            import onnx  # noqa: F401 - so that a missing package is noticed now
         import onnxruntime
 
-        self.model = model
-        tables = [t for module in model.modules() for t in (module._parameters, module._buffers)]
-        self._tables = [table for table in tables if table]
+        self.network = network
         self._runtime = onnxruntime
         self._making = Lock()
-        self._weights: Any = None
-        self._sessions: dict[tuple[str, bool, int], onnxruntime.InferenceSession] = {}
-        self._priors: dict[tuple[str, int, int], Any] = {}
+        self._version: Any = None
+        self._sessions: dict[tuple[str, bool, int], _Session] = {}
         renew_after_fork(self)
 
     def renew(self) -> None:
         """Forget the sessions of another process; see `unisal.forks`."""
         for session in self._sessions.values():
-            never_free(session)
+            never_free(session.onnx)
         self._sessions = {}
 
-    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[UNISAL]]:
-        return type(self), (self.model,)  # sessions can be neither copied nor sent
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Network]]:
+        return type(self), (self.network,)  # sessions can be neither copied nor sent
 
     @computing()
-    @torch.inference_mode()
     def logits(
         self,
-        sequences: Sequences,
-        state: Tensor | None,
+        sequences: Sequence[Sequence[Frame]],
+        states: Sequence[State | None],
         domain: str,
         static: bool,
         concurrent: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        from unisal.inference.graph import FRAME, MAP, NEXT_STATE, PRIORS, STATE
-
-        batch, steps, (_, height, width) = len(sequences), len(sequences[0]), sequences[0][0].shape
-        size = height // STRIDE, width // STRIDE
-        session, priors = self._session(domain, static, size, concurrent)
-        given = {} if priors is None else {PRIORS: priors}
-        maps = np.empty((batch, steps, height, width), np.float32)
-        states: NDArray[np.float32] | None = None
-        channels = {taken.name: taken.shape[1] for taken in session.get_inputs()}
-        if STATE in channels:
-            shape = (batch, channels[STATE], *size)
-            states = np.zeros(shape, np.float32) if state is None else state.numpy().copy()
-
-        for b, frames in enumerate(sequences):
+    ) -> tuple[NDArray[np.float32], list[State | None]]:
+        _, height, width = sequences[0][0].shape
+        session = self._session(domain, static, concurrent)
+        maps = np.empty((len(sequences), len(sequences[0]), height, width), np.float32)
+        after = []
+        for b, (frames, state) in enumerate(zip(sequences, states, strict=True)):
             for t, frame in enumerate(frames):
-                now = {FRAME: frame[None].numpy(), **given}
-                if states is None:
-                    (y,) = session.run([MAP], now)
-                else:
-                    now[STATE] = states[b : b + 1]
-                    y, states[b : b + 1] = session.run([MAP, NEXT_STATE], now)
-                maps[b, t] = y[0, 0]
-        return torch.from_numpy(maps), None if states is None else torch.from_numpy(states)
+                maps[b, t], state = session.run(np.asarray(frame), state)
+            after.append(state)
+        return maps, after
 
-    def _session(
-        self, domain: str, static: bool, size: tuple[int, int], concurrent: bool
-    ) -> tuple[onnxruntime.InferenceSession, NDArray[np.float32] | None]:
-        """Return the session and the prior maps of `size`, cached until the weights change."""
+    def to_array(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        return logits
+
+    def log_density(self, logits: NDArray[np.float32], size: Size) -> LogDensity:
+        return densities.log_density(logits, size)
+
+    def _session(self, domain: str, static: bool, concurrent: bool) -> _Session:
+        """Return the session of a domain, cached until the weights change."""
         with self._making:
-            weights = weights_version(self._tables)
-            if weights != self._weights:
+            version = self.network.version()
+            if version != self._version:
                 self._sessions.clear()
-                self._priors.clear()
-                self._weights = weights
+                self._version = version
             # Concurrent calls take 5 % less time if none of them splits its work (measured).
-            kind = domain, static, 1 if concurrent else torch.get_num_threads()
+            kind = domain, static, 1 if concurrent else compute_threads()
             if kind not in self._sessions:
                 self._sessions[kind] = self._make_session(*kind)
-            place = (domain, *size)
-            if place not in self._priors:
-                maps = self.model.prior_maps(size, domain)
-                self._priors[place] = None if maps is None else maps[None].numpy()
-            return self._sessions[kind], self._priors[place]
+            return self._sessions[kind]
 
-    def _make_session(
-        self, domain: str, static: bool, threads: int
-    ) -> onnxruntime.InferenceSession:
-        """Make the graph of a domain and a session that runs it."""
-        from unisal.inference.graph import export_graph
-
+    def _make_session(self, domain: str, static: bool, threads: int) -> _Session:
+        """Get the graph of a domain and make a session that runs it."""
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -338,45 +293,61 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = False  # it takes more memory and no less time (measured)
         options.log_severity_level = 3  # errors
-        graph = export_graph(self.model, domain, static)
-        session = self._runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        del graph
+        model, facts = self.network.graph(domain, static)
+        onnx = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        del model
         give_back_freed_memory()
-        return session
+        return _Session(onnx, facts)
 
 
-def weights_version(tables: Sequence[Mapping[str, Tensor | None]]) -> list[tuple[int, int]]:
-    """Return a value that changes when weights are changed in place or replaced.
+class _Session:
+    """Runs a graph, one frame at a time.
 
-    That takes little time compared with the network.
+    Args:
+        onnx: ONNX Runtime's session.
+        facts: what is known of the graph, see `unisal.inference.graph.record`.
     """
-    weights = [x for table in tables for x in table.values() if x is not None]
-    try:
-        return [(id(x), x._version) for x in weights]
-    except RuntimeError:  # tensors made in inference mode have no version
-        return [(id(x), 0 if x.is_inference() else x._version) for x in weights]
+
+    def __init__(self, onnx: onnxruntime.InferenceSession, facts: dict[str, Any]) -> None:
+        self.onnx = onnx
+        self._channels = {taken.name: taken.shape[1] for taken in onnx.get_inputs()}
+        self._gaussians = None
+        if PRIORS in self._channels:
+            self._gaussians = np.array(facts["gaussians"], np.float32)
+        self._scale = facts["prior_scale"]
+        self._priors: dict[Size, NDArray[np.float32]] = {}
+
+    def run(self, frame: Frame, state: State | None) -> tuple[NDArray[np.float32], State | None]:
+        """Return the map `[H, W]` of a frame, and the state after it if the graph has one."""
+        size = frame.shape[1] // STRIDE, frame.shape[2] // STRIDE
+        given = {FRAME: frame[None]}
+        if self._gaussians is not None:
+            if size not in self._priors:
+                self._priors[size] = prior_maps(self._gaussians, self._scale, size)[None]
+            given[PRIORS] = self._priors[size]
+        if STATE not in self._channels:
+            (y,) = self.onnx.run([MAP], given)
+            return y[0, 0], None
+        if state is None:
+            state = np.zeros((1, self._channels[STATE], *size), np.float32)
+        y, after = self.onnx.run([MAP, NEXT_STATE], {**given, STATE: state})
+        return y[0, 0], after
 
 
-def check_bf16(device: torch.device) -> None:
-    """Check that a device computes in bfloat16 faster than in float32.
+def prior_maps(gaussians: NDArray[np.float32], scale: float, size: Size) -> NDArray[np.float32]:
+    """Compute what `UNISAL.prior_maps` does, which a graph takes as an input.
 
-    Raises:
-        UserError: it has no instructions for it.
+    Args:
+        gaussians: `[n, 2, 2]`, see `unisal.model.priors.gaussian_maps`.
+        scale: the height of their peaks.
+        size: (h, w) of the encoder's output.
+
+    Returns:
+        `[n, h, w]`.
     """
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
-    else:
-        able = not BF16_FLAGS.isdisjoint(_cpu_flags())
-    if not able:
-        raise UserError(
-            f"precision is 'bf16', but {device} has no instructions for bfloat16 "
-            f"({', '.join(sorted(BF16_FLAGS))}); leave it at 'fp32'"
-        )
-
-
-def _cpu_flags() -> set[str]:
-    """Return the processor's flags as Linux lists them; none on other systems."""
-    try:
-        return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return set()
+    profiles = []
+    for axis, length in enumerate(size):
+        mu, log_std = gaussians[:, axis, 0, None], gaussians[:, axis, 1, None]
+        grid = np.linspace(0, 1, length, dtype=np.float32)
+        profiles.append(np.exp(-0.5 * ((grid - mu) / np.exp(log_std)) ** 2))  # [n, length]
+    return np.float32(scale) * (profiles[0][:, :, None] * profiles[1][:, None, :])

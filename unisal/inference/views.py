@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from unisal.errors import UserError
 from unisal.inference.densities import Logits
-from unisal.model.checks import STRIDE
+from unisal.types import STRIDE
 
 MIRROR, SCALES = "mirror", "scales"
 TTA = (MIRROR, SCALES)
@@ -33,11 +32,11 @@ class View(NamedTuple):
     scale: float = 1
     """What height and width are multiplied by."""
 
-    def of(self, frame: Tensor) -> Tensor:
+    def of(self, frame: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the network sees.
 
         Args:
-            frame: `[3, H, W] float32` on the CPU, H and W multiples of 32.
+            frame: `[3, H, W] float32`, H and W multiples of 32.
 
         Returns:
             `[3, h, w] float32`: the frame itself, or a new one, whose sides are the multiples of 32
@@ -46,20 +45,20 @@ class View(NamedTuple):
         if self.scale != 1:
             size = [_scaled_side(side, self.scale) for side in frame.shape[1:]]
             how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-            pixels = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())  # [H, W, 3]
+            pixels = np.ascontiguousarray(frame.transpose(1, 2, 0))  # [H, W, 3]
             resized = cv2.resize(pixels, (size[1], size[0]), interpolation=how)
-            frame = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-        return frame.flip(-1) if self.mirrored else frame
+            frame = np.ascontiguousarray(resized.transpose(2, 0, 1))
+        return np.ascontiguousarray(frame[..., ::-1]) if self.mirrored else frame
 
-    def back(self, logits: Tensor) -> Logits:
+    def back(self, logits: Logits) -> Logits:
         """Return the logits `[h, w]` of what the network saw, with left and right as in the frame.
 
         Returns:
-            `[h, w] float32` on the CPU; its size stays that of the view.
+            `[h, w] float32`; its size stays that of the view.
         """
         if self.mirrored:
-            logits = logits.flip(-1)
-        return np.ascontiguousarray(logits.cpu().numpy())
+            logits = logits[..., ::-1]
+        return np.ascontiguousarray(logits)
 
 
 def read_tta(tta: Tta) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-STRIDE = 32
-"""The encoder's total stride in pixels: the sides of an input are multiples of it."""
+from unisal.types import STRIDE
 
 
 def check_domains(sources: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ and the option that lists them as `sources`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from unisal.model.mobilenet_v2 import MobileNetV2
 from unisal.model.priors import PRIOR_SCALE, gaussian_maps, initial_gaussians
 from unisal.model.smoothing import PhaseSmoothing
 from unisal.model.weights import load_encoder
+from unisal.types import Features
 
 SOURCES = ("DHF1K", "Hollywood", "UCFSports", "SALICON")
 """The domains of the published network."""
@@ -47,28 +48,6 @@ UPSAMPLING_2_CHANNELS, MAP_FEATURES = 128, 64
 
 RECURRENT = ("rnn.", "post_rnn.")
 """What the keys of the recurrent part begin with."""
-
-
-class Features(NamedTuple):
-    """What the network computes on its way to the map, `[batch, time, C, h, w]` each.
-
-    The numbers of channels are those of the default network; H x W is the size of its input.
-    """
-
-    encoder_8: Tensor
-    """64 channels at H/8 x W/8: the encoder's output that the second skip connection takes."""
-    encoder_16: Tensor
-    """160 channels at H/16 x W/16: what the first skip connection takes."""
-    encoder_32: Tensor
-    """1280 channels at H/32 x W/32: the encoder's last output, without the priors."""
-    before_gru: Tensor
-    """256 channels at H/32 x W/32: what enters the GRU."""
-    after_gru: Tensor
-    """256 channels at H/32 x W/32: what the decoder gets, the GRU's output added to its input (or
-    in its place, see `res_rnn`). The same as `before_gru` if the GRU is bypassed."""
-    before_upsampling: Tensor
-    """64 channels at H/8 x W/8: the decoder's output, whose weighted sum is the map before it is
-    enlarged."""
 
 
 class UNISAL(nn.Module):
@@ -367,9 +346,16 @@ class UNISAL(nn.Module):
         Returns:
             `[n, h, w]`, or None for a network without priors.
         """
-        if not self.n_gaussians:
-            return None
-        return PRIOR_SCALE * gaussian_maps(self._domain_member("coarse_gaussians", domain), size)
+        parameters = self.prior_parameters(domain)
+        return None if parameters is None else PRIOR_SCALE * gaussian_maps(parameters, size)
+
+    def prior_parameters(self, domain: str) -> Tensor | None:
+        """Return the Gaussian priors of a domain.
+
+        Returns:
+            `[n, 2, 2]`, see `unisal.model.priors.gaussian_maps`; None for a network without priors.
+        """
+        return self._domain_member("coarse_gaussians", domain) if self.n_gaussians else None
 
     def _decode(self, x: Tensor, tap_2x: Tensor, tap_4x: Tensor, context: Context) -> Tensor:
         """Compute what the map is made from, `[B*T, 64, H/8, W/8]`, from features `x` at 1/32."""

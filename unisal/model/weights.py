@@ -1,4 +1,4 @@
-"""Finding, reading and checking weights. Reading never runs code from a file."""
+"""Reading and checking weights. Reading never runs code from a file."""
 
 from __future__ import annotations
 
@@ -11,34 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unisal.config import run_dir
 from unisal.errors import UserError
 
-BEST = "weights_best.pth"
-FINE_TUNED = ("ft_mit1003.pth", "weights_ft_mit1003.pth")
-"""Names of the files of weights fine-tuned on MIT1003: ours, and the official one."""
 ENCODER_VARIABLE = "UNISAL_ENCODER_WEIGHTS"
 MAX_NAMED_KEYS = 5
-
-
-def find_weights(train_id: str | None, fine_tuned: bool = False) -> Path:
-    """Return the weights file of a run.
-
-    Args:
-        train_id: the run, see `unisal.config.run_dir`.
-        fine_tuned: whether to prefer the weights fine-tuned on MIT1003, if the run has them, to the
-            best ones of its training.
-
-    Raises:
-        UserError: the run does not exist or has no weights.
-    """
-    folder = run_dir(train_id)
-    stem = Path(BEST).stem
-    names = [*(FINE_TUNED if fine_tuned else ()), BEST, f"{stem}.safetensors"]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder} has no weights; looked for {', '.join(names)}")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from torch import Tensor
-
 from unisal.data import SaliencyDataset
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite
 from unisal.inference.engine import Engine
+from unisal.inference.runtime import Frame
 from unisal.predict.smooth import median_over_time
 from unisal.threads import in_threads
 from unisal.types import LogDensity, Size
@@ -92,7 +91,7 @@ def _image_results(
     def predict(index: int) -> tuple[int, LogDensity | UserError]:
         try:
             frame, size = dataset.read_input(index), size_of(index)
-            y = engine.images(frame[None], size, domain, concurrent=True)[0].numpy()
+            y = engine.images(frame[None], size, domain, concurrent=True)[0]
             check_finite(y, f"the prediction for {dataset.title(index)}")
         except UserError as error:
             return index, error
@@ -106,13 +105,12 @@ def _video_predictions(
 ) -> KeyedPredictions:
     """Yield the predictions of one video's frames in order."""
 
-    def read(key: FrameKey) -> tuple[FrameKey, Tensor]:
+    def read(key: FrameKey) -> tuple[FrameKey, Frame]:
         return key, dataset.read_input(*key)
 
     keys = [FrameKey(index, n) for n in range(1, dataset.lengths()[index] + 1)]
     frames = in_threads(read, keys, ahead=FRAMES_AHEAD)
-    for key, y in engine.video(frames, size, domain, dataset.frame_step_of(index)):
-        log_density = y.numpy()
+    for key, log_density in engine.video(frames, size, domain, dataset.frame_step_of(index)):
         what = f"frame {key.number} of {dataset.title(index)}"
         check_finite(log_density, f"the prediction for {what}")
         yield key, log_density

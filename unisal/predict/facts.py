@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from unisal.config import run_name
+from unisal.config import GRAPH_SUFFIX, run_name
 from unisal.inference.engine import Engine
 
 
@@ -15,7 +15,7 @@ class Facts(NamedTuple):
     run: str | None
     """The `train_id`; None for a network that was not loaded from a run."""
     weights: Path | None
-    """The file of the weights; None likewise."""
+    """The file of the weights, or of the graph; None for a network in memory."""
     preset: str | None
     """The name of the preset; None where a data set takes its place."""
     domain: str
@@ -41,8 +41,9 @@ class Facts(NamedTuple):
             preset: the name of the preset.
             domain: the network domain, one that the network has.
         """
-        run = None if weights is None else run_name(weights.parent)
+        is_run = weights is not None and weights.suffix != GRAPH_SUFFIX
+        run = run_name(weights.parent) if weights is not None and is_run else None
         runtime, device = engine.runtime.name, str(engine.device)
         chosen = preset, domain, engine.precision
-        temperature = engine.model.temperatures.get(domain, 1)
+        temperature = engine.temperature(domain)
         return cls(run, weights, *chosen, runtime, device, engine.tta, temperature)

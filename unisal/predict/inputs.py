@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from unisal.data.pictures import PictureBytes, read_rgb, to_rgb
 from unisal.data.transforms import normalise, resize_rgb
@@ -19,17 +19,14 @@ from unisal.errors import UserError, cause
 from unisal.predict.presets import Preset
 from unisal.types import RGB, Size
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Content = bytes | bytearray | memoryview
 """What a picture file holds."""
-PictureLike = (
-    NDArray[np.uint8]
-    | NDArray[np.floating]
-    | Tensor
-    | Image.Image
-    | str
-    | os.PathLike[str]
-    | Content
-    | IO[bytes]
+PictureLike: TypeAlias = (
+    "NDArray[np.uint8] | NDArray[np.floating] | Tensor | Image.Image | str | os.PathLike[str]"
+    " | Content | IO[bytes]"
 )
 """Whatever `as_rgb` takes."""
 CHANNELS = (1, 3, 4)
@@ -66,7 +63,13 @@ def as_rgb(picture: Any) -> RGB:
         return read_rgb(PictureBytes(picture, "the picture"))
     if _is_file(picture):
         return _read_file(picture)
-    return _from_array(_channels_last(picture) if isinstance(picture, Tensor) else picture)
+    return _from_array(_channels_last(picture) if _is_tensor(picture) else picture)
+
+
+def _is_tensor(picture: Any) -> TypeGuard[Tensor]:
+    """Return whether this is a tensor of PyTorch, which then must have been loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(picture, torch.Tensor)
 
 
 def _is_file(picture: Any) -> bool:
@@ -139,7 +142,7 @@ def _to_levels(array: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
 
 
-def prepare(rgb: RGB | Image.Image, input_size: Size) -> Tensor:
+def prepare(rgb: RGB | Image.Image, input_size: Size) -> NDArray[np.float32]:
     """Resize and normalise a picture for the network.
 
     Args:
@@ -154,7 +157,7 @@ def prepare(rgb: RGB | Image.Image, input_size: Size) -> Tensor:
 
 def is_picture(pictures: Any) -> TypeGuard[PictureLike]:
     """Return whether this is one picture, not several frames as in an array `[n, H, W, 3]`."""
-    if isinstance(pictures, np.ndarray | Tensor):
+    if isinstance(pictures, np.ndarray) or _is_tensor(pictures):
         return pictures.ndim < 4
     is_one = isinstance(pictures, Image.Image | str | os.PathLike | Content)
     return is_one or _is_file(pictures)
@@ -162,7 +165,7 @@ def is_picture(pictures: Any) -> TypeGuard[PictureLike]:
 
 def prepare_frames(
     frames: Iterable[PictureLike], preset: Preset
-) -> tuple[Size, Iterator[tuple[int, Tensor]]]:
+) -> tuple[Size, Iterator[tuple[int, NDArray[np.float32]]]]:
     """Prepare the frames of a video for the network, one by one.
 
     Args:

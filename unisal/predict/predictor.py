@@ -9,22 +9,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.checks import check_count
+from unisal.config import GRAPH_SUFFIX
+from unisal.data.picture_kinds import VIDEO_SUFFIXES
 from unisal.data.pictures import list_pictures, picture_size
-from unisal.data.video_file import VIDEO_SUFFIXES, VideoFile
-from unisal.errors import UserError
+from unisal.data.transforms import RGB_MEAN, RGB_STD
+from unisal.errors import UserError, cause
+from unisal.files import write_atomically
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
+from unisal.inference.graph_file import Graph, to_bytes
+from unisal.inference.network import SavedNetwork
+from unisal.inference.runtime import Frame, State
 from unisal.inference.views import Tta
-from unisal.model import UNISAL
-from unisal.model.unisal import Features
 from unisal.predict.facts import Facts
 from unisal.predict.inputs import PictureLike, as_rgb, is_picture, prepare, prepare_frames
 from unisal.predict.presets import (
@@ -38,11 +42,24 @@ from unisal.predict.presets import (
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.predict.stream import Stream
 from unisal.threads import in_threads
-from unisal.types import RGB, Density, LogDensity, Size
+from unisal.types import RGB, STRIDE, Density, Features, LogDensity, Size
+from unisal.version import __version__
+
+if TYPE_CHECKING:
+    from unisal.data.video_file import VideoFile
+    from unisal.model import UNISAL
 
 FeatureArrays = dict[str, NDArray[np.float32]]
-"""`[C, h, w]` each, by the names of `unisal.model.unisal.Features`."""
+"""`[C, h, w]` each, by the names of `unisal.types.Features`."""
 K = TypeVar("K")
+INPUT_TEXT = (
+    "RGB from 0 to 1, resized with an antialiased Lanczos filter to sides that are multiples of "
+    f"{STRIDE}, minus the mean {RGB_MEAN}, divided by the standard deviation {RGB_STD}"
+)
+OUTPUT_TEXT = (
+    "logits: divided by the domain's temperature (1 if it has none) and resized bilinearly "
+    "(half-pixel centres) to the picture's size, their softmax over all pixels is the density"
+)
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _LOG = logging.getLogger(__name__)
@@ -64,7 +81,7 @@ class Predictor:
     """Predicts where people look.
 
     Args:
-        model: a network with its weights, see `unisal.load`.
+        model: a network with its weights, in PyTorch or in another form, see `unisal.load`.
         device: where to run it.
         precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
             considers that safe. It is faster, and allowed only on processors with instructions for
@@ -82,7 +99,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: UNISAL,
+        model: UNISAL | SavedNetwork,
         device: str = "auto",
         precision: str = "fp32",
         runtime: str = "auto",
@@ -233,7 +250,7 @@ class Predictor:
         rgb = as_rgb(picture)
         size = rgb.shape[0], rgb.shape[1]
         frame = prepare(rgb, preset.input_size_for(size))
-        log_density = self.engine.images(frame[None], size, domain, concurrent)[0].numpy()
+        log_density = self.engine.images(frame[None], size, domain, concurrent)[0]
         check_finite(log_density, "the prediction")
         return log_density if log else to_density(log_density)
 
@@ -358,9 +375,9 @@ class Predictor:
         Returns:
             For a picture the features by name, `[C, h, w] float32` each: `encoder_8`,
             `encoder_16`, `encoder_32`, `before_gru`, `after_gru` and `before_upsampling`, see
-            `unisal.model.unisal.Features`. For a video an iterator of such dictionaries, one per
-            frame in order; memory does not grow with its length. With `tta` too they are those of
-            the picture itself.
+            `unisal.types.Features`. For a video an iterator of such dictionaries, one per frame in
+            order; memory does not grow with its length. With `tta` too they are those of the
+            picture itself.
 
         Raises:
             UserError: see `image` and `video`.
@@ -370,7 +387,7 @@ class Predictor:
             preset = find_preset(source or self.image_preset, own=self.presets)
             x = prepare(rgb, preset.input_size_for((rgb.shape[0], rgb.shape[1])))
             found, _ = self.engine.features(x, self.engine.domain(domain or preset.domain))
-            return _arrays(found)
+            return found._asdict()
         preset = find_preset(source or VIDEO_PRESET, own=self.presets)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
@@ -380,13 +397,61 @@ class Predictor:
             with opened:
                 _, inputs = prepare_frames(opened.pictures, preset)
                 for _, found, _ in self._frame_features(inputs, None, domain, opened.step):
-                    yield _arrays(found)
+                    yield found._asdict()
 
         return compute()
 
+    def write_graph(
+        self,
+        path: str | os.PathLike[str],
+        source: str | None = None,
+        domain: str | None = None,
+        licence: str | None = None,
+    ) -> None:
+        """Write the network to a file with which `unisal.load` predicts without PyTorch.
+
+        It is an ONNX model for one domain, and for either pictures or videos. Its metadata also
+        holds the preset, how pictures become its input and its output a density, and the digest of
+        the weights it was made of.
+
+        Args:
+            path: the file; its name has to end in `.onnx`.
+            source: the name of the preset, one for pictures or one for videos; by default that of
+                `image`.
+            domain: the network domain to use; by default the preset's.
+            licence: that of the weights, for the file's metadata; for example "Apache-2.0".
+
+        Raises:
+            UserError: an option is wrong, the file cannot be written, or no graph can be made of
+                the network.
+        """
+        path = Path(path)
+        if path.suffix != GRAPH_SUFFIX:
+            raise UserError(f"path is {str(path)!r}; it has to end in {GRAPH_SUFFIX}")
+        source = source or self.image_preset
+        preset = find_preset(source, own=self.presets)
+        domain = self.engine.domain(domain or preset.domain)
+        static = not preset.is_video or self.engine.is_static(domain)
+        model, facts = self.engine.network.graph(domain, static)
+        weights = getattr(self.engine.network, "weights", None)
+        about = {
+            "preset_name": source,
+            "preset": preset._replace(domain=domain)._asdict(),
+            "licence": licence,
+            "weights_sha256": None if weights is None else sha256(weights.read_bytes()).hexdigest(),
+            "version": __version__,
+            "input": INPUT_TEXT,
+            "output": OUTPUT_TEXT,
+        }
+        content = to_bytes(Graph(model, {**facts, **about}))
+        try:
+            write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {cause(error)}") from None
+
     def log_densities(
         self,
-        inputs: Iterable[tuple[K, Tensor]],
+        inputs: Iterable[tuple[K, Frame]],
         size: Size,
         domain: str,
         frame_step: int,
@@ -410,19 +475,19 @@ class Predictor:
         predictions: Iterator[Prediction[K]]
         if with_features:
             found = self._frame_features(inputs, size, domain, frame_step)
-            predictions = (Prediction(k, _numpy(y), _arrays(arrays)) for k, arrays, y in found)
+            predictions = (Prediction(k, _given(y), f._asdict()) for k, f, y in found)
         else:
             maps = self.engine.video(inputs, size, domain, frame_step)
-            predictions = (Prediction(k, _numpy(y)) for k, y in maps)
+            predictions = (Prediction(k, y) for k, y in maps)
         for number, prediction in enumerate(predictions, 1):
             check_finite(prediction.log_density, f"the prediction of frame {number}")
             yield prediction
 
     def _frame_features(
-        self, inputs: Iterable[tuple[K, Tensor]], size: Size | None, domain: str, frame_step: int
-    ) -> Iterator[tuple[K, Features, Tensor | None]]:
+        self, inputs: Iterable[tuple[K, Frame]], size: Size | None, domain: str, frame_step: int
+    ) -> Iterator[tuple[K, Features, LogDensity | None]]:
         """Yield each key with its frame's features and log-density."""
-        states: list[list[Tensor | None]] = [[None] for _ in range(frame_step)]
+        states: list[list[State | None]] = [[None] for _ in range(frame_step)]
         for position, (key, x) in enumerate(inputs):
             state = states[position % frame_step]
             yield key, *self.engine.features(x, domain, state, size)
@@ -466,6 +531,8 @@ def _open(
         return _Frames(frames, step or preset.frame_step)
     if Path(frames).is_dir():
         return _Frames(_pictures_in(Path(frames)), step or preset.frame_step)
+    from unisal.data.video_file import VideoFile  # here, since pictures do without FFmpeg
+
     video = VideoFile(frames if isinstance(frames, str) else Path(frames))
     return _Frames(_frames_of(video), step or preset.frame_step_for(video.rate), video)
 
@@ -488,6 +555,8 @@ def _is_video(picture: PictureLike) -> bool:
 
 def _can_be_opened(path: Path) -> bool:
     """Return whether a file is a video."""
+    from unisal.data.video_file import VideoFile
+
     try:
         VideoFile(path).close()
     except UserError:
@@ -509,12 +578,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     return found
 
 
-def _arrays(found: Features) -> FeatureArrays:
-    """Return features as arrays."""
-    return {name: y.numpy() for name, y in found._asdict().items()}
-
-
-def _numpy(log_density: Tensor | None) -> LogDensity:
-    """Return a log-density as an array."""
+def _given(log_density: LogDensity | None) -> LogDensity:
+    """Return a log-density that was asked for."""
     assert log_density is not None
-    return log_density.numpy()
+    return log_density

@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from unisal.checks import check_switch
-from unisal.config import RUN_PRESETS, accept, find_run, load_json
+from unisal.config import RUN_PRESETS, accept, build, find_graph_file, find_run, load_json
 from unisal.data import DATASETS, SaliencyDataset
 from unisal.data.transforms import optimal_input_size
 from unisal.errors import UserError
+from unisal.inference.graph_file import read_facts
 from unisal.types import Size
 
 IMAGE_PRESET, VIDEO_PRESET = "SALICON", "DHF1K"
@@ -190,6 +192,8 @@ def is_video_preset(name: str) -> bool:
 
 def _read_presets(train_id: str | None) -> dict[str, _Saved]:
     """Return the presets of a run by name."""
+    if graph := find_graph_file(train_id):
+        return _preset_of_graph(graph)
     folder = find_run(train_id)
     if folder is None or not (folder / RUN_PRESETS).is_file():
         return {}
@@ -209,3 +213,13 @@ def _read_presets(train_id: str | None) -> dict[str, _Saved]:
     if len(marked := [name for name, saved in found.items() if saved.is_default]) > 1:
         raise UserError(f"{path}: {', '.join(marked)} are all the default; mark one of them")
     return found
+
+
+def _preset_of_graph(path: Path) -> dict[str, _Saved]:
+    """Return the preset that a graph was written for, by its name."""
+    facts = read_facts(path)
+    name, values = facts.get("preset_name"), facts.get("preset")
+    if not isinstance(name, str) or not isinstance(values, Mapping):
+        raise UserError(f"{path} names no preset; write it with Predictor.write_graph")
+    preset = build(Preset, values)
+    return {name: _Saved(preset, (), is_default=not preset.is_video)}

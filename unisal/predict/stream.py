@@ -8,12 +8,12 @@ from itertools import product
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unisal.checks import check_count, check_number
 from unisal.errors import UserError
 from unisal.inference.densities import check_finite, to_density
 from unisal.inference.engine import Engine
+from unisal.inference.runtime import State
 from unisal.predict.inputs import PictureLike, as_rgb, prepare
 from unisal.predict.presets import STREAM_RATE, VIDEO_PRESET, Preset, find_preset
 from unisal.types import RGB, Density, Size
@@ -103,14 +103,14 @@ class Stream:
             self._forget()
         states = self._states.setdefault(self._position % self.frame_step, [None])
         x = prepare(rgb, self._preset.input_size_for(size))
-        log_density = self._engine.step(x, states, size, self._domain).numpy()
+        log_density = self._engine.step(x, states, size, self._domain)
         check_finite(log_density, "the prediction")
         self._position += 1
         return log_density if log else to_density(log_density)
 
     def _forget(self) -> None:
         self._position = 0
-        self._states: dict[int, list[Tensor | None]] = {}
+        self._states: dict[int, list[State | None]] = {}
 
 
 class ShotCuts:

@@ -10,12 +10,11 @@ import torch
 from torch.nn import functional
 
 from unisal.data.base import Batch
-from unisal.data.transforms import STRIDE
 from unisal.model.layers import fold, unfold
 from unisal.train.config import TrainerConfig
 from unisal.train.domains import domain_by_step
 from unisal.train.teacher import Teacher, taught
-from unisal.types import Size
+from unisal.types import STRIDE, Size
 
 SCALES, MIX = 1, 2
 """What random numbers of a step are for: each change has a stream of its own."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from unisal.config import BEST
 from unisal.errors import UserError
 from unisal.files import natural_order, write_atomically
-from unisal.model.weights import BEST, load_tensors
+from unisal.model.weights import load_tensors
 
 LATEST_CHECKPOINT = "chkpnt_latest.pth"
 """The checkpoint that is written after every epoch and when a run is interrupted."""

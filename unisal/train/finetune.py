@@ -10,11 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unisal.config import load_json, run_dir, save_json, to_json, writable_run_dir
+from unisal.config import (
+    FINE_TUNED,
+    find_weights,
+    load_json,
+    run_dir,
+    save_json,
+    to_json,
+    writable_run_dir,
+)
 from unisal.data.mit1003 import FINE_TUNING_RECORD
 from unisal.errors import UserError
 from unisal.files import write_atomically
-from unisal.model.weights import FINE_TUNED, find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
 from unisal.train.checkpoint import save_weights

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from unisal.config import as_options, build, load_json, run_dir
+from unisal.config import as_options, build, find_weights, load_json, run_dir
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 
 NETWORK = "UNISAL.json"
 

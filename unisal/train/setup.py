@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from unisal.config import as_options, build
+from unisal.config import as_options, build, find_weights
 from unisal.data import Batch, SaliencyDataset
 from unisal.data.samplers import make_loader
 from unisal.errors import UserError
 from unisal.model import UNISAL
-from unisal.model.weights import find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
 from unisal.train.domains import check_domains, domains, domains_of

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unisal.config import RUN_PRESETS, as_options, run_dir, save_json, to_json
+from unisal.config import BEST, RUN_PRESETS, as_options, find_weights, run_dir, save_json, to_json
 from unisal.errors import UserError
 from unisal.files import whole_folder
 from unisal.model import UNISAL
 from unisal.model.conv_gru import RNNConfig
 from unisal.model.unisal import CNN_DEFAULTS, RNN_IGNORED
-from unisal.model.weights import BEST, find_weights, load_state, read_state
+from unisal.model.weights import load_state, read_state
 from unisal.train.checkpoint import save_weights
 from unisal.train.runs import NETWORK, network_of_run
 

@@ -7,7 +7,6 @@ and nothing else lies in the folder.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import zipfile
@@ -23,29 +22,10 @@ NAME = "unisal"
 STAMP = re.compile(rb"unisal[ \0]([0-9a-f]{32})")
 SEARCHED_BYTES = 128
 """A stamp lies within this many bytes of one of the ends of a file."""
-READ_BYTES = 1 << 20
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 JPEG_START, JPEG_END, JFIF, COMMENT = b"\xff\xd8", b"\xff\xd9", b"\xff\xe0", b"\xff\xfe"
 ENDS = ((b"\x89PNG", PNG_END), (JPEG_START, JPEG_END))
 """How pictures begin, and how they have to end to be whole."""
-
-
-def key_of(*parts: str) -> str:
-    """Return a key that differs if one of the parts does: 32 hexadecimal digits."""
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def content_key(path: Path) -> str:
-    """Return a key of a file's content.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    found = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            found.update(block)
-    return found.hexdigest()
 
 
 def write_stamped(path: Path, key: str, write: Callable[[Path], Any]) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from unisal.checks import check_count
 from unisal.data.base import Item, check_size, one_of
@@ -20,6 +19,7 @@ from unisal.data.gaze.maps import fixation_map
 from unisal.data.gaze.parts import N_PARTS, SEED
 from unisal.data.gaze.source import GazeSource
 from unisal.data.listing import FrameFiles
+from unisal.data.tensors import stacked
 from unisal.data.transforms import normalise, normalise_map, optimal_input_size, resize_rgb
 from unisal.progress import SILENT, Progress
 from unisal.types import RGB, Size
@@ -183,7 +183,7 @@ class GazeVideoFolder(GazeSource):
         own, input_size = self.frame_size(film), self.input_size_for(film)
         if not self.has_maps:
             resized = [normalise(resize_rgb(frame, input_size)) for frame in frames]
-            return Item(numbers, torch.stack(resized), None, None, own)
+            return Item(numbers, stacked(resized), None, None, own)
         size = input_size if self.phase in ("train", "valid") else own
         looks = [self._look(film, number) for number in numbers]
         maps = [self._density(film, size, look) for look in looks]
@@ -197,9 +197,9 @@ class GazeVideoFolder(GazeSource):
             pictures = [resize_rgb(frame, input_size) for frame in frames]
         return Item(
             frame_nrs=numbers,
-            frames=torch.stack([normalise(picture) for picture in pictures]),
-            maps=torch.from_numpy(np.stack([normalise_map(m) for m in maps]))[:, None],
-            fixations=torch.from_numpy(np.stack(fixated))[:, None],
+            frames=stacked([normalise(picture) for picture in pictures]),
+            maps=stacked([normalise_map(m) for m in maps])[:, None],
+            fixations=stacked(fixated)[:, None],
             target_size=size,
         )
 
@@ -231,7 +231,7 @@ class GazeVideoFolder(GazeSource):
     def read_picture(self, index: int, number: int = 1) -> RGB:
         return self._frames.read(index, number - 1)
 
-    def read_input(self, index: int, number: int = 1) -> Tensor:
+    def read_input(self, index: int, number: int = 1) -> NDArray[np.float32]:
         return normalise(resize_rgb(self.read_picture(index, number), self.input_size_for(index)))
 
     def frame_time(self, index: int, number: int) -> float:

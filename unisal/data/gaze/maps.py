@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from unisal.data.gaze.fixations import Fixations
 from unisal.types import Size
@@ -66,6 +65,8 @@ def density_map(
     places, index = np.unique(pixels(fixations, stimulus_size, size), axis=0, return_inverse=True)
     weights = np.bincount(index.ravel(), fixations.weight, len(places))
     if len(places) > MAX_PRODUCTS:
+        from scipy.ndimage import gaussian_filter  # here, since it is slow to load
+
         counts = np.zeros(size, np.float32)
         counts[places[:, 0], places[:, 1]] = weights
         density = gaussian_filter(counts, sigma, mode="constant", truncate=TRUNCATE)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from unisal.data.picture_kinds import PICTURE_SUFFIXES, is_picture, picture_suffixes
-from unisal.data.video_file import VIDEO_SUFFIXES
+from unisal.data.picture_kinds import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_picture, picture_suffixes
 from unisal.errors import UserError
 from unisal.files import natural_order
 
