@@ -20,11 +20,12 @@ import numpy as np
 import torch
 
 from unisal.config import as_options, load_json, run_dir
-from unisal.data import SaliencyDataset, name_data
+from unisal.data import SaliencyDataset, find_dataset, name_data
 from unisal.evaluate.metrics import cc, kld, nss
 from unisal.model import UNISAL
 from unisal.train import Trainer
 from unisal.train.own_domain import domain_options
+from unisal.types import Size
 
 SHARED = "Photographs"
 PLAIN = "plain"
@@ -32,6 +33,8 @@ STRONG = {"min_crop": 0.4, "brightness": 0.4, "contrast": 0.4, "saturation": 0.5
 SPOILT = {"blur": 0.3, "jpeg": 0.3, "grey": 0.1}
 RECIPES: dict[str, dict[str, Any]] = {
     PLAIN: {},
+    "fixed BatchNorms": {"bn_eval": True},
+    "fixed BatchNorms, encoder's rate x3": {"bn_eval": True, "cnn_lr_factor": 0.3},
     "own modules": {"own_domains": True},
     "own and shared modules": {"own_domains": True, "shared_domain": SHARED},
     "no augmentation": {"augment": False},
@@ -143,10 +146,15 @@ def train(
     trainer = Trainer(**made)
     trainer.fit()
     minutes = (time.process_time() - began) / 60
-    valid = trainer.datasets["valid"]
+    valid = {n: to_score(spec, budget["input_size"]) for n, spec in zip(names, data, strict=True)}
     own = bool(chosen.get("own_domains")) and "shared_domain" not in chosen
     scores = {n: score(trainer.best_model, valid[n], n if own else SHARED) for n in names}
     return {"minutes": minutes, "scores": scores}
+
+
+def to_score(spec: str, size: Size) -> SaliencyDataset:
+    """Return the whole validation part of a set, at the size of the network's input."""
+    return find_dataset(spec).from_options({"input_size": size}, phase="valid")
 
 
 def with_domains(base: str, names: Sequence[str], chosen: Mapping[str, Any]) -> dict[str, Any]:
