@@ -48,7 +48,7 @@ def test_what_the_paper_does_not_have_is_off_by_default():
     off = {"warmup_steps": 0, "weigh_sources": False, "augment": False, "ema_decay": None}
     rest = {"copy_domain": None, "init_from": None, "seed": 0, "device": "auto"}
     rest |= {"domain": None, "new_domain_from": None, "trains": "all", "patience": None}
-    rest |= {"own_domains": False, "shared_domain": None}
+    rest |= {"own_domains": False, "shared_domain": None, "bn_eval": False}
     rest |= {"mix": 0.0, "scales": ()}
     rest |= {"teacher": (), "teacher_share": 0.5}
     mit = {"mit1003_batch_size": 32, "mit1003_valid_batch_size": 8, "mit1003_cfg": {}}

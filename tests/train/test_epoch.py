@@ -242,6 +242,17 @@ def test_images_train_the_recurrent_part_where_it_is_not_bypassed():
     assert any(of_rnn(k) for k in changed)
 
 
+@pytest.mark.parametrize("modules_of", [None, ("SALICON",)])
+def test_with_bn_eval_all_statistics_stay(modules_of):
+    net = network()
+    set_training_mode(net, cnn_eval=False, cnn_trains=True, modules_of=modules_of, bn_eval=True)
+    before = state_of(net)
+    train_step(net, batch_of("SALICON"), WEIGHTS, sgd(net), 2.0)
+    changed = {k for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed and not {k for k in changed if "running" in k or "num_batches" in k}
+    assert any(k.endswith("bn_SALICON.weight") for k in changed)
+
+
 @pytest.mark.parametrize("cnn_eval", [True, False])
 def test_a_frozen_encoder_stays_as_it_is_but_for_its_statistics(cnn_eval):
     net = network()

@@ -100,7 +100,9 @@ class TrainerConfig:
         scales: factors of the input size, one of which is drawn for each step: 0.75,1,1.25; sizes
             are rounded to multiples of 32 (none).
         train_cnn_after: epochs before the encoder trains (2).
-        cnn_eval: the encoder's BatchNorms keep their statistics (True).
+        cnn_eval: the encoder's BatchNorms keep their statistics (True); bn_eval: those of all other
+            parts do too (False). Of sources that share a domain each batch is of one source, whose
+            own statistics would take the place of the mixture that the network predicts with.
         ema_decay: validate and save a running average of the weights, which keeps this share
             of itself in each step, for instance 0.999 (None: the weights themselves).
         model_cfg: options of the network UNISAL; its sources default to data_sources.
@@ -158,6 +160,7 @@ class TrainerConfig:
     cnn_lr_factor: float = 0.1
     train_cnn_after: int = 2
     cnn_eval: bool = True
+    bn_eval: bool = False
     ema_decay: float | None = None
     model_cfg: Mapping[str, Any] = field(default_factory=dict)
     init_from: str | None = None

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -25,6 +26,7 @@ def set_training_mode(
     cnn_trains: bool,
     modules_of: Sequence[str] | None = None,
     recurrent: bool = False,
+    bn_eval: bool = False,
 ) -> None:
     """Put the network into training mode.
 
@@ -36,13 +38,18 @@ def set_training_mode(
             all others stay the same to the last bit; without dropout. None: train everything.
         recurrent: with `modules_of`: also train the recurrent part, which domains for images never
             use.
+        bn_eval: whether the BatchNorms of all parts keep their statistics.
     """
     if modules_of is not None:
         _train_modules(model, modules_of, recurrent)
-        return
-    model.train()
-    model.cnn.train(not cnn_eval)
-    model.cnn.requires_grad_(cnn_trains)
+    else:
+        model.train()
+        model.cnn.train(not cnn_eval)
+        model.cnn.requires_grad_(cnn_trains)
+    if bn_eval:
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
 
 
 def _train_modules(model: UNISAL, domains: Sequence[str], recurrent: bool) -> None:

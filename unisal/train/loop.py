@@ -187,6 +187,7 @@ class EpochLoop:
             cnn_trains=whole and self.epoch >= cfg.train_cnn_after,
             modules_of=domains(cfg) if cfg.trains in ("modules", "recurrent") else None,
             recurrent=cfg.trains == "recurrent",
+            bn_eval=cfg.bn_eval,
         )
 
         def before_step() -> None:
