@@ -13,7 +13,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from support import TINY, run_command, write_salicon
+from support import TINY, run_command, write_run, write_salicon
 
 from unisal.config import load_json
 from unisal.data import DATASETS, SALICONDataset
@@ -744,6 +744,10 @@ def test_a_run_can_start_from_the_weights_of_another(monkeypatch):
     second = Trainer(**SMALL, init_from="first_unisal", seed=5)
     best = read_state(first.folder / "weights_best.pth")
     assert_same_state(second.model.state_dict(), best)
+    # It takes over the network with all its domains.
+    write_run(first.folder.parent / "wide", sources=(*first.model.sources, "More"))
+    wide = Trainer(**SMALL | {"model_cfg": {}}, init_from="wide")
+    assert wide.model.sources == (*first.model.sources, "More")
     # ImageNet's weights are not asked for, which here would fail.
     monkeypatch.setenv("UNISAL_ENCODER_WEIGHTS", "missing.pth")
     pretrained = {**TINY, "cnn_cfg": {**TINY["cnn_cfg"], "pretrained": True}}

@@ -106,7 +106,8 @@ class TrainerConfig:
         ema_decay: validate and save a running average of the weights, which keeps this share
             of itself in each step, for instance 0.999 (None: the weights themselves).
         model_cfg: options of the network UNISAL; its sources default to data_sources.
-        init_from: start from the weights of this run, not from ImageNet's encoder (None).
+        init_from: start from the weights of this run, not from ImageNet's encoder; the network is
+            that run's if it has the domains (None).
         copy_domain: sources of the network that this run does not train get a copy of this
             source's modules in the saved weights (None).
         domain: the domain of the network that all the sources train, instead of their own (None).

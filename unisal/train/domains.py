@@ -11,7 +11,7 @@ from unisal.config import RUN_PRESETS, load_json, run_dir
 from unisal.data import SaliencyDataset
 from unisal.data.gaze import source_name
 from unisal.errors import UserError
-from unisal.model import UNISAL
+from unisal.model import SOURCES, UNISAL
 from unisal.train.config import TrainerConfig
 from unisal.train.runs import NETWORK
 from unisal.train.sources import dataset_of
@@ -63,15 +63,17 @@ def domain_by_step(cfg: TrainerConfig, order: Sequence[str], epoch: int) -> list
 def with_new_domains(cfg: TrainerConfig) -> TrainerConfig:
     """Return the options of a run whose network is that of `init_from`, with the run's domains.
 
-    That is so if `new_domain_from` is given, and `model_cfg` does not name the network's `sources`;
-    otherwise nothing changes.
+    That is so if that network has the run's domains, or `new_domain_from` says how they are made,
+    and `model_cfg` does not name the network's `sources`; otherwise nothing changes.
 
     Raises:
         UserError: see `grown_network`.
     """
-    if not cfg.new_domain_from or not cfg.init_from or "sources" in cfg.model_cfg:
+    if not cfg.init_from or "sources" in cfg.model_cfg:
         return cfg
-    network = load_json(run_dir(cfg.init_from) / NETWORK)
+    network = {"sources": SOURCES, **load_json(run_dir(cfg.init_from) / NETWORK)}
+    if not cfg.new_domain_from and not set(domains(cfg)) <= set(network["sources"]):
+        return cfg
     network = without_temperatures(network, domains(cfg), cfg.trains)
     videos = {
         domain
