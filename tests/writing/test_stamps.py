@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unisal.files import content_key, key_of
 from unisal.writing.maps import (
     write_16_bit_map,
     write_density_h5,
@@ -14,7 +15,7 @@ from unisal.writing.maps import (
     write_map,
     write_overlay,
 )
-from unisal.writing.stamps import content_key, key_of, read_stamp, stamp, write_stamped
+from unisal.writing.stamps import read_stamp, stamp, write_stamped
 
 KEY = key_of("anything")
 VALUES = np.random.default_rng(0).random((50, 70)).astype(np.float32)
