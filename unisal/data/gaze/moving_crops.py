@@ -14,7 +14,7 @@ from unisal.checks import check_count
 from unisal.data.base import check_size
 from unisal.data.gaze.film import Film
 from unisal.data.gaze.films import GazeVideoFolder
-from unisal.data.gaze.fixations import Fixations, Window, joined
+from unisal.data.gaze.fixations import Fixations, joined
 from unisal.data.gaze.parts import N_PARTS, SEED
 from unisal.data.pictures import read_rgb
 from unisal.data.transforms import resize_rgb
@@ -165,23 +165,7 @@ class MovingCrops(GazeVideoFolder):
         right, bottom = min(left + width, rgb.shape[1]), min(top + height, rgb.shape[0])
         return resize_rgb(rgb, self.size, (max(left, 0.0), max(top, 0.0), right, bottom))
 
-    def fixations(
-        self,
-        index: int,
-        number: int | None = None,
-        *,
-        observers: Sequence[str] | None = None,
-        window_ms: Window | None = None,
-        fixation_numbers: Sequence[int] | None = None,
-        groups: Mapping[str, str | Sequence[str]] | None = None,
-    ) -> Fixations:
-        found = super().fixations(
-            index,
-            observers=observers,
-            window_ms=window_ms,
-            fixation_numbers=fixation_numbers,
-            groups=groups,
-        )
+    def _on_frame(self, index: int, number: int | None, found: Fixations) -> Fixations:
         numbers = range(1, self.n_frames + 1) if number is None else [number]
         return joined([self._moved(index, n, found) for n in numbers])
 

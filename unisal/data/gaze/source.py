@@ -196,13 +196,19 @@ class GazeSource(SaliencyDataset):
         Raises:
             UserError: there is no such observer or group; lists those that exist.
         """
-        return self.data.of(self.chosen[index]).choose(
+        found = self.data.of(self.chosen[index]).choose(
             observers=None if observers is None else self._observer_numbers(observers),
             window_ms=window_ms,
             numbers=fixation_numbers,
             groups=self._checked_groups(groups),
-            frame=None if number is None or not self.is_video else number - 1,
         )
+        return self._on_frame(index, number, found)
+
+    def _on_frame(self, index: int, number: int | None, found: Fixations) -> Fixations:
+        """Return which of a stimulus's fixations are on a frame; of None, on all of them."""
+        if number is None or not self.is_video:
+            return found
+        return found.choose(frame=number - 1)
 
     def density(
         self, index: int, size: Size | None = None, number: int | None = None, **chosen: Any
