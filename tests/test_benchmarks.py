@@ -20,6 +20,7 @@ from benchmarks import (
     folders,
     letterbox,
     limits,
+    merge_gaze,
     model_card,
     network,
     recipes,
@@ -156,7 +157,7 @@ def test_the_whole_table_has_every_program():
     helpers = {"__init__", "all", "case", "timing", "limits"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer"),
+        *("model_card", "recipes", "transfer", "merge_gaze"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
@@ -332,3 +333,24 @@ def test_transfer_leaves_out_one_set_at_a_time(tmp_path, sets, monkeypatch, caps
     assert printed.count("| trained on the others |") == printed.count("| centre bias |") == 2
     transfer.main(given)
     assert capsys.readouterr().out[-len(printed) // 2 :] == printed[-len(printed) // 2 :]
+
+
+def test_merged_folders_hold_the_same_pictures_and_densities(tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        write_gaze(tmp_path / name, {f"{i}.png": (40, 60 + 8 * seed) for i in range(5)}, seed=seed)
+    specs = [f"{name}={tmp_path / name}" for name in ("one", "two")]
+    merge_gaze.merge(specs, tmp_path / "both")
+    for phase in ("train", "valid"):
+        both = gaze_source("both", tmp_path / "both")(phase)
+        parts = [(name, gaze_source(name, tmp_path / name)(phase)) for name in ("one", "two")]
+        assert len(both) == sum(len(part) for _, part in parts)
+        of_name = {both.name(index): index for index in range(len(both))}
+        for name, part in parts:
+            for index in range(len(part)):
+                there = of_name[f"{name}/{part.name(index)}"]
+                size = part.frame_size(index)
+                np.testing.assert_array_equal(both.read_picture(there), part.read_picture(index))
+                np.testing.assert_allclose(both.density(there, size), part.density(index, size))
+    with pytest.raises(UserError, match="exists"):
+        merge_gaze.merge(specs, tmp_path / "both")
+    assert len(both.observers) == 6
