@@ -301,13 +301,14 @@ def sets(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_recipes_are_trained_once_and_compared(tmp_path, sets, capsys):
     write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
-    tried = "plain,own modules,own and shared modules,no dropout,twice as long,a teacher"
+    tried = "plain;own modules;own and shared modules;no dropout;twice as long;a teacher"
     given = [f"--data={sets}", f"--out={tmp_path / 'out'}", "--base=base", f"--recipes={tried}"]
     given += [f"--teacher={tmp_path / 'runs' / 'base'}", "--subset=1", "--epochs=1"]
     recipes.main([*given, "--size=64x96", "--seeds=0,1"])
     printed = capsys.readouterr().out
     rows = dict(re.findall(r"^\| ([^|]+) \(2 seeds\) \| (.*) \|$", printed, re.MULTILINE))
-    assert list(rows) == tried.split(",")
+    assert list(rows) == tried.split(";")
+    assert not any(";" in name for name in recipes.RECIPES)  # it separates them
     found = [json.loads((tmp_path / "out" / f"plain_{seed}.json").read_text()) for seed in (0, 1)]
     kld = np.mean([one["scores"]["two"]["kld"] for one in found])
     assert rows["plain"].split(" | ")[1].startswith(f"{kld:.3f}, ")
