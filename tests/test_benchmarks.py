@@ -270,7 +270,8 @@ def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkey
     for folder in ("clips", "others"):
         write_dhf1k(tmp_path / folder, dict.fromkeys((*range(1, 4), *range(601, 604)), 3))
     monkeypatch.setattr(model_card, "LONGER_SIDE", 160)
-    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'}"
+    monkeypatch.setattr(model_card, "N_FRAMES", 2)
+    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'},crops={tmp_path / 'crowd'}"
     data = f"--data=crowd={tmp_path / 'crowd'}"
     model_card.main(["--run=mine", data, f"--clips={folders}", "--domain=UCFSports"])
     _, pictures, *clips = re.split(r"\n(?=\w+: \d)", capsys.readouterr().out)
@@ -283,7 +284,9 @@ def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkey
         Engine(load_model("mine"), "cpu"), dataset, "UCFSports", options=model_card.OF_PICTURES
     )
     assert rows[0][1] == " | ".join(model_card.cells(found))
-    assert [c.partition(":")[0] for c in clips] == ["clips", "others"]
+    titles = [c.partition("\n")[0] for c in clips]
+    assert titles[2] == "crops: 2 clips, 4 frames"
+    assert [title.partition(":")[0] for title in titles] == ["clips", "others", "crops"]
     assert all("**DHF1K, with the GRU**" in c and "UCFSports, frame by frame" in c for c in clips)
     with pytest.raises(UserError, match="nowhere does not exist"):
         model_card.main(["--clips=nowhere"])
