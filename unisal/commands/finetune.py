@@ -11,10 +11,12 @@ from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
 from unisal.commands.studies import SubRun
 from unisal.commands.training import PLACE_ADVICE, check_files, fit
+from unisal.data import find_dataset
 from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import dataset_to_score
+from unisal.predict.presets import default_preset, find_preset, run_presets
 from unisal.train import Trainer
 from unisal.train.other_domains import compare_others
 from unisal.train.own_domain import domain_options
@@ -63,7 +65,10 @@ def finetune(
             "--own_domains=True, --shared_domain or both"
         )
     else:
-        chosen = domain_options(data, domain, init_from, base, trains, options, frame_by_frame)
+        usual = _usual_domain(data, base)
+        chosen = domain_options(
+            data, domain, init_from, base, trains, options, frame_by_frame, usual
+        )
         trainer = Trainer(progress=TERMINAL, **chosen)
     planned = _plan_studies(trainer, folds, curve, observers)
     sources = eval_sources or trainer.cfg.data_sources
@@ -86,6 +91,13 @@ def finetune(
             print(line)
     for kind, runs in planned.items():
         _study(trainer, kind, runs)
+
+
+def _usual_domain(data: Sequence[str], base: str | None) -> str:
+    """Return the domain with which a run predicts pictures, or films, of unknown origin."""
+    is_video = find_dataset(data[0]).is_video
+    name = default_preset(base, is_video)
+    return find_preset(name, for_images=not is_video, own=run_presets(base)).domain
 
 
 def _plan_studies(

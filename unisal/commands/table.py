@@ -143,7 +143,8 @@ def finetune(
         priors, adaptation, smoothing); if it has them already, they are trained further. Instead
         of one domain for all data sets, --own_domains=True gives each one of its own name, and
         --shared_domain=NAME one that all train in turns with their own.
-    init_from: the domain whose modules a new one starts as a copy of (SALICON, videos DHF1K).
+    init_from: the domain whose modules a new one starts as a copy of (that of the base's default
+        preset, else SALICON; videos DHF1K).
     base: the run to start from (pretrained_unisal).
     train: modules: only what the domain has for itself, so that all other domains predict what
         they did before, to the last bit; recurrent: for films, these and the recurrent part;

@@ -26,6 +26,7 @@ def domain_options(
     trains: str,
     options: Mapping[str, Any],
     frame_by_frame: bool = False,
+    first_choice: str | None = None,
 ) -> dict[str, Any]:
     """Return the options of the run that trains a domain, or several.
 
@@ -33,13 +34,14 @@ def domain_options(
         data: the sources that train it.
         domain: its name. If the base's network has it already, it is trained further. None if
             `options` have `own_domains` or `shared_domain`, see `TrainerConfig`.
-        init_from: the domain that a new one starts as a copy of; None for SALICON's, or DHF1K's if
-            the sources hold videos.
+        init_from: the domain that a new one starts as a copy of; None for the first choice.
         base: the run to start from.
         trains: see `TrainerConfig`.
         options: other options of a run, as they were given; the others have the defaults of
             `finetune`.
         frame_by_frame: whether the domain leaves out the recurrent part, though it is for videos.
+        first_choice: the domain to copy where `init_from` names none and the base has it; None for
+            SALICON, or DHF1K if the sources hold videos.
 
     Raises:
         UserError: an option is wrong; names it.
@@ -58,7 +60,9 @@ def domain_options(
     if frame_by_frame and not is_video:
         raise UserError("frame_by_frame is for films; pictures never use the recurrent part")
     network = without_temperatures(load_json(run_dir(base) / NETWORK), wanted, trains)
-    network, start = _with_domains(network, wanted, init_from, is_video, frame_by_frame)
+    network, start = _with_domains(
+        network, wanted, init_from, is_video, frame_by_frame, first_choice
+    )
     prefix = f"{_name_of(domain, of_sources)}_{trains}"
     chosen = {**SHARED_DEFAULTS, **DEFAULTS[trains], "prefix": prefix, **options}
     if not is_video:
@@ -86,6 +90,7 @@ def _with_domains(
     init_from: str | None,
     is_video: bool,
     frame_by_frame: bool,
+    first_choice: str | None,
 ) -> tuple[dict[str, Any], str | None]:
     """Return the options of a network with the domains, and which one new ones are made from."""
     known = tuple(network["sources"])
@@ -103,5 +108,5 @@ def _with_domains(
     grown = grown_network(network, wanted, wanted if frame_by_frame or not is_video else ())
     if set(wanted) <= set(known):
         return grown, init_from
-    first = FIRST_CHOICE[is_video]
+    first = first_choice or FIRST_CHOICE[is_video]
     return grown, init_from or (first if first in known else known[0])
