@@ -22,6 +22,7 @@ import torch.distributed as dist
 from support import PROJECT, TINY, call_command, write_dhf1k, write_salicon
 
 from unisal.commands import processes as commands
+from unisal.commands.cli import Terminated
 from unisal.data.base import Batch
 from unisal.data.samplers import part_of
 from unisal.errors import ProcessLost, SomeFailed, UserError
@@ -41,8 +42,8 @@ OPTIONS = {
     "train_cnn_after": 1,
     "salicon_batch_size": 4,
     "batch_size": 2,
-    "data_cfg": {"seq_len": 2, "out_size": (64, 96)},
-    "salicon_cfg": {"out_size": (64, 96)},
+    "data_cfg": {"seq_len": 2, "out_size": (32, 64)},
+    "salicon_cfg": {"out_size": (32, 64)},
     "augment": True,
     "mix": 0.5,
     "bn_eval": True,
@@ -56,7 +57,7 @@ OPTIONS = {
 }
 """BatchNorms keep their statistics, so a part of a batch is computed as it is in the whole."""
 WEIGHTS = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
-STEPS = (("SALICON", 5), ("DHF1K", 2), ("SALICON", 1), ("DHF1K", 3), ("SALICON", 4))
+STEPS = (("SALICON", 5), ("DHF1K", 2), ("SALICON", 1), ("SALICON", 4))
 """The sources of some batches and their sizes: no multiples of 2 or 3, and smaller than 3."""
 
 
@@ -190,7 +191,8 @@ def _as_rank(rank, n, rendezvous, env, work, pipe):
 def on_ranks(n, folder, env, work):
     """Let `n` processes do some work, {name: (function, argument)} -> what each returns by name."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "unisal.train", "train.test_distributed"])
+    # All that takes long to import, once: an optimiser imports torch._dynamo in its first step.
+    context.set_forkserver_preload(["torch._dynamo", "torch.distributed", "train.test_distributed"])
     pipes, processes = [], []
     for rank in range(n):
         receiving, sending = context.Pipe(duplex=False)
@@ -403,6 +405,16 @@ def test_a_process_that_is_silent_is_named(monkeypatch):
         error = told(failing(ProcessLost("gone")), commands.Notes(store, 0, 4))
     assert type(error) is ProcessLost
     assert str(error).startswith("rank 2 of 4 has ended without a word")
+
+
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_torchruns_signal_does_not_hide_who_is_lost(monkeypatch, is_alive):
+    monkeypatch.setattr(commands, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(commands, "GRACE_SECONDS", 0.3)
+    store = dist.HashStore()
+    with commands.Notes(store, 1, 2) if is_alive else contextlib.nullcontext():
+        error = told(failing(Terminated()), commands.Notes(store, 0, 2))
+    assert type(error) is (Terminated if is_alive else ProcessLost)
 
 
 def test_only_errors_of_waiting_are_taken_for_a_lost_process():

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]
 
 from unisal.checks import check_number
+from unisal.commands.cli import Terminated
 from unisal.commands.progress import TERMINAL
 from unisal.device import find_device
 from unisal.errors import (
@@ -234,10 +235,16 @@ def _one_message(notes: Notes) -> Iterator[None]:
             raise type(error)(f"rank {notes.rank} of {notes.n}: {error}") from error
         code = EXIT_MISTAKE if isinstance(error, UserError) else EXIT_SOME_FAILED
         raise SystemExit(code) from None
-    except KeyboardInterrupt:
-        if notes.is_mine_to_tell():
-            raise
-        raise SystemExit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        with DeferredInterrupt():
+            notes.say_leaving()
+            if not notes.is_mine_to_tell():
+                raise SystemExit(EXIT_INTERRUPTED) from None
+            # torchrun's signal may come before it is noticed here that a process is lost.
+            lost = notes.silent() if isinstance(error, Terminated) else []
+            if lost:
+                raise ProcessLost(_lost(lost, notes.n)) from None
+        raise
     except Exception:
         if notes.is_mine_to_tell():
             raise
