@@ -69,7 +69,9 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
     code = 0
     with _Ending() as ending, contextlib.suppress(Terminated):
         code = _run(commands, list(arguments), program, name)
-    if ending.signal is not None and code == 0:  # otherwise the reason has been told
+    if ending.signal is not None:
+        if code == EXIT_SOME_FAILED:  # and why has been told
+            return 128 + ending.signal
         return _report(name, f"ended by {ending.signal.name}", 128 + ending.signal)
     return code
 
