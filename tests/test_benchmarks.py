@@ -156,7 +156,7 @@ def test_the_whole_table_has_every_program():
     helpers = {"__init__", "all", "case", "timing", "limits"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer"),
+        *("model_card", "recipes", "transfer", "precision"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from unisal.inference.int8.float_graph import FloatGraph
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 PLACES = 60
 """Of so many places of each frame all channels are kept; of what is clipped and goes into a
@@ -106,6 +109,8 @@ def collect(graph: FloatGraph, feeds: Iterable[Feed], threads: int) -> Statistic
 
 def open_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     """Return a session of ONNX Runtime on the CPU."""
+    import onnxruntime  # here, since importing it writes into the user's cache
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
