@@ -2,8 +2,9 @@
 
 Run `python -m benchmarks.model_card --data=osie=FOLDER,crowd=FOLDER --clips=FOLDER`. Each picture
 is scored at its own aspect ratio with a longer side of 640 pixels, against densities that are
-blurred by 3 % of the longer side; the folders of `--clips` are laid out like DHF1K. A score stands
-with the bootstrap 95 % interval of its mean.
+blurred by 3 % of the longer side. Clips are those of a folder that is laid out like DHF1K, or
+moving crops over the first pictures of a validation part. A score stands with the bootstrap 95 %
+interval of its mean.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from unisal.data import SaliencyDataset, find_dataset, name_data
+from unisal.data.gaze import gaze_source
 from unisal.errors import UserError
 from unisal.evaluate.baselines import CHANCE
 from unisal.evaluate.options import ScoringOptions
@@ -28,6 +30,8 @@ from unisal.predict.presets import VIDEO_PRESET, default_preset, find_preset, ru
 
 LONGER_SIDE, BLUR_SHARE = 640, 0.03
 """The size that pictures are scored at, and the blur of the densities as a share of it."""
+N_CLIPS, N_FRAMES = 16, 30
+"""How many moving crops of a set are scored, and their length."""
 ALWAYS = "SALICON"
 """The domain of pictures that is scored beside that of the default preset."""
 NAMES = {"kld": "KLD", "nss": "NSS", "cc": "CC", "sim": "SIM", "aucj": "AUC-J", "aucs": "sAUC"}
@@ -50,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", default=None, help="the run (the weights that ship)")
     parser.add_argument("--data", default="", help="NAME=FOLDER of pictures with gaze, ...")
-    parser.add_argument("--clips", default="", help="folders that are laid out like DHF1K, ...")
+    parser.add_argument("--clips", default="", help="folders laid out like DHF1K, NAME=FOLDER, ...")
     parser.add_argument("--domain", default=None, help="of pictures (that of the default preset)")
     options = parser.parse_args(arguments)
-    folders = [Path(folder) for folder in options.clips.split(",") if folder]
-    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+    clips = [part for part in options.clips.split(",") if part]
+    folders = [part.rpartition("=")[2] for part in clips]
+    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
         raise UserError(f"--clips: {', '.join(missing)} does not exist")
     pictures = [as_scored(data) for data in options.data.split(",") if data]
     engine = Engine(load_model(options.run), "cpu")
@@ -63,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     domain = engine.domain(options.domain or preset.domain)
     for dataset in pictures:
         say(f"{dataset.source}: {len(dataset)} pictures", picture_rows(engine, dataset, domain))
-    for folder in folders:
-        dataset = clips_of(folder)
+    for part in clips:
+        dataset = moving_crops_of(part) if "=" in part else clips_of(Path(part))
         lengths = dataset.lengths()
-        title = f"{folder.name}: {len(lengths)} clips, {sum(lengths)} frames"
+        title = f"{Path(part.partition('=')[0]).name}: {len(lengths)} clips, {sum(lengths)} frames"
         say(title, clip_rows(engine, dataset, domain))
 
 
@@ -85,6 +90,16 @@ def clips_of(folder: Path) -> SaliencyDataset:
     assert variable is not None
     os.environ[variable] = str(folder.resolve())
     return dataset_to_score(VIDEO_PRESET)
+
+
+def moving_crops_of(spec: str) -> SaliencyDataset:
+    """Return films over the first pictures of the validation part of a folder of gaze data."""
+    name, _, folder = spec.partition("=")
+    changes = {"kind": "moving_crops", "blur_share": BLUR_SHARE}
+    source = gaze_source(name, Path(folder), changes=changes)
+    length = len(source.from_options({}, phase="eval").lengths())
+    reading = {"subset": min(1.0, N_CLIPS / length), "n_frames": N_FRAMES}
+    return source.from_options(reading, phase="eval")
 
 
 def picture_rows(engine: Engine, dataset: SaliencyDataset, domain: str) -> Rows:

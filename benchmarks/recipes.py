@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="folders of gaze data, NAME=FOLDER,...")
     parser.add_argument("--out", default="recipes", help="where the runs and outcomes go")
-    parser.add_argument("--recipes", default=",".join(RECIPES), help="which, separated by commas")
+    parser.add_argument(
+        "--recipes", default=";".join(RECIPES), help="which, separated by semicolons"
+    )
     parser.add_argument("--seeds", default="0", help="separated by commas")
     parser.add_argument("--base", default="pretrained_unisal", help="the run to start from")
     parser.add_argument("--teacher", default=None, help="the runs that teach 'a teacher'")
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "subset": options.subset,
         "input_size": tuple(int(side) for side in options.size.split("x")),
     }
-    for recipe in options.recipes.split(","):
+    for recipe in options.recipes.split(";"):
         if "teacher_share" in RECIPES[recipe] and not teacher:
             continue
         for seed in options.seeds.split(","):

@@ -20,6 +20,7 @@ from benchmarks import (
     folders,
     letterbox,
     limits,
+    merge_gaze,
     model_card,
     network,
     recipes,
@@ -156,7 +157,7 @@ def test_the_whole_table_has_every_program():
     helpers = {"__init__", "all", "case", "timing", "limits"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer", "precision"),
+        *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
@@ -269,7 +270,8 @@ def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkey
     for folder in ("clips", "others"):
         write_dhf1k(tmp_path / folder, dict.fromkeys((*range(1, 4), *range(601, 604)), 3))
     monkeypatch.setattr(model_card, "LONGER_SIDE", 160)
-    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'}"
+    monkeypatch.setattr(model_card, "N_FRAMES", 2)
+    folders = f"{tmp_path / 'clips'},{tmp_path / 'others'},crops={tmp_path / 'crowd'}"
     data = f"--data=crowd={tmp_path / 'crowd'}"
     model_card.main(["--run=mine", data, f"--clips={folders}", "--domain=UCFSports"])
     _, pictures, *clips = re.split(r"\n(?=\w+: \d)", capsys.readouterr().out)
@@ -282,7 +284,9 @@ def test_the_tables_of_a_model_card_are_what_the_library_scores(tmp_path, monkey
         Engine(load_model("mine"), "cpu"), dataset, "UCFSports", options=model_card.OF_PICTURES
     )
     assert rows[0][1] == " | ".join(model_card.cells(found))
-    assert [c.partition(":")[0] for c in clips] == ["clips", "others"]
+    titles = [c.partition("\n")[0] for c in clips]
+    assert titles[2] == "crops: 2 clips, 4 frames"
+    assert [title.partition(":")[0] for title in titles] == ["clips", "others", "crops"]
     assert all("**DHF1K, with the GRU**" in c and "UCFSports, frame by frame" in c for c in clips)
     with pytest.raises(UserError, match="nowhere does not exist"):
         model_card.main(["--clips=nowhere"])
@@ -300,13 +304,14 @@ def sets(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_recipes_are_trained_once_and_compared(tmp_path, sets, capsys):
     write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
-    tried = "plain,own modules,own and shared modules,no dropout,twice as long,a teacher"
+    tried = "plain;own modules;own and shared modules;no dropout;twice as long;a teacher"
     given = [f"--data={sets}", f"--out={tmp_path / 'out'}", "--base=base", f"--recipes={tried}"]
     given += [f"--teacher={tmp_path / 'runs' / 'base'}", "--subset=1", "--epochs=1"]
     recipes.main([*given, "--size=64x96", "--seeds=0,1"])
     printed = capsys.readouterr().out
     rows = dict(re.findall(r"^\| ([^|]+) \(2 seeds\) \| (.*) \|$", printed, re.MULTILINE))
-    assert list(rows) == tried.split(",")
+    assert list(rows) == tried.split(";")
+    assert not any(";" in name for name in recipes.RECIPES)  # it separates them
     found = [json.loads((tmp_path / "out" / f"plain_{seed}.json").read_text()) for seed in (0, 1)]
     kld = np.mean([one["scores"]["two"]["kld"] for one in found])
     assert rows["plain"].split(" | ")[1].startswith(f"{kld:.3f}, ")
@@ -332,3 +337,24 @@ def test_transfer_leaves_out_one_set_at_a_time(tmp_path, sets, monkeypatch, caps
     assert printed.count("| trained on the others |") == printed.count("| centre bias |") == 2
     transfer.main(given)
     assert capsys.readouterr().out[-len(printed) // 2 :] == printed[-len(printed) // 2 :]
+
+
+def test_merged_folders_hold_the_same_pictures_and_densities(tmp_path):
+    for seed, name in enumerate(("one", "two")):
+        write_gaze(tmp_path / name, {f"{i}.png": (40, 60 + 8 * seed) for i in range(5)}, seed=seed)
+    specs = [f"{name}={tmp_path / name}" for name in ("one", "two")]
+    merge_gaze.merge(specs, tmp_path / "both")
+    for phase in ("train", "valid"):
+        both = gaze_source("both", tmp_path / "both")(phase)
+        parts = [(name, gaze_source(name, tmp_path / name)(phase)) for name in ("one", "two")]
+        assert len(both) == sum(len(part) for _, part in parts)
+        of_name = {both.name(index): index for index in range(len(both))}
+        for name, part in parts:
+            for index in range(len(part)):
+                there = of_name[f"{name}/{part.name(index)}"]
+                size = part.frame_size(index)
+                np.testing.assert_array_equal(both.read_picture(there), part.read_picture(index))
+                np.testing.assert_allclose(both.density(there, size), part.density(index, size))
+    with pytest.raises(UserError, match="exists"):
+        merge_gaze.merge(specs, tmp_path / "both")
+    assert len(both.observers) == 6
