@@ -168,8 +168,9 @@ def _judged(compared: Sequence[Compared]) -> dict[str, Any]:
         for name, difference in one.differences.items()
         if not abs(difference) <= (NSS_BOUND if name == "nss" else SCORE_BOUND)
     ]
-    exceeded += ["mean CC"] if record["mean_cc"] < MEAN_CC else []
-    exceeded += ["worst CC"] if record["worst_cc"] < WORST_CC else []
+    for name, source in record["sources"].items():
+        exceeded += [f"mean CC of {name}"] if source["mean_cc"] < MEAN_CC else []
+        exceeded += [f"worst CC of {name}"] if source["worst_cc"] < WORST_CC else []
     return {**record, "exceeded": exceeded, HOLDS: not exceeded}
 
 

@@ -738,9 +738,9 @@ def quantize(
     Calibrates on the training parts and measures on the validation parts. Writes the graph, for
     one domain and either images or videos, and what was measured beside the run's weights:
     <weights>_int8_<domain>_images.onnx and .json. --precision=int8 then predicts with it.
-    --precision=auto does so if the CC of its densities with those of float32 is 0.999 in the mean
-    and 0.99 at worst, and no mean score changes by more than 0.005 (NSS 0.02). The graph belongs to
-    these weights and this version of the program.
+    --precision=auto does so if on each data set the CC of its densities with those of float32 is
+    0.999 in the mean and 0.99 at worst, and no mean score changes by more than 0.005 (NSS 0.02).
+    The graph belongs to these weights and this version of the program.
 
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas (those that score_model takes); all of pictures, or all
