@@ -157,7 +157,7 @@ def test_the_whole_table_has_every_program():
     helpers = {"__init__", "all", "case", "timing", "limits"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer", "merge_gaze"),
+        *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {

@@ -54,6 +54,11 @@ ELSEWHERE = {
     "python -m benchmarks.far_pictures far": "tests/test_far_pictures.py",
     "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
+    "torchrun --standalone --nproc-per-node=4 run.py train --data_sources=SALICON --prefix=mine": (
+        "tests/train/test_distributed.py"
+    ),
+    "torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=first:29500 "
+    "run.py train --data_sources=SALICON --prefix=mine": "tests/train/test_distributed.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
     "--eval_sources=FINAL_TEST_MIT1003": "tests/train/test_finetune.py",
 }
@@ -200,11 +205,11 @@ def blocks(language):
 
 
 def typed_commands():
-    """Return every command of the pages that starts a Python or `unisal`, in order and once."""
+    """Return every command of the pages that starts a program of Python, in order and once."""
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
     lines += re.findall(r"`(python [^`]*)`", prose)
-    started = [line for line in lines if re.search(r"\bpython3? |^unisal ", line)]
+    started = [line for line in lines if re.search(r"\bpython3? |^unisal |^torchrun ", line)]
     return list(dict.fromkeys(started))
 
 
@@ -217,7 +222,7 @@ def test_it_is_known_how_each_command_is_tested():
     others = lines - set(typed_commands())
     assert [line for line in others if not line.startswith("export ")] == []
     for command, file in ELSEWHERE.items():
-        name = command.split()[2]
+        name = re.search(r"(?:run\.py|-m) (\S+)", command)[1]
         assert re.search(rf'"{name}",|run_command\(\s*"{name}"', (PROJECT / file).read_text()), file
 
 
@@ -315,6 +320,7 @@ def test_all_options_exist():
     known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
     known |= {*PUBLISHED_KEYS, "help", "no"}  # pip has `--no-deps`
+    known |= {"standalone", "nproc", "nnodes", "rdzv", "max"}  # the beginnings of torchrun's
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

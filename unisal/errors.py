@@ -22,6 +22,13 @@ class PlaceLost(SomeFailed):
     """Nothing can be written any more, so the work ends. What was done before is whole."""
 
 
+class ProcessLost(SomeFailed):
+    """Another one of several processes that train together has ended, so this one has to as well.
+
+    What was done before is whole.
+    """
+
+
 def cause(error: BaseException) -> str:
     """Say in one line why something failed: the error's own words, with its type if they need it.
 

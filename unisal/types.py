@@ -22,6 +22,18 @@ SaliencyMap = NDArray[np.float32]
 pixel."""
 
 
+class Part(NamedTuple):
+    """Which examples of a joint batch one of several processes has."""
+
+    first: int
+    """The number of the first example that its batch holds, from 0."""
+    n: int
+    """How many it has. If there are none left for it, its batch holds the joint batch's first
+    example, which must not count there."""
+    total: int
+    """How many examples the joint batch has."""
+
+
 class Features(NamedTuple):
     """What the network computes on its way to the map, `[batch, time, C, h, w]` each.
 

@@ -19,7 +19,7 @@ from support import PROJECT, lively_network, run_command, write_photo, write_run
 
 import unisal
 from unisal.errors import UserError
-from unisal.inference import graph, torch_network
+from unisal.inference import graph, processor
 from unisal.inference.densities import to_saliency_map
 from unisal.inference.engine import Engine
 from unisal.inference.runtime import OnnxRuntime, pick_runtime
@@ -366,7 +366,7 @@ def test_making_a_graph_leaves_the_callers_random_numbers_alone():
 
 # ---- bfloat16 -----------------------------------------------------------------------------
 def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
-    monkeypatch.setattr(torch_network, "_cpu_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr(processor, "cpu_flags", lambda: {"avx2", "avx512f"})
     with pytest.raises(UserError, match="no instructions for bfloat16"):
         Engine(lively_network(), "cpu", precision="bf16")
     with pytest.raises(UserError, match="no instructions for bfloat16"):
@@ -374,7 +374,7 @@ def test_bfloat16_needs_a_processor_that_has_it(monkeypatch):
 
 
 def test_bfloat16_is_near(shipped, monkeypatch):
-    monkeypatch.setattr(torch_network, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(processor, "cpu_flags", lambda: {"avx512_bf16"})
     x = clip(1, 2, 96, 96)
     engine = pick_runtime("auto", TorchNetwork(shipped), "cpu", "bf16")
     expected, _ = plain(shipped, x, "DHF1K", False)

@@ -180,9 +180,9 @@ def test_a_mark_that_means_nothing_is_named(home, changes, said):
 def test_a_domain_of_ones_own_starts_from_the_preset_that_the_run_marks(
     gaze, monkeypatch, capsys, base, copied
 ):
-    def trainer(**options):
+    def trainer(_resume, options, _processes):
         raise UserError(f"starts from {options['new_domain_from']} of {options['init_from']}")
 
-    monkeypatch.setattr("unisal.commands.finetune.Trainer", trainer)
+    monkeypatch.setattr("unisal.commands.finetune.trainer_of", trainer)
     assert call_command("finetune", f"--data={gaze}", "--domain=Mine", f"--base={base}") == 2
     assert f"starts from {copied} of {base}" in capsys.readouterr().err

@@ -65,6 +65,7 @@ class CameraOptions:
         seconds: when to stop; None for no limit.
         presets: the presets of the run, see `unisal.predict.presets.run_presets`.
         verbose: whether to print with what they are predicted.
+        precision: see `unisal.predict.Predictor`.
 
     Raises:
         UserError: an option is wrong.
@@ -80,6 +81,7 @@ class CameraOptions:
     seconds: float | None
     presets: Mapping[str, Preset] = field(default_factory=dict)
     verbose: bool = False
+    precision: str = "fp32"
 
     @property
     def preset(self) -> Preset:
@@ -122,9 +124,9 @@ def predict_camera(
         newest = stack.enter_context(Newest(opened))
         if opened.live:
             newest.start()  # frames that arrive while the weights are read are dropped
-        predictor = load(train_id, device, options.preset.fine_tuned)
+        predictor = load(train_id, device, options.preset.fine_tuned, options.precision)
+        facts = predictor.facts(options.source, options.model_domain, is_video=True)
         if options.verbose:
-            facts = predictor.facts(options.source, options.model_domain, is_video=True)
             say_facts("frames", facts)
         stream, rate = _fitting_stream(predictor.engine, opened, options)
         newest.start()

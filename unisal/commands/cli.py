@@ -70,6 +70,8 @@ def main(commands: Mapping[str, Command], arguments: Sequence[str], program: str
     with _Ending() as ending, contextlib.suppress(Terminated):
         code = _run(commands, list(arguments), program, name)
     if ending.signal is not None:
+        if code == EXIT_SOME_FAILED:  # and why has been told
+            return 128 + ending.signal
         return _report(name, f"ended by {ending.signal.name}", 128 + ending.signal)
     return code
 

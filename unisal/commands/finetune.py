@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unisal.commands import studies
-from unisal.commands.places import prepare_folder
+from unisal.commands.processes import all_processes, n_processes
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
 from unisal.commands.studies import SubRun
-from unisal.commands.training import PLACE_ADVICE, check_files, fit
+from unisal.commands.training import check_before, fit, trainer_of
 from unisal.data import find_dataset
-from unisal.data.inspection import quick_check
 from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
-from unisal.evaluate.scoring import dataset_to_score
 from unisal.predict.presets import default_preset, find_preset, run_presets
 from unisal.train import Trainer
 from unisal.train.other_domains import compare_others
@@ -57,26 +55,35 @@ def finetune(
         UserError: an option is wrong, or data is missing or damaged (before training starts); or a
             loss is not finite.
     """
-    if resume is not None:
-        trainer = Trainer.resume(resume, progress=TERMINAL, **options)
-    elif not data or not (domain or options.get("own_domains") or options.get("shared_domain")):
+    studied = folds is not None or curve is not None or observers is not None
+    if studied and n_processes() > 1:
         raise UserError(
-            "finetune needs --data, what to train on, and --domain, a name for it; or "
-            "--own_domains=True, --shared_domain or both"
+            "folds, curve and observers train many runs one after the other, in one process: train "
+            "first, then give them with --resume and without torchrun"
         )
-    else:
-        usual = _usual_domain(data, base)
-        chosen = domain_options(
-            data, domain, init_from, base, trains, options, frame_by_frame, usual
-        )
-        trainer = Trainer(progress=TERMINAL, **chosen)
-    planned = _plan_studies(trainer, folds, curve, observers)
-    sources = eval_sources or trainer.cfg.data_sources
-    prepare_folder(trainer.folder, PLACE_ADVICE)
-    check_files(trainer)
-    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
-    print(f"{trainer.train_id}: trains {trainer.n_trained:,} of {trainer.n_parameters:,} numbers")
-    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    with all_processes(options) as processes:
+        if resume is not None:
+            chosen = dict(options)
+        elif not data or not (domain or options.get("own_domains") or options.get("shared_domain")):
+            raise UserError(
+                "finetune needs --data, what to train on, and --domain, a name for it; or "
+                "--own_domains=True, --shared_domain or both"
+            )
+        else:
+            usual = _usual_domain(data, base)
+            chosen = domain_options(
+                data, domain, init_from, base, trains, options, frame_by_frame, usual
+            )
+        trainer = trainer_of(resume, chosen, processes)
+        planned = _plan_studies(trainer, folds, curve, observers)
+        sources = eval_sources or trainer.cfg.data_sources
+        if processes.is_first:
+            check_before(trainer, sources)
+            n_trained, n_all = trainer.n_trained, trainer.n_parameters
+            print(f"{trainer.train_id}: trains {n_trained:,} of {n_all:,} numbers")
+        fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    if not processes.is_first:
+        return
     score_model(
         train_id=trainer.train_id,
         sources=sources,

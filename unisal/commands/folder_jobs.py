@@ -69,6 +69,7 @@ def settings_key(
     smooth_method: str | None,
     maps: str | None,
     tta: Tta,
+    precision: str = "fp32",
 ) -> str:
     """Return a key of all that a map depends on besides the pictures.
 
@@ -80,6 +81,7 @@ def settings_key(
         smooth_method: see `Predictor.video`.
         maps: a key of `unisal.writing.formats.MAP_FORMATS`; None for grey pictures.
         tta: see `unisal.inference.engine.Engine`.
+        precision: see `unisal.predict.Predictor`.
 
     Raises:
         UserError: there is no such run, or it has no weights.
@@ -98,7 +100,8 @@ def settings_key(
         )
     domain = model_domain or preset.domain
     chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
-    chosen += read_tta(tta)  # without any, keys are those of versions that had none
+    # With the defaults, keys are those of versions that had neither.
+    chosen += [*read_tta(tta), *([] if precision == "fp32" else [precision])]
     return key_of(content, network, *chosen)
 
 

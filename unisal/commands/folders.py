@@ -83,6 +83,7 @@ def predict_folders(
     device: str,
     verbose: bool,
     tta: str | None,
+    precision: str,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -106,6 +107,7 @@ def predict_folders(
         device: where to run.
         verbose: whether to print with what they are predicted.
         tta: see `unisal.inference.engine.Engine`.
+        precision: see `unisal.predict.Predictor`.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -137,17 +139,19 @@ def predict_folders(
         smooth_method=smooth_method,
         maps=maps,
         tta=tta,
+        precision=precision,
     )
     left = [found for found in sets if not is_video or found.source in sizes]
     jobs = [FolderJob(found, overlay, maps, settings) for found in left]
     check_places(jobs)
     unfinished = find_unfinished(jobs, is_video, overwrite)
     if any(unfinished):
-        predictor = load(train_id, device, preset.fine_tuned, tta=tta)
+        predictor = load(train_id, device, preset.fine_tuned, precision, tta=tta)
         domain = predictor.engine.domain(model_domain or preset.domain)
         how = How(predictor, source, domain, smooth_method)
+        facts = how.facts(is_video)  # says before any work that there is no graph in 8 bits
         if verbose:
-            say_facts(kind_of(is_video), how.facts(is_video))
+            say_facts(kind_of(is_video), facts)
         failed += predict_jobs(how, jobs, unfinished, sizes)
     raise_failures(failed, n_folders)
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from unisal.commands.after_training import evaluate, sources_to_evaluate
 from unisal.commands.places import prepare_folder, until_lost
+from unisal.commands.processes import all_processes, is_restart, may_restart, progress_of
 from unisal.commands.progress import TERMINAL
 from unisal.commands.scoring import score_model
 from unisal.config import run_dir_to_write, train_dir
 from unisal.data.inspection import quick_check
+from unisal.errors import UserError
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import dataset_to_score
 from unisal.memory import keep_freed_memory
@@ -18,7 +20,9 @@ from unisal.train import Trainer
 from unisal.train.config import TrainerConfig
 from unisal.train.finetune import FineTuner
 from unisal.train.loop import EpochLoop
+from unisal.train.processes import Processes
 from unisal.train.soup import average_runs
+from unisal.train.trainer import CHANGEABLE_OPTIONS
 
 EVALUATED_BY_DEFAULT = ("MIT300",)
 """The sources that a fine-tuned run is evaluated on if none is named."""
@@ -37,16 +41,14 @@ def train(*, eval_sources: Sequence[str], resume: str | None, options: Mapping[s
         UserError: an option is wrong, or data is missing or damaged (before training starts); or a
             loss is not finite.
     """
-    if resume is None:
-        trainer = Trainer(progress=TERMINAL, **options)
-    else:
-        trainer = Trainer.resume(resume, progress=TERMINAL, **options)
-    sources = eval_sources or trainer.cfg.data_sources
-    # Missing and damaged files, and a place that cannot be written, are found before the training.
-    prepare_folder(trainer.folder, PLACE_ADVICE)
-    check_files(trainer)
-    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
-    fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    with all_processes(options) as processes:
+        trainer = trainer_of(resume, options, processes)
+        sources = eval_sources or trainer.cfg.data_sources
+        if processes.is_first:
+            check_before(trainer, sources)
+        fit(trainer, f"make room, then continue with --resume={trainer.train_id}")
+    if not processes.is_first:
+        return
     score_model(
         train_id=trainer.train_id,
         sources=sources,
@@ -68,13 +70,17 @@ def fine_tune(*, eval_sources: Sequence[str], options: Mapping[str, Any]) -> Non
     Raises:
         UserError: see `train`.
     """
-    tuner = FineTuner(progress=TERMINAL, **options)
-    sources = sources_to_evaluate(
-        named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
-    )
-    prepare_folder(run_dir_to_write(tuner.train_id), PLACE_ADVICE)
-    check_files(tuner)
-    fit(tuner, "make room and repeat the command")
+    with all_processes(options) as processes:
+        tuner = FineTuner(progress=progress_of(processes), **options)
+        if processes.is_first:
+            sources = sources_to_evaluate(
+                named=eval_sources, default=EVALUATED_BY_DEFAULT, trained=tuner.datasets["valid"]
+            )
+            prepare_folder(run_dir_to_write(tuner.train_id), PLACE_ADVICE)
+            check_files(tuner)
+        fit(tuner, "make room and repeat the command")
+    if not processes.is_first:
+        return
     evaluate(train_id=tuner.train_id, sources=sources, device=tuner.cfg.device)
 
 
@@ -94,6 +100,50 @@ def average(*, train_ids: Sequence[str], prefix: str) -> None:
     print(f"{folder.name}: the mean of {', '.join(train_ids)}")
 
 
+def trainer_of(resume: str | None, options: Mapping[str, Any], processes: Processes) -> Trainer:
+    """Make the trainer of a new run or of one that is continued.
+
+    Where torchrun has started the processes anew, the run that they had begun is continued.
+
+    Args:
+        resume: name of a run to continue; None for a new one.
+        options: those of `Trainer`, or changes to the options of the run.
+        processes: those that train it.
+
+    Raises:
+        UserError: see `Trainer`; or torchrun may start the processes anew, and the run has no name
+            by which it would be found then.
+    """
+    progress = progress_of(processes)
+    if resume is not None:
+        return Trainer.resume(resume, progress=progress, **options)
+    if may_restart() and not options.get("prefix"):
+        raise UserError(
+            "prefix is not given: with --max-restarts the run needs a name, so that processes that "
+            "are started anew find it"
+        )
+    begun = Trainer.begun(**options) if is_restart() else None
+    if begun is None:
+        return Trainer(progress=progress, **options)
+    changes = {name: options[name] for name in CHANGEABLE_OPTIONS if name in options}
+    return Trainer.resume(begun, progress=progress, **changes)
+
+
+def check_before(trainer: Trainer, sources: Sequence[str]) -> None:
+    """Find a place that cannot be written, and missing and damaged files, before the training.
+
+    Args:
+        trainer: the run.
+        sources: what will be scored afterwards.
+
+    Raises:
+        UserError: there are some; names them.
+    """
+    prepare_folder(trainer.folder, PLACE_ADVICE)
+    check_files(trainer)
+    quick_check(dataset_to_score(source, progress=TERMINAL) for source in sources)
+
+
 def check_files(loop: EpochLoop) -> None:
     """Find missing and damaged files of a run's data before the training.
 
@@ -109,4 +159,4 @@ def fit(loop: EpochLoop, advice: str) -> None:
         keep_freed_memory()
     done = lambda: f"{loop.epoch} of {loop.cfg.num_epochs} epochs"  # noqa: E731
     with until_lost(loop.folder, done, advice):
-        loop.fit(progress=TERMINAL)
+        loop.fit(progress=progress_of(loop.processes))

@@ -68,6 +68,7 @@ class VideoOptions:
         presets: the presets of the run, see `unisal.predict.presets.run_presets`.
         verbose: whether to print with what they are predicted.
         tta: see `unisal.inference.engine.Engine`.
+        precision: see `unisal.predict.Predictor`.
 
     Raises:
         UserError: an option is wrong, or there is nothing to write.
@@ -85,6 +86,7 @@ class VideoOptions:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     verbose: bool = False
     tta: str | None = None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         _ = self.preset  # a mistake is found before any work
@@ -202,9 +204,12 @@ def _predict_all(
     outcome, watch = _Outcome(failed), PlaceWatch()
     if not lengths:
         return outcome
-    predictor = load(train_id, device, options.preset.fine_tuned, tta=options.tta)
+    fine_tuned, precision = options.preset.fine_tuned, options.precision
+    predictor = load(train_id, device, fine_tuned, precision, tta=options.tta)
+    # This says before any work that there is no graph in 8 bits.
+    facts = predictor.facts(options.source, options.model_domain, is_video=True)
     if options.verbose:
-        say_facts("videos", predictor.facts(options.source, options.model_domain, is_video=True))
+        say_facts("videos", facts)
     bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
     for path in lengths:
         bar.describe(path.name)

@@ -19,7 +19,7 @@ from unisal.data.pictures import read_grey, read_rgb
 from unisal.data.transforms import to_fixation_map
 from unisal.errors import UserError
 from unisal.progress import SILENT, Progress
-from unisal.types import RGB, Size
+from unisal.types import RGB, Part, Size
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +83,8 @@ class Batch:
     """`[B, T, 1, h, w] float32`, sum 1 per frame."""
     fixations: Tensor
     """`[B, T, 1, h, w] bool`."""
+    part: Part | None = None
+    """Which examples of a batch of several processes they are; None: all of them."""
 
     @property
     def target_size(self) -> Size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from unisal.data.base import Batch, Numbered, SaliencyDataset
 from unisal.errors import UserError
+from unisal.types import Part
 
 BATCH_ORDER_INDEX = 2**32 - 1
 """Index of the random stream for the order of batches, beyond the index of any example."""
@@ -50,9 +52,11 @@ class SeededBatches(Sampler[list[int]]):
         shuffle: whether to shuffle by the data set's seed and epoch.
         keep_rest: whether to keep the batches that are not full.
         even: whether to cut each group into equal batches.
+        rank: of several processes that take a part of each batch: the number of this one, from 0.
+        n_ranks: how many there are.
 
     Attributes:
-        start: the number of batches to skip, for an epoch that was interrupted.
+        chosen: the numbers of the batches to yield, from 0; None: all of them.
     """
 
     def __init__(
@@ -62,25 +66,39 @@ class SeededBatches(Sampler[list[int]]):
         shuffle: bool,
         keep_rest: bool = False,
         even: bool = False,
+        rank: int = 0,
+        n_ranks: int = 1,
     ) -> None:
         self.examples = SeededSampler(dataset, shuffle)
         self.groups = [dataset.batch_group(index) for index in range(len(dataset))]
         self.batch_size = batch_size
         self.keep_rest = keep_rest
         self.even = even
-        self.start = 0
+        self.rank, self.n_ranks = rank, n_ranks
+        self.chosen: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return sum(len(self._cut(group)) for group in self._grouped(range(len(self.groups))))
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.n_ranks == 1:
+            return iter(self._joint())
+        pairs = zip(self._joint(), self.parts(), strict=True)
+        return iter([batch[part.first : part.first + part.n] or batch[:1] for batch, part in pairs])
+
+    def parts(self) -> list[Part]:
+        """Return which examples of each batch this process takes."""
+        return [part_of(len(batch), self.rank, self.n_ranks) for batch in self._joint()]
+
+    def _joint(self) -> list[list[int]]:
+        """Return the batches of all processes together."""
         grouped = self._grouped(self.examples)
         batches = [batch for group in grouped for batch in self._cut(group)]
         if self.examples.shuffle and len(grouped) > 1:
             dataset = self.examples.dataset
             rng = dataset.rng(BATCH_ORDER_INDEX)
             batches = [batches[i] for i in rng.permutation(len(batches))]
-        return iter(batches[self.start :])
+        return batches if self.chosen is None else [batches[i] for i in self.chosen]
 
     def _grouped(self, indices: Iterable[int]) -> list[list[int]]:
         """Group indices by the group of their examples."""
@@ -100,8 +118,20 @@ class SeededBatches(Sampler[list[int]]):
         return batches
 
 
+def part_of(n: int, rank: int, n_ranks: int) -> Part:
+    """Return which of `n` examples a process takes: as many as the others, or one more."""
+    each, left = divmod(n, n_ranks)
+    own = each + (rank < left)
+    return Part(rank * each + min(rank, left) if own else 0, own, n)
+
+
 def make_loader(
-    dataset: SaliencyDataset, batch_size: int, num_workers: int, pin_memory: bool
+    dataset: SaliencyDataset,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool,
+    rank: int = 0,
+    n_ranks: int = 1,
 ) -> DataLoader[Batch]:
     """Make the loader of a data set's batches (docs/behaviour.md, "Batches").
 
@@ -114,6 +144,8 @@ def make_loader(
         batch_size: number of examples in a full batch.
         num_workers: number of processes that read examples; 0 to read them in this one.
         pin_memory: whether to put batches into pinned memory.
+        rank: of several processes that take a part of each batch: the number of this one, from 0.
+        n_ranks: how many there are.
     """
     batches = SeededBatches(
         dataset,
@@ -121,6 +153,8 @@ def make_loader(
         shuffle=dataset.phase == "train",
         keep_rest=dataset.phase != "train" and dataset.validates_all,
         even=dataset.phase == "train" and dataset.trains_all,
+        rank=rank,
+        n_ranks=n_ranks,
     )
     return _Loader(
         Numbered(dataset),  # type: ignore[arg-type]  # its items become batches in `collate`
@@ -136,10 +170,18 @@ def make_loader(
 
 
 class _Loader(DataLoader[Batch]):
-    """A loader that reports a fault in the data in the same words from every process."""
+    """A loader that reports a fault in the data in the same words from every process.
+
+    Where several processes take a part of each batch, its batches say which.
+    """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        return _without_traceback(super().__iter__())
+        batches, sampler = _without_traceback(super().__iter__()), self.batch_sampler
+        assert isinstance(sampler, SeededBatches)
+        if sampler.n_ranks == 1:
+            return batches
+        pairs = zip(batches, sampler.parts(), strict=True)
+        return (replace(batch, part=part) for batch, part in pairs)
 
 
 def _without_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -163,8 +205,13 @@ def _start_worker(_worker: int) -> None:
 
 def skip_batches(loader: DataLoader[Batch], n: int) -> None:
     """Make the next pass over the loader start at batch `n`, counted from 0."""
+    choose_batches(loader, range(n, len(loader)))
+
+
+def choose_batches(loader: DataLoader[Batch], numbers: Sequence[int]) -> None:
+    """Make the next pass over the loader yield the batches with these numbers, from 0."""
     assert isinstance(loader.batch_sampler, SeededBatches)
-    loader.batch_sampler.start = n
+    loader.batch_sampler.chosen = numbers
 
 
 def interleave(n_batches: Mapping[str, int], shuffle: bool, seed: Sequence[int]) -> list[str]:

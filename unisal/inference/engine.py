@@ -65,7 +65,7 @@ class Engine:
         device: where the network runs: "cpu", "cuda", "cuda:1", ...
         tta: what is averaged, by name.
         network: the network in the form in which it was given.
-        precision: what it computes in, "fp32" or "bf16".
+        precision: as it was given; see `precision_of`.
         runtime: what runs it, see `unisal.inference.runtime.Runtime`.
 
     Raises:
@@ -94,6 +94,10 @@ class Engine:
             from unisal.inference.torch_network import TorchNetwork
 
             self.network = TorchNetwork(model.eval().to(self.device))
+        if precision in ("int8", "auto") and self.device == "cpu" and runtime != "torch":
+            from unisal.inference.int8.kept import with_int8
+
+            self.network = with_int8(self.network, precision)
         self.runtime = pick_runtime(runtime, self.network, self.device, precision)
 
     @property
@@ -115,6 +119,18 @@ class Engine:
     def temperature(self, domain: str) -> float:
         """Return what the logits of a domain are divided by, see `unisal.model.UNISAL`."""
         return self.network.temperatures.get(domain, 1)
+
+    def precision_of(self, domain: str, static: bool) -> str:
+        """Return what a domain's frames are computed in: "fp32", "bf16" or "int8".
+
+        Args:
+            domain: one of the network's domains.
+            static: whether the frames are unrelated images.
+
+        Raises:
+            UserError: there is no graph in 8 bits where one was asked for.
+        """
+        return "bf16" if self.precision == "bf16" else self.network.precision(domain, static)
 
     @property
     def workers(self) -> int:

@@ -16,6 +16,7 @@ from unisal.errors import GraphError, UserError
 from unisal.forks import computing
 from unisal.inference.cache import find_facts, find_graph, keep_graph
 from unisal.inference.graph_file import Graph, read_graph
+from unisal.inference.processor import INT8_FLAGS, lacks
 
 if TYPE_CHECKING:
     from unisal.inference.torch_network import TorchNetwork
@@ -66,6 +67,18 @@ class Network(Protocol):
         """Return a value that changes when the weights are changed or replaced."""
         ...
 
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what the graph of a domain computes in, "fp32" or "int8".
+
+        Args:
+            domain: as in `graph`.
+            static: as in `graph`.
+
+        Raises:
+            UserError: there is no such graph where one was asked for.
+        """
+        ...
+
     def graph(self, domain: str, static: bool) -> Graph:
         """Return the network as a graph.
 
@@ -96,7 +109,7 @@ class RunNetwork:
     is_float32 = True
 
     def __init__(self, key: str, weights: Path, load: Callable[[], UNISAL]) -> None:
-        self._key = key
+        self.key = key
         self._weights = weights
         self._load = load
         self._loaded: TorchNetwork | None = None
@@ -129,17 +142,21 @@ class RunNetwork:
         """Return a value that changes when the weights are changed or replaced."""
         return None if self._is_as_read() else self._in_pytorch().version()
 
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what the graphs compute in."""
+        return "fp32"
+
     def graph(self, domain: str, static: bool) -> Graph:
         """Return a graph from the cache, or make it and keep it there; see `Network.graph`."""
         if not self._is_as_read():
             return self._in_pytorch().graph(domain, static)
-        found = find_graph(self._key, domain, static)
+        found = find_graph(self.key, domain, static)
         if found is None:
             try:
                 found = self._in_pytorch().graph(domain, static)
             except ImportError as error:  # of the package `onnx`
                 raise GraphError(f"no ONNX graph can be made of this network: {error}") from None
-            keep_graph(self._key, domain, static, found)
+            keep_graph(self.key, domain, static, found)
         return found
 
     def _is_as_read(self) -> bool:
@@ -168,22 +185,33 @@ class GraphNetwork:
 
     Args:
         path: the file, see `unisal.predict.Predictor.write_graph`.
+        graph: what it holds, or is going to hold; None to read it.
 
     Raises:
-        UserError: it cannot be read, or is no such file.
+        UserError: it cannot be read, is no such file, or is in 8 bits, for which the processor has
+            no instructions.
     """
 
     needs_pytorch = False
     is_float32 = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, graph: Graph | None = None) -> None:
         self._path = path
-        self._graph = read_graph(path)
+        self._graph = read_graph(path) if graph is None else graph
         self.facts = self._graph.facts
         self._domain, self._static = self.facts["domain"], self.facts["static"]
         self.sources: tuple[str, ...] = (self._domain,)
         self.image_domains = tuple(self.facts["image_domains"])
         self.temperatures: Mapping[str, float] = dict(self.facts["temperatures"])
+        if self.precision(self._domain, self._static) == "int8" and lacks(INT8_FLAGS):
+            raise UserError(
+                f"{path} is in 8 bits, for which the processor has no instructions "
+                f"({', '.join(sorted(INT8_FLAGS))}); use a file in float32"
+            )
+
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what the graph computes in."""
+        return str(self.facts.get("precision", "fp32"))
 
     @property
     def model(self) -> UNISAL:

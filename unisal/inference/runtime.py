@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 RUNTIMES = ("auto", "torch", "onnx")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8", "auto")
 
 Frame = NDArray[np.float32]
 """What the network takes, `[3, H, W] float32`."""
@@ -92,8 +92,9 @@ def pick_runtime(name: str, network: Network, device: str, precision: str = "fp3
         name: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         network: the network.
         device: where to run it: "cpu", "cuda", "cuda:1", ...
-        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
-            considers that safe. It is faster on processors with instructions for it.
+        precision: "fp32"; "bf16", with which PyTorch computes in bfloat16 wherever its autocast
+            considers that safe, which is faster on processors with instructions for it; or "int8"
+            and "auto", with which ONNX Runtime runs the network's graphs, whatever they are in.
 
     Raises:
         UserError: the name is unknown, the runtime is not installed or cannot do what is asked, or
@@ -107,6 +108,8 @@ def pick_runtime(name: str, network: Network, device: str, precision: str = "fp3
             raise UserError("runtime 'onnx' computes in fp32 alone; bf16 needs 'torch'")
         return _torch_runtime(network, device, bf16=True)
     suits = device == "cpu" and network.is_float32
+    if precision == "int8" and (name == "torch" or not suits):
+        raise UserError("precision 'int8' is for ONNX Runtime on the CPU; leave it at 'fp32'")
     if name == "onnx" and not suits:
         raise UserError(f"runtime 'onnx' runs float32 on the CPU alone, not on {device}")
     if name == "torch" or not suits:
@@ -234,7 +237,7 @@ class OnnxRuntime:
         self._runtime = onnxruntime
         self._making = Lock()
         self._version: Any = None
-        self._sessions: dict[tuple[str, bool, int], _Session] = {}
+        self._sessions: dict[tuple[str, bool, int], Session] = {}
         renew_after_fork(self)
 
     def renew(self) -> None:
@@ -271,7 +274,7 @@ class OnnxRuntime:
     def log_density(self, logits: NDArray[np.float32], size: Size) -> LogDensity:
         return densities.log_density(logits, size)
 
-    def _session(self, domain: str, static: bool, concurrent: bool) -> _Session:
+    def _session(self, domain: str, static: bool, concurrent: bool) -> Session:
         """Return the session of a domain, cached until the weights change."""
         with self._making:
             version = self.network.version()
@@ -284,7 +287,7 @@ class OnnxRuntime:
                 self._sessions[kind] = self._make_session(*kind)
             return self._sessions[kind]
 
-    def _make_session(self, domain: str, static: bool, threads: int) -> _Session:
+    def _make_session(self, domain: str, static: bool, threads: int) -> Session:
         """Get the graph of a domain and make a session that runs it."""
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -297,10 +300,10 @@ class OnnxRuntime:
         onnx = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         del model
         give_back_freed_memory()
-        return _Session(onnx, facts)
+        return Session(onnx, facts)
 
 
-class _Session:
+class Session:
     """Runs a graph, one frame at a time.
 
     Args:
@@ -319,19 +322,26 @@ class _Session:
 
     def run(self, frame: Frame, state: State | None) -> tuple[NDArray[np.float32], State | None]:
         """Return the map `[H, W]` of a frame, and the state after it if the graph has one."""
+        given = self.inputs(frame, state)
+        if STATE not in given:
+            (y,) = self.onnx.run([MAP], given)
+            return y[0, 0], None
+        y, after = self.onnx.run([MAP, NEXT_STATE], given)
+        return y[0, 0], after
+
+    def inputs(self, frame: Frame, state: State | None) -> dict[str, NDArray[np.float32]]:
+        """Return the graph's inputs by name for a frame and the state before it."""
         size = frame.shape[1] // STRIDE, frame.shape[2] // STRIDE
         given = {FRAME: frame[None]}
         if self._gaussians is not None:
             if size not in self._priors:
                 self._priors[size] = prior_maps(self._gaussians, self._scale, size)[None]
             given[PRIORS] = self._priors[size]
-        if STATE not in self._channels:
-            (y,) = self.onnx.run([MAP], given)
-            return y[0, 0], None
-        if state is None:
-            state = np.zeros((1, self._channels[STATE], *size), np.float32)
-        y, after = self.onnx.run([MAP, NEXT_STATE], {**given, STATE: state})
-        return y[0, 0], after
+        if STATE in self._channels:
+            if state is None:
+                state = np.zeros((1, self._channels[STATE], *size), np.float32)
+            given[STATE] = state
+        return given
 
 
 def prior_maps(gaussians: NDArray[np.float32], scale: float, size: Size) -> NDArray[np.float32]:

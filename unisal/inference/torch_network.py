@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -16,11 +15,9 @@ from unisal.errors import UserError
 from unisal.forks import computing
 from unisal.inference import densities
 from unisal.inference.graph_file import Graph
+from unisal.inference.processor import BF16_FLAGS, lacks
 from unisal.model import UNISAL
 from unisal.types import Features, LogDensity, Size
-
-BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags in `/proc/cpuinfo` of processors that compute in bfloat16 (x86 and Arm)."""
 
 
 class TorchNetwork:
@@ -66,6 +63,10 @@ class TorchNetwork:
             return [(id(x), x._version) for x in weights]
         except RuntimeError:  # tensors made in inference mode have no version
             return [(id(x), 0 if x.is_inference() else x._version) for x in weights]
+
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what its graphs compute in."""
+        return "fp32"
 
     @torch.inference_mode()
     def graph(self, domain: str, static: bool) -> Graph:
@@ -191,20 +192,9 @@ def check_bf16(device: str) -> None:
     Raises:
         UserError: it has no instructions for it.
     """
-    if device.startswith("cuda"):
-        able = torch.cuda.is_bf16_supported()
-    else:
-        able = not BF16_FLAGS.isdisjoint(_cpu_flags())
-    if not able:
+    on_gpu = device.startswith("cuda")
+    if not (torch.cuda.is_bf16_supported() if on_gpu else not lacks(BF16_FLAGS)):
         raise UserError(
             f"precision is 'bf16', but {device} has no instructions for bfloat16 "
             f"({', '.join(sorted(BF16_FLAGS))}); leave it at 'fp32'"
         )
-
-
-def _cpu_flags() -> set[str]:
-    """Return the processor's flags as Linux lists them; none on other systems."""
-    try:
-        return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return set()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unisal.model.layers import (
     Context,
     ContextLayer,
+    Dropout2d,
     InvertedResidual,
     Norm,
     ReLU6,
@@ -28,7 +29,7 @@ class PostCNN(ContextLayer):
 
     def __init__(self, inp: int, out: int, drop_prob: float, bn_momentum: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout2d(drop_prob) if drop_prob > 0 else nn.Identity()
+        self.dropout = Dropout2d(drop_prob) if drop_prob > 0 else nn.Identity()
         self.inv_res = InvertedResidual(
             inp, out, 1, norm=lambda channels: StepBatchNorm2d(channels, momentum=bn_momentum)
         )
@@ -51,7 +52,7 @@ class Skip(ContextLayer):
         super().__init__()
         hidden = inp * SKIP_EXPANSION
         self.expansion = Stack([nn.Conv2d(inp, hidden, 1, bias=False), norm(hidden), ReLU6()])
-        self.dropout = nn.Dropout2d(drop_prob)
+        self.dropout = Dropout2d(drop_prob)
         self.reduction = Stack([nn.Conv2d(hidden, out, 1), norm(out)])
 
     def forward(self, x: Tensor, context: Context) -> Tensor:

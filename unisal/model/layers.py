@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unisal.types import Part
+
 
 @dataclass(frozen=True)
 class Context:
@@ -106,6 +108,29 @@ def conv_norm(
     return F.conv2d(x, weight, bias, strides, conv.padding, conv.dilation, conv.groups)
 
 
+class Dropout2d(nn.Dropout2d):
+    """Dropout of whole channels that can draw for a part of a batch what it draws for all of it.
+
+    Attributes:
+        part: which examples of the batch the input holds; None: all of them.
+    """
+
+    part: Part | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.part is None or not self.training:
+            return super().forward(x)
+        steps = len(x) // max(self.part.n, 1)
+        drawn = x.new_empty(self.part.total * steps, x.shape[1], 1, 1).bernoulli_(1 - self.p)
+        first = self.part.first * steps
+        return x * drawn.div_(1 - self.p)[first : first + len(x)]
+
+
+JoinedStatistics = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor, float]]
+"""Turns mean and variance `[C]` of so many values per channel, those of a part of a batch, into
+those of all of it, with their number. Variances are divided by the number of values."""
+
+
 class NormLayer(ContextLayer):
     """A layer that normalises with the BatchNorm that the context selects."""
 
@@ -119,9 +144,17 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
 
     In training mode the result and the running estimates are the same as if the layer had
     been called once per time step, in time order.
+
+    Attributes:
+        joined: makes the statistics of a part of a batch those of all of it; None: the batch is
+            whole.
     """
 
+    joined: JoinedStatistics | None = None
+
     def forward(self, x: Tensor, context: Context) -> Tensor:  # type: ignore[override]
+        if self.training and self.joined is not None:
+            return self._forward_joined(x, context.steps, self.joined)
         if context.steps == 1 or not self.training:
             return super().forward(x)
         return self._forward_steps(x, context.steps)
@@ -138,7 +171,6 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
     def _forward_steps(self, x: Tensor, steps: int) -> Tensor:
         """Normalise each time step by its own statistics and update the running estimates."""
         assert self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None and self.momentum is not None
         channels = x.shape[1]
         # From [B*T, C, H, W] to [B, T*C, H, W]: each step of each channel becomes a channel.
         per_step = x.reshape(-1, steps * channels, *x.shape[2:])
@@ -154,13 +186,32 @@ class StepBatchNorm2d(nn.BatchNorm2d, NormLayer):
             momentum=1.0,  # leaves this call's own statistics in `means` and `variances`
             eps=self.eps,
         )
-        for mean, variance in zip(
-            means.view(steps, channels), variances.view(steps, channels), strict=True
-        ):
+        self._track(means.view(steps, channels), variances.view(steps, channels))
+        return y.reshape(x.shape)
+
+    def _forward_joined(self, x: Tensor, steps: int, joined: JoinedStatistics) -> Tensor:
+        """Normalise each time step by the statistics of all parts of the batch."""
+        channels = x.shape[1]
+        per_step = x.reshape(-1, steps * channels, *x.shape[2:])  # see _forward_steps
+        axes = (0, 2, 3)
+        n = per_step.numel() // (steps * channels)
+        mean, variance, total = joined(per_step.mean(axes), per_step.var(axes, correction=0), n)
+        factor = self.weight.repeat(steps) * torch.rsqrt(variance + self.eps)
+        summand = self.bias.repeat(steps) - mean * factor
+        y = per_step * factor[:, None, None] + summand[:, None, None]
+        unbiased = variance.detach() * (total / max(total - 1, 1))
+        self._track(mean.detach().view(steps, channels), unbiased.view(steps, channels))
+        return y.reshape(x.shape)
+
+    @torch.no_grad()
+    def _track(self, means: Tensor, variances: Tensor) -> None:
+        """Update the running estimates with the statistics of each time step, `[T, C]`."""
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        for mean, variance in zip(means, variances, strict=True):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked += steps
-        return y.reshape(x.shape)
+        self.num_batches_tracked += len(means)
 
 
 Norm = Callable[[int], NormLayer]

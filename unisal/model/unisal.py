@@ -336,6 +336,22 @@ class UNISAL(nn.Module):
         """Return the keys of the state dict that belong to the recurrent part, of all domains."""
         return {key for key in self.state_dict() if key.startswith(RECURRENT)}
 
+    def used_keys(self, domain: str, static: bool) -> set[str]:
+        """Return the keys of the state dict that a call of `forward` uses.
+
+        Args:
+            domain: the domain of the call.
+            static: whether it treats frames as unrelated images.
+
+        Raises:
+            ValueError: it is not a domain of the network.
+        """
+        own = self.domain_keys(domain)
+        unused = set().union(*(self.domain_keys(other) for other in self.sources)) - own
+        if static and self.bypass_rnn:
+            unused |= self.recurrent_keys()
+        return set(self.state_dict()) - unused
+
     def prior_maps(self, size: tuple[int, int], domain: str) -> Tensor | None:
         """Compute the Gaussian priors that the encoder's output is joined with.
 

@@ -21,7 +21,7 @@ class Facts(NamedTuple):
     domain: str
     """The network domain."""
     precision: str
-    """"fp32" or "bf16"."""
+    """"fp32", "bf16" or "int8"."""
     runtime: str
     """"torch" or "onnx"."""
     device: str
@@ -32,7 +32,14 @@ class Facts(NamedTuple):
     """What the run says of the domain, see `unisal.model.UNISAL`."""
 
     @classmethod
-    def of(cls, engine: Engine, weights: Path | None, preset: str | None, domain: str) -> Facts:
+    def of(
+        cls,
+        engine: Engine,
+        weights: Path | None,
+        preset: str | None,
+        domain: str,
+        is_video: bool = False,
+    ) -> Facts:
         """Return the facts of an engine.
 
         Args:
@@ -40,10 +47,15 @@ class Facts(NamedTuple):
             weights: the file that its weights were read from.
             preset: the name of the preset.
             domain: the network domain, one that the network has.
+            is_video: whether it is about videos.
+
+        Raises:
+            UserError: 8 bits were asked for, and there is no graph in 8 bits for this.
         """
         is_run = weights is not None and weights.suffix != GRAPH_SUFFIX
         run = run_name(weights.parent) if weights is not None and is_run else None
         runtime, device = engine.runtime.name, str(engine.device)
-        chosen = preset, domain, engine.precision
+        static = not is_video or engine.is_static(domain)
+        chosen = preset, domain, engine.precision_of(domain, static)
         temperature = engine.temperature(domain)
         return cls(run, weights, *chosen, runtime, device, engine.tta, temperature)

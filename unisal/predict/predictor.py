@@ -83,9 +83,12 @@ class Predictor:
     Args:
         model: a network with its weights, in PyTorch or in another form, see `unisal.load`.
         device: where to run it.
-        precision: "fp32"; or "bf16", with which PyTorch computes in bfloat16 wherever its autocast
-            considers that safe. It is faster, and allowed only on processors with instructions for
-            it.
+        precision: "fp32"; "bf16", with which PyTorch computes in bfloat16 wherever its autocast
+            considers that safe, which is faster, and allowed only on processors with instructions
+            for it; "int8" for the graphs in 8 bits that the command `quantize` has put beside a
+            run's weights; or "auto", which takes those where they agree with float32 as well as is
+            asked for, and float32 elsewhere. On a processor without instructions for 8 bits both
+            are float32.
         runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
         image_preset: the name of the preset for images if none is named.
@@ -129,7 +132,7 @@ class Predictor:
         name = source or (VIDEO_PRESET if is_video else self.image_preset)
         preset = find_preset(name, for_images=not is_video, own=self.presets)
         domain = self.engine.domain(domain or preset.domain)
-        return Facts.of(self.engine, self.weights, name, domain)
+        return Facts.of(self.engine, self.weights, name, domain, is_video)
 
     def image(
         self,

@@ -13,6 +13,7 @@ from unisal.data.base import Batch
 from unisal.model.layers import fold, unfold
 from unisal.train.config import TrainerConfig
 from unisal.train.domains import domain_by_step
+from unisal.train.processes import ALONE, Processes, own_part
 from unisal.train.teacher import Teacher, taught
 from unisal.types import STRIDE, Size
 
@@ -27,10 +28,12 @@ def changed_batches(
     epoch: int,
     start: int,
     teachers: Sequence[Teacher] = (),
+    processes: Processes = ALONE,
 ) -> Iterator[Batch]:
     """Yield batches as the network is trained on them.
 
-    Everything random follows from the seed of the run, the epoch and the number of the step.
+    Everything random follows from the seed of the run, the epoch and the number of the step. Where
+    several processes share the batches, examples are blended with those of all of them.
 
     Args:
         batches: those of an epoch, from the step `start` on.
@@ -39,6 +42,7 @@ def changed_batches(
         epoch: the epoch, from 0.
         start: the first step, from 0.
         teachers: see `unisal.train.teacher.taught`.
+        processes: those that share the batches.
     """
     domains = domain_by_step(cfg, order, epoch)[start:]
     for step, (batch, domain) in enumerate(zip(batches, domains, strict=True), start):
@@ -49,7 +53,7 @@ def changed_batches(
         if cfg.mix:
             rng = _rng(cfg, epoch, step, MIX)
             if rng.random() < cfg.mix:
-                changed = mixed(changed, rng)
+                changed = own_part(mixed(processes.whole(changed), rng), changed)
         yield taught(changed, teachers, cfg.teacher_share)
 
 

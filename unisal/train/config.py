@@ -132,6 +132,9 @@ class TrainerConfig:
         tboard: write TensorBoard logs (True).
         seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
+        sync_batchnorm: of several processes (torchrun), BatchNorms in training use the statistics
+            of the examples of all, as one process would (False: each those of its own).
+        process_timeout: seconds that processes wait for each other before they give up (600).
         debug: four short epochs on small subsets (False).
         new_instance: make the run's folder and save its configuration (True).
     """
@@ -182,6 +185,8 @@ class TrainerConfig:
     tboard: bool = True
     seed: int = 0
     device: str = "auto"
+    sync_batchnorm: bool = False
+    process_timeout: float = 600
     debug: bool = False
     new_instance: bool = True
 
@@ -244,6 +249,7 @@ class TrainerConfig:
         for name, smallest in SMALLEST_COUNTS.items():
             check_count(getattr(self, name), name, smallest)
         check_number(self.mix, "mix", largest=1)
+        check_number(self.process_timeout, "process_timeout", above=True)
         for factor in self.scales:
             check_number(factor, "scales", above=True, largest=MAX_SCALE)
         check_number(self.teacher_share, "teacher_share", largest=1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -14,7 +15,9 @@ from unisal.data.base import Batch
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import Bar
+from unisal.train.joint import JointSteps
 from unisal.train.losses import BatchLoss, batch_loss
+from unisal.train.processes import Processes
 
 Losses = dict[str, float]
 """The `loss` and its summands `loss_0`, `loss_1`, ... in the order of the configuration."""
@@ -67,13 +70,24 @@ def _train_modules(model: UNISAL, domains: Sequence[str], recurrent: bool) -> No
             layer.train()
 
 
-def forward_loss(model: UNISAL, batch: Batch, weights: Mapping[str, float]) -> BatchLoss:
+def forward_loss(
+    model: UNISAL,
+    batch: Batch,
+    weights: Mapping[str, float],
+    network: Callable[..., Tensor] | None = None,
+) -> BatchLoss:
     """Compute the loss of a batch, predicted at the size of its targets.
+
+    Args:
+        model: the network.
+        batch: the examples.
+        weights: those of the loss's summands, by name.
+        network: what is called in the place of the network; None: itself.
 
     Raises:
         UserError: the loss is not finite; names the source and the examples.
     """
-    log_density = model(
+    log_density = (network or model)(
         batch.frames,
         target_size=batch.target_size,
         source=batch.domain,
@@ -101,6 +115,7 @@ def train_step(
     optimizer: Optimizer,
     grad_clip: float | None,
     factor: float = 1.0,
+    joint: JointSteps | None = None,
 ) -> BatchLoss:
     """Update the parameters that the batch's domain uses.
 
@@ -114,16 +129,24 @@ def train_step(
         optimizer: makes the update.
         grad_clip: the largest norm of the gradient; None for no limit.
         factor: what the loss is multiplied by.
+        joint: makes the step one of several processes, each of which has a part of the batch.
 
     Returns:
-        The loss before the update, without the factor.
+        The loss before the update, without the factor; with `joint` that of the whole batch.
 
     Raises:
         UserError: the loss or its gradient is not finite; no parameter has changed.
+        ProcessLost: another process has ended or does not answer.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = forward_loss(model, batch, weights)
-    (factor * loss.total).backward()
+    if joint is None:
+        loss = forward_loss(model, batch, weights)
+        (factor * loss.total).backward()
+    else:
+        loss = forward_loss(model, batch, weights, joint.network(batch))
+        with joint.backward():
+            (factor * joint.weight(batch) * loss.total).backward()
+        loss = joint.joined(loss, batch)
     if grad_clip is not None:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         if not torch.isfinite(norm):  # before it reaches the weights
@@ -142,6 +165,7 @@ def train_epoch(
     before_step: Callable[[], None],
     after_step: Callable[[], None],
     means: LossMeans,
+    joint: JointSteps | None = None,
 ) -> None:
     """Train on every batch once.
 
@@ -155,10 +179,11 @@ def train_epoch(
         before_step: called before each step, to set the learning rate.
         after_step: called after each step; may end the epoch by raising.
         means: collects the losses.
+        joint: see `train_step`.
     """
     for batch in batches:
         before_step()
-        loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source))
+        loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source), joint)
         means.add(batch.source, loss)
         after_step()
 
@@ -169,6 +194,7 @@ def validate_epoch(
     batches: Iterable[Batch],
     weights: Mapping[str, float],
     after_batch: Callable[[LossMeans], None] = lambda _means: None,
+    joined: Callable[[LossMeans], LossMeans] = lambda means: means,
 ) -> dict[str, Losses]:
     """Compute the mean losses per source over the examples, in evaluation mode.
 
@@ -177,6 +203,8 @@ def validate_epoch(
         batches: the batches to validate on.
         weights: those of the loss's summands, by name.
         after_batch: called with the means so far; may end the validation by raising.
+        joined: returns the means of all batches from those of these, where several processes share
+            them.
 
     Returns:
         The mean losses by source.
@@ -186,7 +214,32 @@ def validate_epoch(
     for batch in batches:
         means.add(batch.source, forward_loss(model, batch, weights), times=len(batch.names))
         after_batch(means)
-    return means.result()
+    return joined(means).result()
+
+
+def joined_means(
+    means: LossMeans, order: Sequence[str], counts: Sequence[int], processes: Processes
+) -> LossMeans:
+    """Return the losses of all batches, in their order, where processes have dealt them.
+
+    Args:
+        means: the losses of this process's batches.
+        order: the source of each batch, those of the others included.
+        counts: the number of rows that each of this process's batches has in `means`.
+        processes: those that have dealt the batches; one alone keeps its own.
+
+    Raises:
+        ProcessLost: another process has ended or does not answer.
+    """
+    if processes.n == 1:
+        return means
+    own = processes.dealt(len(order))
+    rows = dict(zip(own, means.by_batch([order[i] for i in own], counts), strict=True))
+    of_all = {number: found for each in processes.gathered(rows) for number, found in each.items()}
+    joined = LossMeans()
+    for number, source in enumerate(order):
+        joined.rows[source].extend(of_all[number])
+    return joined
 
 
 def interleaved(
@@ -223,6 +276,16 @@ class LossMeans:
         """Return the mean loss over all sources."""
         totals = [row[0] for rows in self.rows.values() for row in rows]
         return sum(totals) / len(totals)
+
+    def by_batch(self, sources: Sequence[str], counts: Sequence[int]) -> list[list[list[float]]]:
+        """Return the rows of each batch.
+
+        Args:
+            sources: the source of each batch, in their order.
+            counts: the number of rows of each.
+        """
+        rest = {source: iter(rows) for source, rows in self.rows.items()}
+        return [list(islice(rest[s], n)) for s, n in zip(sources, counts, strict=True)]
 
     def result(self) -> dict[str, Losses]:
         """Return the mean losses of each source."""

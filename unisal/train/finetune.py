@@ -32,7 +32,10 @@ from unisal.train.setup import kept_options
 
 WEIGHTS = FINE_TUNED[0]
 CONFIG = "FineTuner.json"
-OPTIONS_WITHOUT_EFFECT = ("pretrained_train_id", "num_workers", "device", "tboard", "overwrite")
+OPTIONS_WITHOUT_EFFECT = (
+    *("pretrained_train_id", "num_workers", "device", "tboard", "overwrite"),
+    "process_timeout",
+)
 """Options that do not affect the weights. The run to start from is known by its folder."""
 
 
@@ -91,7 +94,8 @@ class FineTuner(EpochLoop):
             raise UserError(f"{error}; {self._kept()}" if self._has_saved else error) from None
         if self.best_epoch == START_EPOCH:
             load_state(self.model, read_state(self.start), str(self.start))
-            self._save()
+            if self.processes.is_first:
+                self._save()
         self.progress.say(f"{self._fold()}: valid KLD {self._change()}; {self._kept()}")
 
     # ---- what is kept -------------------------------------------------------------------

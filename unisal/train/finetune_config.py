@@ -29,6 +29,8 @@ SHARED = (
     "tboard",
     "seed",
     "device",
+    "sync_batchnorm",
+    "process_timeout",
 )
 """Options that mean the same in `TrainerConfig`."""
 OWN_DATASET_OPTIONS = ("x_val_step", "augment", "phase", "seed")
@@ -61,6 +63,9 @@ class FineTuneConfig:
         tboard: write TensorBoard logs (True).
         seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
+        sync_batchnorm: of several processes (torchrun), BatchNorms in training use the statistics
+            of the examples of all, as one process would (False: each those of its own).
+        process_timeout: seconds that processes wait for each other before they give up (600).
     """
 
     pretrained_train_id: str | None = None
@@ -83,6 +88,8 @@ class FineTuneConfig:
     tboard: bool = True
     seed: int = 0
     device: str = "auto"
+    sync_batchnorm: bool = False
+    process_timeout: float = 600
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> FineTuneConfig:

@@ -43,11 +43,20 @@ class DeferredInterrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed, or what the handler of a signal raises."""
-        if self._marked is None:
+    def is_marked(self) -> bool:
+        """Return whether Ctrl-C was pressed or a signal came."""
+        return self._marked is not None
+
+    def check(self, agreed: bool | None = None) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed, or what the handler of a signal raises.
+
+        Args:
+            agreed: whether several processes have agreed to end here, so that all of them end at
+                the same step; None: that is for this one alone to say.
+        """
+        if not (self.is_marked() if agreed is None else agreed):
             return
-        if self._marked != signal.SIGINT:
+        if self._marked not in (None, signal.SIGINT):
             self._before[self._marked](self._marked, None)
         raise KeyboardInterrupt
 

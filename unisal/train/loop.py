@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 from unisal.data import Batch
-from unisal.data.samplers import interleave, skip_batches
-from unisal.device import pick_device
+from unisal.data.samplers import choose_batches, interleave, skip_batches
+from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
@@ -19,7 +23,9 @@ from unisal.train.batches import changed_batches
 from unisal.train.config import TrainerConfig
 from unisal.train.domains import domains, domains_of
 from unisal.train.interrupt import DeferredInterrupt
+from unisal.train.joint import JointSteps
 from unisal.train.optim import lr_factor, make_optimizer, set_lr
+from unisal.train.processes import Processes, differing
 from unisal.train.randomness import RandomStream
 from unisal.train.setup import make_datasets, make_loaders, make_model, place_model
 from unisal.train.sources import dataset_of, loss_factor
@@ -28,6 +34,9 @@ from unisal.train.tracking import Scalars
 
 MAIN_SOURCE = "DHF1K"
 """The source whose validation loss selects the best weights, if it is trained on."""
+OPTIONS_OF_PROCESSES = ("num_workers", "prefix", "process_timeout", "tboard")
+"""Options in which the processes of a run may differ."""
+DIGEST_SHOWN = 12
 START_EPOCH = -1
 """The "epoch" of the weights that a run starts from, where they are validated as well."""
 
@@ -64,7 +73,8 @@ class EpochLoop:
         """
         self.cfg, self.folder = cfg, folder
         self.progress: Progress = SILENT
-        self.device = pick_device(cfg.device)
+        self.processes = Processes.current()
+        self.device = self.processes.device(cfg.device)
         self.datasets = {phase: make_datasets(cfg, phase, progress) for phase in ("train", "valid")}
         self.random = RandomStream(cfg.seed)
         with self.random.drawn_from():
@@ -95,16 +105,24 @@ class EpochLoop:
             progress: shows the batches of each epoch and its losses.
         """
         self.progress = progress
-        self._prepare_folder()
-        self.scalars = Scalars(self.folder, self.cfg.tboard, self._earlier_scalars)
+        self._agree()
+        if self.processes.is_first:
+            self._prepare_folder()
+        self.scalars = Scalars(
+            self.folder,
+            self.cfg.tboard and self.processes.is_first,
+            self._earlier_scalars,
+        )
         with self.random.drawn_from():
             try:
                 with DeferredInterrupt() as interrupt:
                     self._begin(interrupt)
                     while self.epoch < self.cfg.num_epochs and not self._out_of_patience():
                         self._fit_epoch(interrupt)
+                    self.processes.gathered(None)  # so that all files are there when any ends
             except KeyboardInterrupt:
-                self._interrupted()
+                if self.processes.is_first:
+                    self._interrupted()
                 raise
             finally:
                 self.scalars.close()
@@ -127,6 +145,35 @@ class EpochLoop:
     def _interrupted(self) -> None:
         """Handle Ctrl-C."""
 
+    def _facts(self) -> dict[str, Any]:
+        """Return what all processes of the run have to agree in, by what is to be said of it."""
+        sizes = {s: len(dataset) for s, dataset in self.datasets["train"].items()}
+        digest = hashlib.sha256()
+        for value in self.model.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        state = digest.hexdigest()[:DIGEST_SHOWN]
+        options = self.cfg.as_dict().items()
+        return {
+            **{k: v for k, v in options if k not in OPTIONS_OF_PROCESSES},
+            "numbers of examples": sizes,
+            "epoch and step": (self.epoch, self.step),
+            "weights": state,
+        }
+
+    def _agree(self) -> None:
+        """Check that all processes begin with the same.
+
+        Raises:
+            UserError: one has other data or another checkpoint than the first one.
+        """
+        if self.processes.n > 1:
+            difference = differing(self.processes.gathered(self._facts()))
+            if difference is not None:
+                raise UserError(
+                    f"the processes do not begin with the same: {difference}; each machine has to "
+                    "see the same data and the same folder of runs"
+                )
+
     # ---- the start, the end ---------------------------------------------------------------
     def _begin(self, interrupt: DeferredInterrupt) -> None:
         """Validate the weights at the start too, if the options name the domains to train."""
@@ -148,7 +195,8 @@ class EpochLoop:
         val_loss = sum(valid[source]["loss"] for source in scored) / len(scored)
         if -val_loss > self.best_val_score:
             self.best_val_score, self.best_epoch = -val_loss, epoch
-            self._save_best(val_loss)
+            if self.processes.is_first:
+                self._save_best(val_loss)
 
     def _out_of_patience(self) -> bool:
         """Return whether too many epochs in a row were no better than the best one."""
@@ -166,16 +214,19 @@ class EpochLoop:
         self._track("train", train, self.epoch)
         self._track("valid", valid, self.epoch)
         self._keep_best(valid)
-        assert self.scalars is not None
-        self.scalars.save()
         losses = [f"{s} {train[s]['loss']:.4f} / {valid[s]['loss']:.4f}" for s in train]
         self.progress.say(f"{self._title('loss train / valid')}: {', '.join(losses)}")
-        self._after_epoch()
+        if self.processes.is_first:
+            assert self.scalars is not None
+            self.scalars.save()
+            self._after_epoch()
         self.epoch, self.step, self.means = self.epoch + 1, 0, passes.LossMeans()
 
     def _train_epoch(self, interrupt: DeferredInterrupt) -> None:
         """Train the remaining steps of the epoch."""
-        loaders = make_loaders(self.cfg, self.datasets["train"], self.epoch, self.device)
+        loaders = make_loaders(
+            self.cfg, self.datasets["train"], self.epoch, self.device, self.processes
+        )
         order = self._order(loaders)
         for source, n_done in Counter(order[: self.step]).items():
             skip_batches(loaders[source], n_done)
@@ -197,7 +248,7 @@ class EpochLoop:
             self.step += 1
             if self.average is not None:
                 self.average.update(self.model)
-            interrupt.check()
+            interrupt.check(None if joint is None else joint.is_interrupted)
             passes.show(bar, self.means)
 
         factors = {source: loss_factor(self.cfg, source) for source in loaders}
@@ -208,9 +259,11 @@ class EpochLoop:
             self.epoch,
             self.step,
             self.teachers,
+            self.processes,
         )
         title = self._title("train")
-        with self.progress.bar(title, "batch", len(order), self.step, keep=False) as bar:
+        bar_of_epoch = self.progress.bar(title, "batch", len(order), self.step, keep=False)
+        with bar_of_epoch as bar, self._joint_steps(interrupt) as joint:
             passes.train_epoch(
                 self.model,
                 batches,
@@ -221,26 +274,55 @@ class EpochLoop:
                 before_step,
                 after_step,
                 self.means,
+                joint,
             )
 
+    def _joint_steps(
+        self, interrupt: DeferredInterrupt
+    ) -> AbstractContextManager[JointSteps | None]:
+        """Return what makes the steps of an epoch those of several processes; None for one."""
+        if self.processes.n == 1:
+            return nullcontext()
+        synced = self.cfg.sync_batchnorm
+        return JointSteps(self.model, self.processes, synced, interrupt.is_marked)
+
     def _run_valid(self, interrupt: DeferredInterrupt, title: str) -> dict[str, passes.Losses]:
-        """Validate the best model and return the mean losses by source."""
-        loaders = make_loaders(self.cfg, self.datasets["valid"], self.epoch, self.device)
-        order = self._order(loaders)
-        domains_by_source = {source: domains_of(self.cfg, source) for source in loaders}
-        batches = (
-            replace(batch, domain=domain)
-            for batch in passes.interleaved(loaders, order, self.device)
-            for domain in domains_by_source[batch.source]
+        """Validate the best model and return the mean losses by source.
+
+        Several processes deal the batches among themselves. A batch stays whole, so its loss is to
+        the last bit what one process computes.
+        """
+        loaders = make_loaders(
+            self.cfg, self.datasets["valid"], self.epoch, self.device, self.processes
         )
-        n_batches = sum(len(domains_by_source[source]) for source in order)
+        order = self._order(loaders)
+        own = self.processes.dealt(len(order))
+        for source, loader in loaders.items():
+            places = [place for place, of in enumerate(order) if of == source]
+            choose_batches(loader, [n for n, place in enumerate(places) if place in own])
+        sources = [order[place] for place in own]
+        domains_by_source = {source: domains_of(self.cfg, source) for source in loaders}
+        counts: list[int] = []
+
+        def batches() -> Iterator[Batch]:
+            for batch in passes.interleaved(loaders, sources, self.device):
+                domains = domains_by_source[batch.source]
+                counts.append(len(batch.names) * len(domains))
+                yield from (replace(batch, domain=domain) for domain in domains)
+
+        def joined(means: passes.LossMeans) -> passes.LossMeans:
+            return passes.joined_means(means, order, counts, self.processes)
+
+        n_batches = sum(len(domains_by_source[source]) for source in sources)
 
         def after_batch(means: passes.LossMeans) -> None:
             interrupt.check()
             passes.show(bar, means)
 
         with self.progress.bar(title, "batch", n_batches, keep=False) as bar:
-            return passes.validate_epoch(self.best_model, batches, self._loss_weights, after_batch)
+            return passes.validate_epoch(
+                self.best_model, batches(), self._loss_weights, after_batch, joined
+            )
 
     @property
     def _loss_weights(self) -> dict[str, float]:

@@ -22,6 +22,7 @@ from unisal.model.weights import load_state, read_state
 from unisal.progress import SILENT, Progress
 from unisal.train.config import TrainerConfig
 from unisal.train.domains import check_domains, domains, domains_of
+from unisal.train.processes import ALONE, Processes
 from unisal.train.sources import (
     batch_size,
     check_sources,
@@ -132,15 +133,30 @@ def place_model(model: UNISAL, device: torch.device) -> UNISAL:
 
 
 def make_loaders(
-    cfg: TrainerConfig, datasets: Mapping[str, SaliencyDataset], epoch: int, device: torch.device
+    cfg: TrainerConfig,
+    datasets: Mapping[str, SaliencyDataset],
+    epoch: int,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> dict[str, DataLoader[Batch]]:
-    """Make the batches of an epoch, by source."""
-    workers = min(cfg.num_workers, n_cores()) if _workers_can_answer() else 0
+    """Make the batches of an epoch, by source.
+
+    Args:
+        cfg: the options of the run.
+        datasets: the data sets of one phase, by source.
+        epoch: the epoch, from 0.
+        device: where the batches will be needed.
+        processes: in training each of them gets a part of each batch; in validation all batches
+            come whole.
+    """
+    cores = max(1, n_cores() // processes.n_local)
+    workers = min(cfg.num_workers, cores) if _workers_can_answer() else 0
     loaders = {}
     for source, dataset in datasets.items():
         dataset.epoch = epoch
         n = batch_size(cfg, source, dataset.phase)
-        loaders[source] = make_loader(dataset, n, workers, device.type == "cuda")
+        part = (processes.rank, processes.n) if dataset.phase == "train" else (0, 1)
+        loaders[source] = make_loader(dataset, n, workers, device.type == "cuda", *part)
     return loaders
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, train_dir
+from unisal.config import RUN_PRESETS, load_json, run_dir, save_json, to_json, train_dir
 from unisal.errors import UserError, cause
 from unisal.model.weights import load_state
 from unisal.progress import SILENT, Progress
@@ -22,12 +24,13 @@ from unisal.train.config import TrainerConfig
 from unisal.train.domains import domains, own_presets, with_new_domains
 from unisal.train.loop import EpochLoop
 from unisal.train.optim import load_optimizer
+from unisal.train.processes import Processes, shared_states
 from unisal.train.randomness import random_states
 from unisal.train.setup import kept_options
 from unisal.train.sources import data_records, refuse_other_data, saved_options
 
 CONFIG = "Trainer.json"
-CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard")
+CHANGEABLE_OPTIONS = ("num_workers", "device", "tboard", "process_timeout")
 """Options that may change when a run is continued: they do not affect the weights."""
 
 log = logging.getLogger(__name__)
@@ -52,14 +55,33 @@ class Trainer(EpochLoop):
 
     def __init__(self, *, progress: Progress = SILENT, **options: Any) -> None:
         cfg = with_new_domains(TrainerConfig.from_dict(options))
-        prefix = cfg.prefix or datetime.now().strftime("%Y-%m-%d_%H%M%S")
-        folder = train_dir() / f"{prefix}_{cfg.suffix}"
+        now = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        folder = _folder(cfg.prefix or Processes.current().gathered(now)[0], cfg)
         if cfg.new_instance and (folder / CONFIG).exists():
             raise UserError(
                 f"{folder} already holds a run; choose another prefix or suffix, "
                 f"or continue it with --resume={folder.name}"
             )
         self._set_up(cfg, folder, progress)
+
+    @classmethod
+    def begun(cls, **options: Any) -> str | None:
+        """Return the name of the run that was begun with these options; None if there is none.
+
+        Args:
+            options: see `unisal.train.config.TrainerConfig`; `prefix` has to be among them.
+
+        Raises:
+            UserError: an option is wrong.
+        """
+        cfg = with_new_domains(TrainerConfig.from_dict(options))
+        assert cfg.prefix
+        path = _folder(cfg.prefix, cfg) / CONFIG
+        if not path.is_file():
+            return None
+        before, now = load_json(path), json.loads(to_json(saved_options(cfg)))
+        same = (before.get(k) == v for k, v in now.items() if k not in CHANGEABLE_OPTIONS)
+        return path.parent.name if all(same) else None
 
     @classmethod
     def resume(cls, train_id: str, *, progress: Progress = SILENT, **changes: Any) -> Trainer:
@@ -71,7 +93,8 @@ class Trainer(EpochLoop):
         Args:
             train_id: name of the run's folder.
             progress: shows the progress of indexing the data.
-            changes: `num_workers`, `device` or `tboard`; everything else stays as it was.
+            changes: `num_workers`, `device`, `tboard` or `process_timeout`; everything else stays
+                as it was.
 
         Raises:
             UserError: there is no such run, another option is given, or no checkpoint can be read.
@@ -99,7 +122,8 @@ class Trainer(EpochLoop):
                     f"the checkpoint in {folder} holds something odd: {cause(error)}; move "
                     f"{LATEST_CHECKPOINT} away to go on from an older one"
                 ) from error
-        trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
+        if trainer.processes.is_first:
+            trainer._save_parts(only_missing=True)  # the run may have been killed at its very start
         return trainer
 
     @property
@@ -212,7 +236,7 @@ class Trainer(EpochLoop):
         self.best_val_score = -float("inf") if best is None else float(best)
         self._earlier_scalars = content.get("all_scalars") or {}
         if "random_states" in content:
-            self.random.states = content["random_states"]
+            self.random.states = shared_states(content["random_states"], self.processes)
             with self.random.drawn_from():  # odd states fail here, before any work
                 pass
         else:
@@ -236,3 +260,8 @@ class Trainer(EpochLoop):
             path = self.folder / name
             if not (only_missing and path.exists()):
                 save_json(path, config)
+
+
+def _folder(prefix: str, cfg: TrainerConfig) -> Path:
+    """Return the folder of a run with a prefix."""
+    return train_dir() / f"{prefix}_{cfg.suffix}"
