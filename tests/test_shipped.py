@@ -42,7 +42,7 @@ def test_the_folder_holds_what_a_run_holds():
 def test_the_network_is_the_default_one_with_a_domain_for_any_photograph(predictor):
     model = predictor.engine.model
     assert model.sources == (*SOURCES, "Photographs")
-    assert predictor.facts()["domain"] == "Photographs"
+    assert predictor.facts().domain == "Photographs"
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.7e6, rel=0.02)
     assert all(torch.isfinite(v).all() for v in model.state_dict().values())
 

@@ -18,7 +18,7 @@ COLUMNS = {"stimulus": "shown", "x": "rightwards", "y": "downwards"}
 GAZE = {"columns": COLUMNS, "blur_pixels": 4}
 FOR_FOLDERS = (
     *("check_data", "score_model", "generate_predictions", "visualize_examples"),
-    *("train", "finetune", "calibrate"),
+    *("train", "finetune", "calibrate", "quantize"),
 )
 TYPED = f"--gaze={GAZE}"
 

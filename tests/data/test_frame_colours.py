@@ -107,4 +107,5 @@ def test_maps_of_a_scene_are_those_of_its_ordinary_film(tmp_path, transfer):
     with av.open(str(path)) as container:
         plain = next(container.decode(video=0)).to_ndarray(format="rgb24")
     misread = list(predictor.video([plain] * 2))[1].ravel()
-    assert np.corrcoef(misread, theirs)[0, 1] < 0.997  # the comparison can fail
+    ours_off, misread_off = (1 - np.corrcoef(one, theirs)[0, 1] for one in (ours, misread))
+    assert misread_off > 1.5 * ours_off  # the comparison can fail

@@ -32,7 +32,7 @@ from unisal.inference.runtime import Session
 from unisal.predict.inputs import prepare
 from unisal.predict.loading import load_network
 
-IMAGES, VIDEOS = ("SALICON", True), ("DHF1K", False)
+IMAGES, VIDEOS = ("Photographs", True), ("DHF1K", False)
 SIZE = 64, 96
 PICTURE = photo((48, 72), seed=3)
 SIMILAR = 0.9
