@@ -12,7 +12,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 RUN = Path("training_runs/pretrained_unisal")
-FILES = ("weights_best.pth", "UNISAL.json", "*Dataset.json", "README.md")
+FILES = ("weights_best.pth", "UNISAL.json", "presets.json", "*Dataset.json", "README.md")
 """The run's files that predicting, scoring and fine-tuning need, and its model card."""
 
 

@@ -26,7 +26,7 @@ def test_the_hub_gives_the_network_and_the_predictor(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "UNISAL False torch.Size([1, 1, 1, 64, 96])",
-        "Predictor ('DHF1K', 'Hollywood', 'UCFSports', 'SALICON')",
+        "Predictor ('DHF1K', 'Hollywood', 'UCFSports', 'SALICON', 'Photographs')",
     ]
 
 
