@@ -192,7 +192,7 @@ PYTHON_CHECKS = {
     'assert Path("runs/from_python_unisal/weights_best.pth").is_file()\n',
     ".write_graph(": "from pathlib import Path\n"
     'assert Path("pictures.onnx").is_file() and Path("videos.onnx").is_file()\n',
-    'unisal.load("pictures.onnx")': 'assert predictor.image_preset == "Photographs"\n',
+    'unisal.load("pictures.onnx")': 'assert predictor.image_preset == "SALICON"\n',
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""

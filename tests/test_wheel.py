@@ -113,7 +113,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     shipped = {n.rpartition("/")[2] for n in names if n.startswith("unisal/pretrained_unisal/")}
     data_sets = {p.name for p in SHIPPED.glob("*Dataset.json")}
     assert len(data_sets) == 4
-    assert shipped == {"weights_best.pth", "UNISAL.json", "README.md", *data_sets}
+    own = {"weights_best.pth", "UNISAL.json", "presets.json", "README.md"}
+    assert shipped == own | data_sets
 
 
 def test_the_metadata_is_that_of_pyproject(wheel):
