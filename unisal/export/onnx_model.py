@@ -12,7 +12,15 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from unisal.data.transforms import RGB_MEAN, RGB_STD, considered_cells
 from unisal.export.core import portable
-from unisal.export.plan import DENSITY, LANCZOS_REACH, LEVELS, NO_DISTANCE, PICTURE, Plan
+from unisal.export.plan import (
+    COEFFICIENT_STEPS,
+    DENSITY,
+    LANCZOS_REACH,
+    LEVELS,
+    NO_DISTANCE,
+    PICTURE,
+    Plan,
+)
 from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE, Graph
 from unisal.inference.int8.float_graph import FloatGraph
 from unisal.types import STRIDE
@@ -68,13 +76,25 @@ class _Writer:
         if value is None:
             return ""
         array = np.asarray(value)
+        narrow = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        return self._named(narrow)
+
+    def exact(self, value: float) -> str:
+        """Return a number as a constant of float64."""
+        return self._named(np.array(value, np.float64))
+
+    def _named(self, array: NDArray[Any]) -> str:
         name = f"outer_constant_{len(self.constants)}"
-        self.constants[name] = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        self.constants[name] = array
         return name
 
     def float(self, number: str) -> str:
         """Return a whole number as one of float32."""
         return self.add("Cast", number, to=TensorProto.FLOAT)
+
+    def double(self, number: str) -> str:
+        """Return a whole number as one of float64."""
+        return self.add("Cast", number, to=TensorProto.DOUBLE)
 
     def shape(self, *sides: str | int) -> str:
         """Join sides to a shape."""
@@ -100,32 +120,38 @@ class _Sizes:
         shape = to.add("Shape", PICTURE)
         self.batch, self.height, self.width = (to.add("Gather", shape, i) for i in range(3))
         if plan.resize and plan.size is None:
-            cells = _best_fitting_cells(to, self)
+            cells = _best_fitting_cells(to, self, plan)
             self.rows, self.columns = (to.add("Gather", cells, i) for i in range(2))
         else:
             sides: Any = plan.size or (self.height, self.width)
             self.rows, self.columns = (to.add("Div", side, STRIDE) for side in sides)
 
 
-def _best_fitting_cells(to: _Writer, sizes: _Sizes) -> str:
-    """Choose the size of the network's input; see `optimal_input_size`."""
+def _best_fitting_cells(to: _Writer, sizes: _Sizes, plan: Plan) -> str:
+    """Choose the size of the network's input; see `Preset.input_size_for`."""
     cells = np.array(considered_cells())
     ratios = cells[:, 0] / cells[:, 1]
     ratio = to.add("Div", to.float(sizes.height), to.float(sizes.width))
     misfits = to.add("Max", to.add("Div", ratio, ratios), to.add("Div", ratios, ratio))
-    return to.add("Gather", cells, to.add("ArgMin", misfits, axis=0, keepdims=0))
+    best = to.add("Gather", cells, to.add("ArgMin", misfits, axis=0, keepdims=0))
+    if plan.native is None:
+        return best
+    (height, width), seen = plan.native
+    same = (to.add("Equal", sizes.height, height), to.add("Equal", sizes.width, width))
+    return to.add("Where", to.add("And", *same), np.array(seen) // STRIDE, best)
 
 
 def _before(to: _Writer, core: FloatGraph, facts: dict[str, Any], plan: Plan) -> _Sizes:
     """Write what makes the inputs of the network's graph."""
     sizes = _Sizes(to, plan)
-    x = to.add("Transpose", to.float(PICTURE), perm=[0, 3, 1, 2])  # [B, 3, H, W]
+    levels = to.double(PICTURE) if plan.resize else to.float(PICTURE)
+    x = to.add("Transpose", levels, perm=[0, 3, 1, 2])  # [B, 3, H, W]
     if plan.resize:
         # In the order of Pillow, which rounds in between as well.
         by_columns = _resampling(to, sizes.width, to.add("Mul", sizes.columns, STRIDE))
         x = _rounded(to, to.add("MatMul", x, to.add("Transpose", by_columns, perm=[1, 0])))
         by_rows = _resampling(to, sizes.height, to.add("Mul", sizes.rows, STRIDE))
-        x = _rounded(to, to.add("MatMul", by_rows, x))
+        x = to.float(_rounded(to, to.add("MatMul", by_rows, x)))
     mean, std = (np.array(values)[:, None, None] for values in (RGB_MEAN, RGB_STD))
     to.add("Sub", to.add("Mul", x, 1 / (LEVELS * std)), mean / std, name=FRAME)
     if PRIORS in core.inputs:
@@ -133,27 +159,37 @@ def _before(to: _Writer, core: FloatGraph, facts: dict[str, Any], plan: Plan) ->
     if STATE in core.inputs:
         channels = core.input_channels[STATE]
         shape = to.shape(sizes.batch, channels, sizes.rows, sizes.columns)
-        to.add("Expand", STATE, shape, name=STATE_BEFORE)
+        nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        to.add("Resize", STATE, None, None, shape, name=STATE_BEFORE, mode="nearest", **nearest)
     return sizes
 
 
 def _resampling(to: _Writer, n_in: str, n_out: str) -> str:
     """Return the matrix `[n_out, n_in]` that resizes an axis as Pillow's Lanczos filter does."""
-    scale = to.add("Div", to.float(n_in), to.float(n_out))
-    centres = to.add("Mul", to.add("Add", _numbers(to, n_out), 0.5), scale)
-    pixels = to.add("Add", _numbers(to, n_in), 0.5)
-    apart = to.add("Sub", pixels, to.add("Unsqueeze", centres, [1]))  # [n_out, n_in]
-    apart = to.add("Abs", to.add("Div", apart, to.add("Max", scale, 1.0)))
-    x = to.add("Mul", to.add("Clip", apart, NO_DISTANCE, float(LANCZOS_REACH)), pi)
-    slow = to.add("Div", x, float(LANCZOS_REACH))
+    # Whole numbers, since float32 would misplace the pixels of large pictures by 1e-4 of their size.
+    pixels, centres = (
+        to.add("Mul", to.add("Add", to.add("Mul", to.add("Range", 0, n, 1), 2), 1), other)
+        for n, other in ((n_in, n_out), (n_out, n_in))
+    )
+    apart = to.double(to.add("Abs", to.add("Sub", pixels, to.add("Unsqueeze", centres, [1]))))
+    apart = to.add("Div", apart, to.double(to.add("Mul", to.add("Max", n_in, n_out), 2)))
+    least, reach, half_turn, steps = (
+        to.exact(x) for x in (NO_DISTANCE, LANCZOS_REACH, pi, COEFFICIENT_STEPS)
+    )
+    # [n_out, n_in]; the clip is one of two steps, since OpenVINO takes none with other types.
+    x = to.add("Mul", to.add("Min", to.add("Max", apart, least), reach), half_turn)
+    slow = to.add("Div", x, reach)
     sines = to.add("Mul", to.add("Sin", x), to.add("Sin", slow))
     weights = to.add("Div", sines, to.add("Mul", x, slow))
-    return to.add("Div", weights, to.add("ReduceSum", weights, [1]))
+    weights = to.add("Div", weights, to.add("ReduceSum", weights, [1]))
+    return to.add("Div", to.add("Round", to.add("Mul", weights, steps)), steps)
 
 
 def _rounded(to: _Writer, levels: str) -> str:
-    """Round levels of a picture, halves upwards, and keep them in their range."""
-    return to.add("Clip", to.add("Floor", to.add("Add", levels, 0.5)), 0.0, float(LEVELS))
+    """Round levels of a picture in float64, halves upwards, and keep them in their range."""
+    half, lowest, highest = (to.exact(x) for x in (0.5, 0, LEVELS))
+    levels = to.add("Floor", to.add("Add", levels, half))
+    return to.add("Min", to.add("Max", levels, lowest), highest)
 
 
 def _numbers(to: _Writer, n: str) -> str:
@@ -205,7 +241,7 @@ def _inputs_and_outputs(
         channels = core.input_channels[STATE]
         cells = [s and s // STRIDE or f"{n}_cells" for s, n in zip(seen, ("height", "width"), strict=True)]
         whole = [batch, channels, *cells]
-        start: list[Any] = [plan.batch or "state_batch", channels, "state_height", "state_width"]
+        start: list[Any] = [batch, channels, "state_height", "state_width"]
         inputs.append(value(STATE, TensorProto.FLOAT, start))
         outputs.append(value(NEXT_STATE, TensorProto.FLOAT, whole))
     return inputs, outputs

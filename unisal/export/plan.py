@@ -15,7 +15,9 @@ PICTURE = "picture"
 `unisal.inference.graph_file`."""
 LANCZOS_REACH = 3
 """How far the antialiased filter of Pillow reaches, in pixels of the smaller picture."""
-NO_DISTANCE = 1e-4
+COEFFICIENT_STEPS = 2**22
+"""Pillow rounds the filter's coefficients to multiples of 1 / 2^22."""
+NO_DISTANCE = 1e-7
 """Stands for a distance of 0 in the filter, a quotient whose limit is 1 there."""
 LEVELS = 255
 """The highest level of a picture."""
@@ -31,6 +33,8 @@ class Plan:
             as what the network takes.
         size: (height, width) of what the network takes, multiples of 32; None for any, with
             `resize` the one that `unisal.data.transforms.optimal_input_size` gives.
+        native: the (height, width) of the only pictures that get another size with `resize`, and
+            that size; None if there is none. See `unisal.predict.presets.Preset`.
         batch: the number of pictures in a call; None for any.
         output: "density", or "logits" for the network's map before resize and softmax, divided
             by the domain's temperature.
@@ -38,6 +42,7 @@ class Plan:
 
     resize: bool = True
     size: Size | None = None
+    native: tuple[Size, Size] | None = None
     batch: int | None = None
     output: str = DENSITY
 

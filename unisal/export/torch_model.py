@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unisal.data.transforms import RGB_MEAN, RGB_STD, SIDE_RANGE, considered_cells
 from unisal.export.core import portable
-from unisal.export.plan import DENSITY, LANCZOS_REACH, LEVELS, NO_DISTANCE, Plan
+from unisal.export.plan import COEFFICIENT_STEPS, DENSITY, LANCZOS_REACH, LEVELS, NO_DISTANCE, Plan
 from unisal.export.torch_core import TorchCore
 from unisal.inference.graph_file import STATE, Graph
 from unisal.types import STRIDE
@@ -49,6 +49,10 @@ class WholeNetwork(nn.Module):
         self.channels: int = core.channels.get(STATE, 0)
         self.resizes: bool = plan.resize
         self.rows, self.columns = (side // STRIDE for side in plan.size or (0, 0))
+        native = plan.native or ((0, 0), (STRIDE, STRIDE))
+        (self.native_height, self.native_width), seen = native
+        self.register_buffer("native_cells", torch.tensor(seen) // STRIDE)
+        self.native_cells: Tensor
         self.fewest, self.most, self.stride = min(SIDE_RANGE), max(SIDE_RANGE), STRIDE
         self.gives_density: bool = plan.output == DENSITY
         self.temperature = float(facts["temperatures"].get(facts["domain"], 1))
@@ -75,6 +79,9 @@ class WholeNetwork(nn.Module):
         ratios = self.cells[:, 0] / self.cells[:, 1]
         ratio = torch.full([1], height / width, device=picture.device)
         best = self.cells[torch.argmin(torch.maximum(ratio / ratios, ratios / ratio))]
+        shape = torch.stack([torch.full([1], height), torch.full([1], width)]).to(picture.device)
+        wanted = torch.tensor([[self.native_height], [self.native_width]], device=picture.device)
+        best = torch.where((shape == wanted).all(), self.native_cells, best)
         if torch.jit.is_scripting():
             return int(best[0]), int(best[1])
         rows, columns = best[0].item(), best[1].item()
@@ -86,10 +93,12 @@ class WholeNetwork(nn.Module):
 
     def prepare(self, picture: Tensor, rows: int, columns: int) -> Tensor:
         """Return what the network takes, `[B, 3, 32 rows, 32 columns] float32`."""
-        x = picture.permute(0, 3, 1, 2).float()
-        if self.resizes:  # in the order of Pillow, which rounds in between as well
+        if not self.resizes:
+            x = picture.permute(0, 3, 1, 2).float()
+        else:  # in the order of Pillow, which rounds in between as well
+            x = picture.permute(0, 3, 1, 2).double()
             x = rounded(x @ resampling(x.shape[3], columns * self.stride, x.device).t())
-            x = rounded(resampling(x.shape[2], rows * self.stride, x.device) @ x)
+            x = rounded(resampling(x.shape[2], rows * self.stride, x.device) @ x).float()
         return (x - self.mean) / self.std
 
     def prior_maps(self, batch: int, rows: int, columns: int) -> Tensor:
@@ -147,16 +156,17 @@ def resampling(
     device: torch.device,
     reach: float = LANCZOS_REACH,
     least: float = NO_DISTANCE,
+    steps: float = COEFFICIENT_STEPS,
 ) -> Tensor:
     """Return the matrix `[n_out, n_in]` that resizes an axis as Pillow's Lanczos filter does."""
-    scale = torch.full([1], n_in / n_out, device=device)
-    centres = (torch.arange(n_out, device=device) + 0.5) * scale
-    pixels = torch.arange(n_in, device=device) + 0.5
-    apart = (pixels - centres[:, None]).abs() / scale.clamp(min=1.0)
+    # Whole numbers, since float32 would misplace the pixels of large pictures by 1e-4 of their size.
+    centres = (2 * torch.arange(n_out, device=device) + 1) * n_in
+    pixels = (2 * torch.arange(n_in, device=device) + 1) * n_out
+    apart = (pixels - centres[:, None]).abs().double() / (2 * max(n_in, n_out))
     x = apart.clamp(least, reach) * math.pi
     slow = x / reach
     weights = torch.sin(x) * torch.sin(slow) / (x * slow)
-    return weights / weights.sum(1, keepdim=True)
+    return (weights / weights.sum(1, keepdim=True) * steps).round() / steps
 
 
 def rounded(levels: Tensor, highest: float = LEVELS) -> Tensor:

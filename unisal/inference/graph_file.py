@@ -56,8 +56,12 @@ class Graph(NamedTuple):
 
 def to_bytes(graph: Graph) -> bytes:
     """Return what the file of a graph holds."""
-    facts = json.dumps({"format": FORMAT, **graph.facts}, sort_keys=True)
-    content = graph.model + _entry(FACTS, facts)
+    return with_entries(graph.model, {"format": FORMAT, **graph.facts})
+
+
+def with_entries(model: bytes, facts: Mapping[str, Any]) -> bytes:
+    """Return a serialised ONNX model with what it is, and with a checksum."""
+    content = model + _entry(FACTS, json.dumps(facts, sort_keys=True))
     return content + _entry(CHECKSUM, hashlib.sha256(content).hexdigest())
 
 

@@ -437,6 +437,14 @@ class Predictor:
         except OSError as error:
             raise UserError(f"{path} cannot be written: {cause(error)}") from None
 
+    def preset(self, source: str) -> Preset:
+        """Return the preset with that name, of the run's own or of a source.
+
+        Raises:
+            UserError: there is none.
+        """
+        return find_preset(source, own=self.presets)
+
     def graph(
         self, source: str | None = None, domain: str | None = None, licence: str | None = None
     ) -> Graph:
