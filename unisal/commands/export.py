@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unisal.errors import UserError, cause
-from unisal.export.formats import check_format, export
+from unisal.export.formats import FIXED, check_format, export
 from unisal.export.plan import OUTPUTS, Plan
 from unisal.files import require_writable_file
 from unisal.inference.graph_file import Graph
@@ -14,6 +14,9 @@ from unisal.predict.loading import load
 from unisal.predict.predictor import Predictor
 from unisal.predict.presets import VIDEO_PRESET, Preset, is_video_preset
 from unisal.types import STRIDE, Size
+
+FIXED_SIZE = 288, 384
+"""What pictures of 3 : 4 are resized to, for formats that take one size."""
 
 
 def export_run(
@@ -25,7 +28,7 @@ def export_run(
     video: bool,
     precision: str,
     output: str,
-    resize: bool,
+    resize: bool | None,
     size: Size | None,
     batch: int | None,
     licence: str | None,
@@ -40,7 +43,7 @@ def export_run(
         video: whether the network sees the frames of a video one after the other.
         precision: what it computes in, one that the format allows.
         output: "density" or "logits".
-        resize: see `unisal.export.plan.Plan`.
+        resize: see `unisal.export.plan.Plan`; None for True where the format allows it.
         size: see `unisal.export.plan.Plan`.
         batch: see `unisal.export.plan.Plan`.
         licence: that of the weights, for the file's metadata.
@@ -53,6 +56,13 @@ def export_run(
         raise UserError(f"output is {output!r}; it has to be one of {', '.join(OUTPUTS)}")
     check_format(format, precision, out)
     require_writable_file(out, "name another file with --out")
+    if format in FIXED:
+        if resize:
+            raise UserError(f"{format} does not resize inside; leave out --resize")
+        if batch not in (None, 1):
+            raise UserError(f"batch is {batch}; {format} takes one picture at a time")
+        resize, size, batch = False, size or FIXED_SIZE, 1
+    resize = resize is not False
     predictor = load(train_id, "cpu", precision="int8" if precision == "int8" else "fp32")
     source, chosen = _choose(predictor, domain, video)
     graph = predictor.graph(source, chosen, licence)
@@ -104,6 +114,8 @@ def _plan(
 def _lines(out: Path, facts: dict[str, Any]) -> list[str]:
     """Return what is printed."""
     what = f"{facts['kind']}, domain {facts['domain']}, {facts['precision']}"
+    if facts["size"] and not facts["resize"]:
+        what += ", pictures of {} x {}".format(*facts["size"])
     lines = [f"{out}: {what}, {out.stat().st_size / 1e6:.1f} MB"]
     lines += [f"  {name}: {text}" for name, text in facts["tensors"].items()]
     if facts["kind"] == "videos":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,10 +64,12 @@ def export(path: Path, graph: Graph, plan: Plan, format: str) -> dict[str, Any]:
         What the file says of itself.
 
     Raises:
-        UserError: see `check_format`; a side of the plan is no multiple of 32.
+        UserError: see `check_format`; the format needs a plan with fixed sizes.
         OSError: the file cannot be written.
     """
     chosen = check_format(format, graph.facts["precision"], path)
+    if format in FIXED and (plan.resize or plan.size is None or plan.batch != 1):
+        raise UserError(f"{format} takes one picture of one size, and does not resize inside")
     facts = _about(graph, plan)
     chosen.write(path, Graph(graph.model, {**graph.facts, FACTS: facts}), plan)
     return facts
@@ -106,8 +110,6 @@ def suffix_of(name: str) -> str:
 
 
 def _find(name: str) -> Format:
-    if name in LEFT_OUT:
-        raise UserError(f"format {name!r} is left out: {LEFT_OUT[name]}")
     if name not in FORMATS:
         raise UserError(f"format is {name!r}; it has to be one of {', '.join(FORMATS)}")
     return FORMATS[name]
@@ -183,15 +185,47 @@ def _write_torch_export(path: Path, graph: Graph, plan: Plan) -> None:
         torch.export.Dim(name, min=1, max=MAX_SIDE) for name in ("height", "width")
     ]
     if not plan.resize:
-        sides = plan.size or [32 * torch.export.Dim(f"{name}_cells", min=1, max=MAX_SIDE // 32)
-                              for name in ("height", "width")]
+        sides = plan.size or [
+            32 * torch.export.Dim(f"{name}_cells", min=1, max=MAX_SIDE // 32)
+            for name in ("height", "width")
+        ]
     shapes: dict[str, dict[int, Any]] = {PICTURE: _dynamic((batch, *sides))}
     if example[1:]:
-        cells = [torch.export.Dim(f"state_{name}", min=2, max=MAX_CELLS) for name in ("height", "width")]
+        names = "state_height", "state_width"
+        cells = [torch.export.Dim(name, min=2, max=MAX_CELLS) for name in names]
         shapes[STATE] = {**_dynamic((batch,)), 2: cells[0], 3: cells[1]}
     program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
     extra = {f"{FACTS}.json": json.dumps(graph.facts[FACTS])}
     write_atomically(path, lambda new: torch.export.save(program, str(new), extra_files=extra))
+
+
+def _write_tflite(path: Path, graph: Graph, plan: Plan) -> None:
+    import litert_torch
+
+    network, example = _in_pytorch(graph, plan)
+    if example[1:]:  # of the size that the network gives, since TFLite knows no other one
+        rows, columns = network.input_cells(example[0])
+        example = example[0], example[1].new_zeros(*example[1].shape[:2], rows, columns)
+    with _quiet(litert_torch):
+        converted = litert_torch.convert(network, example)
+        write_atomically(path, lambda new: _save_tflite(new, converted, graph.facts[FACTS]))
+
+
+def _save_tflite(path: Path, converted: Any, facts: dict[str, Any]) -> None:
+    """Write a model with the facts behind it: as an archive, where its readers look for files."""
+    converted.export(str(path))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{FACTS}.json", json.dumps(facts))
+
+
+@contextmanager
+def _quiet(package: Any) -> Iterator[None]:
+    """Keep LiteRT's converter from telling of its steps, which it asks a variable about."""
+    shown, package.config.show_progress = package.config.show_progress, False
+    try:
+        yield
+    finally:
+        package.config.show_progress = shown
 
 
 def _dynamic(sides: Sequence[Any]) -> dict[int, Any]:
@@ -216,14 +250,15 @@ def _in_pytorch(graph: Graph, plan: Plan) -> tuple[WholeNetwork, tuple[Tensor, .
 
 TORCH = (("torch", "torch"),)
 ONNX = (("onnx", "onnx"),)
+OPENVINO, LITERT = ("openvino", "openvino"), ("litert_torch", "litert-torch")
+FIXED = ("tflite",)
+"""Formats whose files take one picture of one size, which is the network's. LiteRT's converter also
+takes more, but what it makes of two pictures gives wrong densities (measured with 0.10)."""
 FORMATS = {
     "onnx": Format(".onnx", ("fp32", "int8"), ONNX, _write_onnx),
     "torch_export": Format(".pt2", ("fp32", "bf16"), (*ONNX, *TORCH), _write_torch_export),
     "torchscript": Format(".pt", ("fp32", "bf16"), (*ONNX, *TORCH), _write_torchscript),
-    "openvino": Format(
-        ".xml", ("fp32", "int8"), (*ONNX, ("openvino", "openvino")), _write_openvino
-    ),
+    "openvino": Format(".xml", ("fp32", "int8"), (*ONNX, OPENVINO), _write_openvino),
+    "tflite": Format(".tflite", ("fp32",), (*ONNX, *TORCH, LITERT), _write_tflite),
 }
 """The formats by name."""
-LEFT_OUT: dict[str, str] = {}
-"""Formats that are known and not written, and why."""

@@ -166,7 +166,7 @@ def _before(to: _Writer, core: FloatGraph, facts: dict[str, Any], plan: Plan) ->
 
 def _resampling(to: _Writer, n_in: str, n_out: str) -> str:
     """Return the matrix `[n_out, n_in]` that resizes an axis as Pillow's Lanczos filter does."""
-    # Whole numbers, since float32 would misplace the pixels of large pictures by 1e-4 of their size.
+    # Whole numbers, since a float would misplace the pixels of large pictures.
     pixels, centres = (
         to.add("Mul", to.add("Add", to.add("Mul", to.add("Range", 0, n, 1), 2), 1), other)
         for n, other in ((n_in, n_out), (n_out, n_in))
@@ -206,7 +206,7 @@ def _priors(to: _Writer, gaussians: NDArray[Any], scale: float, sizes: _Sizes) -
         grid = to.add("Div", _numbers(to, length), last)
         z = to.add("Mul", to.add("Sub", grid, mu), np.exp(-log_std))
         profiles.append(to.add("Exp", to.add("Mul", to.add("Mul", z, z), -0.5)))  # [n, length]
-    rows, columns = (to.add("Unsqueeze", p, [axis]) for p, axis in zip(profiles, (2, 1), strict=True))
+    rows, columns = (to.add("Unsqueeze", p, [2 - i]) for i, p in enumerate(profiles))
     maps = to.add("Mul", to.add("Mul", rows, columns), float(scale))
     to.add("Expand", maps, to.shape(sizes.batch, 1, 1, 1), name=PRIORS)
 
@@ -233,13 +233,20 @@ def _inputs_and_outputs(
     own: list[Any] = list(plan.size or ("height", "width"))
     given = ["height", "width"] if plan.resize else own
     seen = [plan.size and plan.size[0], plan.size and plan.size[1]]
-    shape = given if plan.output == DENSITY else [s or f"map_{n}" for s, n in zip(seen, given, strict=True)]
+    shape = (
+        given
+        if plan.output == DENSITY
+        else [s or f"map_{n}" for s, n in zip(seen, given, strict=True)]
+    )
     value = helper.make_tensor_value_info
     inputs = [value(PICTURE, TensorProto.UINT8, [batch, *given, 3])]
     outputs = [value(plan.output, TensorProto.FLOAT, [batch, *shape])]
     if STATE in core.inputs:
         channels = core.input_channels[STATE]
-        cells = [s and s // STRIDE or f"{n}_cells" for s, n in zip(seen, ("height", "width"), strict=True)]
+        cells = [
+            f"{n}_cells" if s is None else s // STRIDE
+            for s, n in zip(seen, ("height", "width"), strict=True)
+        ]
         whole = [batch, channels, *cells]
         start: list[Any] = [batch, channels, "state_height", "state_width"]
         inputs.append(value(STATE, TensorProto.FLOAT, start))

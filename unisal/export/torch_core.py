@@ -1,4 +1,4 @@
-"""The network's recorded graph as a module of PyTorch, each node as the function that computes it."""
+"""The network's recorded graph as a module of PyTorch, each node as a function."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _convolution(node: NodeProto) -> Function:
 
 
 def _in_bf16(function: Function) -> Function:
-    """Return the function computed in bfloat16, from a tensor in float32 and weights in bfloat16."""
+    """Return the function in bfloat16, of a tensor in float32 and weights in bfloat16."""
     return lambda x, *weights: function(x.bfloat16(), *weights).float()
 
 

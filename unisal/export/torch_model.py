@@ -53,7 +53,8 @@ class WholeNetwork(nn.Module):
         (self.native_height, self.native_width), seen = native
         self.register_buffer("native_cells", torch.tensor(seen) // STRIDE)
         self.native_cells: Tensor
-        self.fewest, self.most, self.stride = min(SIDE_RANGE), max(SIDE_RANGE), STRIDE
+        sides = [*SIDE_RANGE, *(side // STRIDE for side in seen)]
+        self.fewest, self.most, self.stride = min(sides), max(sides), STRIDE
         self.gives_density: bool = plan.output == DENSITY
         self.temperature = float(facts["temperatures"].get(facts["domain"], 1))
         self.prior_scale = float(facts["prior_scale"])
@@ -82,14 +83,14 @@ class WholeNetwork(nn.Module):
         shape = torch.stack([torch.full([1], height), torch.full([1], width)]).to(picture.device)
         wanted = torch.tensor([[self.native_height], [self.native_width]], device=picture.device)
         best = torch.where((shape == wanted).all(), self.native_cells, best)
-        if torch.jit.is_scripting():
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return int(best[0]), int(best[1])
         rows, columns = best[0].item(), best[1].item()
-        if not torch.jit.is_scripting():  # sizes that are not known need bounds to be exported
-            for side in (rows, columns):
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            for side in (rows, columns):  # what is not known needs bounds to be exported
                 torch._check(side >= self.fewest)
                 torch._check(side <= self.most)
-        return rows, columns
+        return rows, columns  # type: ignore[return-value]
 
     def prepare(self, picture: Tensor, rows: int, columns: int) -> Tensor:
         """Return what the network takes, `[B, 3, 32 rows, 32 columns] float32`."""
@@ -159,7 +160,7 @@ def resampling(
     steps: float = COEFFICIENT_STEPS,
 ) -> Tensor:
     """Return the matrix `[n_out, n_in]` that resizes an axis as Pillow's Lanczos filter does."""
-    # Whole numbers, since float32 would misplace the pixels of large pictures by 1e-4 of their size.
+    # Whole numbers, since a float would misplace the pixels of large pictures.
     centres = (2 * torch.arange(n_out, device=device) + 1) * n_in
     pixels = (2 * torch.arange(n_in, device=device) + 1) * n_out
     apart = (pixels - centres[:, None]).abs().double() / (2 * max(n_in, n_out))
