@@ -34,6 +34,8 @@ INPUT_SIZE = 224, 384
 LANCZOS = Image.Resampling.LANCZOS
 STRIP = 64
 """Rows of a map that are worked on at a time."""
+TURN_SECONDS = 0.1
+"""How long a way is timed at a stretch, for one call at least."""
 FACTOR = np.float32(255)
 IN_ANOTHER_PYTHON = """
 import json, sys, time
@@ -206,7 +208,7 @@ def measure(step: Step, rounds: int) -> Iterator[tuple[str, float, float, int]]:
     plain, *others = step.ways
     wanted = plain.pixels(plain.run()).astype(int)
     for way in others:
-        found = compare(plain.run, way.run, rounds, 0.1)
+        found = compare(plain.run, way.run, rounds, TURN_SECONDS)
         apart = int(np.abs(way.pixels(way.run()).astype(int) - wanted).max())
         if way is others[0]:
             yield plain.name, 1000 * found.plain, 1.0, 0
@@ -218,7 +220,9 @@ def measure_simd(python: str, frame: Path, folder: Path, rounds: int) -> str:
     out = folder / "resized.npy"
     arguments = [str(frame), str(out), *map(str, INPUT_SIZE)]
     image = read_rgb_image(frame)
-    plain = compare(lambda: None, lambda: image.resize(INPUT_SIZE[::-1], LANCZOS), rounds, 0.1).ours
+    plain = compare(
+        lambda: None, lambda: image.resize(INPUT_SIZE[::-1], LANCZOS), rounds, TURN_SECONDS
+    ).ours
     command = [python, "-c", IN_ANOTHER_PYTHON, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     version, seconds = json.loads(done.stdout)
