@@ -1,4 +1,4 @@
-"""Pillow's antialiased Lanczos filter, the same numbers in less than half the time.
+"""Pillow's antialiased Lanczos filter, the same numbers in half the time.
 
 Pillow resizes the rows of a picture, rounds to 8 bits, then resizes the columns, with weights that
 are whole multiples of 2**-22 (`src/libImaging/Resample.c`). Here a few neighbouring pixels of the
