@@ -33,18 +33,21 @@ import resource, subprocess, sys, time
 begun = time.perf_counter()
 done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 took = time.perf_counter() - begun
-peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(took, peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+peak = used.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+print(took, used.ru_utime + used.ru_stime, peak)
 sys.exit(done.stderr if done.returncode else 0)
 """
-"""Prints the seconds and the peak memory in MB of a command. A process begins with the peak of the
-one that starts it, so that it takes a small one."""
+"""Prints the seconds, those of the processor and the peak memory in MB of a command. A process
+begins with the peak of the one that starts it, so that it takes a small one."""
 
 
 class Measured(NamedTuple):
     """What a command took."""
 
     seconds: float
+    processor: float
+    """Seconds of all cores together. Other programs on the machine hardly change them."""
     megabytes: float
 
 
@@ -130,20 +133,23 @@ def measure(commit: str, size: tuple[int, int], counts: tuple[int, int], rounds:
             for side, tree_of in sides.items()
         }
     kept = {side: runs[1:] for side, runs in timed.items()}
-    pairs = zip(*kept.values(), strict=True)
+    pairs = list(zip(*kept.values(), strict=True))
     ratio = statistics.median(old.seconds / new.seconds for old, new in pairs)
+    of_processor = statistics.median(old.processor / new.processor for old, new in pairs)
     wide = "x".join(map(str, size[::-1]))
     lines = [
-        f"| folder of {few} frames {wide}, the command | time | ratio | peak memory | "
-        f"with {many} frames | per further frame |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"| folder of {few} frames {wide}, the command | time | ratio | processor | ratio | "
+        f"peak memory | with {many} frames | per further frame |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for side, runs in kept.items():
         seconds = statistics.median(run.seconds for run in runs)
+        processor = statistics.median(run.processor for run in runs)
         peak = max(run.megabytes for run in runs)
         further = 1000 * (long[side].seconds - seconds) / (many - few)
+        ratios = ("1", "1") if side == commit else (f"{ratio:.2f}", f"{of_processor:.2f}")
         lines.append(
-            f"| {side} | {seconds:.2f} s | {'1' if side == commit else f'{ratio:.2f}'} | "
+            f"| {side} | {seconds:.2f} s | {ratios[0]} | {processor:.2f} s | {ratios[1]} | "
             f"{peak:.0f} MB | {long[side].megabytes:.0f} MB | {further:.1f} ms |"
         )
     return "\n".join([*lines, "", f"Wanted: {WANTED}. Maps: {apart}."])

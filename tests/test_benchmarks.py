@@ -385,7 +385,8 @@ def test_the_command_is_compared_with_an_earlier_commit(monkeypatch):
         grey = np.full((8, 8), 7 if tree == PROJECT else 5, np.uint8)
         (out / "saliency").mkdir(parents=True, exist_ok=True)
         Image.fromarray(grey).save(out / "saliency" / "1.png")
-        return earlier_folders.Measured(next(took), 800 - 10 * len(seen))
+        seconds = next(took)
+        return earlier_folders.Measured(seconds, seconds + 1, 800 - 10 * len(seen))
 
     monkeypatch.setattr(earlier_folders, "predict", predict)
     said = earlier_folders.measure("HEAD", (32, 64), (2, 4), rounds=3)
@@ -395,8 +396,10 @@ def test_the_command_is_compared_with_an_earlier_commit(monkeypatch):
     assert {runs for _, _, runs in seen} == {str(old / "training_runs")}
     rows = said.splitlines()
     assert "2 frames 64x32" in rows[0] and "at most 2 grey levels, 100" in rows[-1]
-    assert rows[2] == "| HEAD | 5.00 s | 1 | 770 MB | 710 MB | 5000.0 ms |"
-    assert rows[3] == "| this commit | 2.00 s | 2.50 | 760 MB | 700 MB | 3000.0 ms |"
+    assert rows[2] == "| HEAD | 5.00 s | 1 | 6.00 s | 1 | 770 MB | 710 MB | 5000.0 ms |"
+    assert (
+        rows[3] == "| this commit | 2.00 s | 2.50 | 3.00 s | 2.00 | 760 MB | 700 MB | 3000.0 ms |"
+    )
 
 
 @needs_history
