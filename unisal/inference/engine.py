@@ -17,7 +17,7 @@ from unisal.errors import UserError
 from unisal.forks import compute_threads
 from unisal.inference.densities import mean_log_density
 from unisal.inference.network import GraphNetwork, Network, SavedNetwork
-from unisal.inference.runtime import Frame, State, pick_runtime
+from unisal.inference.runtime import Frame, Runtime, State, check_names, pick_runtime
 from unisal.inference.views import Tta, read_tta, views_of
 from unisal.types import Features, LogDensity, Size
 
@@ -94,11 +94,28 @@ class Engine:
             from unisal.inference.torch_network import TorchNetwork
 
             self.network = TorchNetwork(model.eval().to(self.device))
-        if precision in ("int8", "auto") and self.device == "cpu" and runtime != "torch":
+        check_names(runtime, precision)
+        self._bf16_runtime = ""
+        self.runtime = self._pick_runtime(runtime)
+
+    def _pick_runtime(self, name: str) -> Runtime:
+        """Return what runs the network, which becomes the one in the precision that is asked for."""
+        base, precision = self.network, self.precision
+        if self.device == "cpu" and precision == "bf16":
+            from unisal.inference.bf16 import pick_bf16
+
+            runtime = pick_bf16(base, name)
+            self._bf16_runtime = getattr(runtime, "bf16_runtime", "")
+            return runtime
+        if self.device == "cpu" and name != "torch" and precision in ("int8", "auto"):
             from unisal.inference.int8.kept import with_int8
 
-            self.network = with_int8(self.network, precision)
-        self.runtime = pick_runtime(runtime, self.network, self.device, precision)
+            self.network = with_int8(base, precision)
+            if precision == "auto":
+                from unisal.inference.bf16 import with_checked_bf16
+
+                self.network, self._bf16_runtime = with_checked_bf16(self.network, base)
+        return pick_runtime(name, self.network, self.device, precision, self._bf16_runtime)
 
     @property
     def model(self) -> UNISAL:
@@ -131,6 +148,11 @@ class Engine:
             UserError: there is no graph in 8 bits where one was asked for.
         """
         return "bf16" if self.precision == "bf16" else self.network.precision(domain, static)
+
+    def runtime_of(self, domain: str, static: bool) -> str:
+        """Return what runs a domain's frames: "torch", "onnx" or "openvino"; see `precision_of`."""
+        is_bf16 = self._bf16_runtime and self.precision_of(domain, static) == "bf16"
+        return self._bf16_runtime if is_bf16 else self.runtime.name
 
     @property
     def workers(self) -> int:

@@ -8,11 +8,13 @@ are read, until somebody asks for the network itself (`Network.model`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unisal.errors import GraphError, UserError
+from unisal.files import key_of
 from unisal.forks import computing
 from unisal.inference.cache import find_facts, find_graph, keep_graph
 from unisal.inference.graph_file import Graph, read_graph
@@ -68,7 +70,7 @@ class Network(Protocol):
         ...
 
     def precision(self, domain: str, static: bool) -> str:
-        """Return what the graph of a domain computes in, "fp32" or "int8".
+        """Return what the graph of a domain computes in, "fp32", "int8" or "bf16".
 
         Args:
             domain: as in `graph`.
@@ -199,15 +201,25 @@ class GraphNetwork:
         self._path = path
         self._graph = read_graph(path) if graph is None else graph
         self.facts = self._graph.facts
-        self._domain, self._static = self.facts["domain"], self.facts["static"]
+        self._domain, self.static = self.facts["domain"], bool(self.facts["static"])
         self.sources: tuple[str, ...] = (self._domain,)
         self.image_domains = tuple(self.facts["image_domains"])
         self.temperatures: Mapping[str, float] = dict(self.facts["temperatures"])
-        if self.precision(self._domain, self._static) == "int8" and lacks(INT8_FLAGS):
+        if self.in_8_bits and lacks(INT8_FLAGS):
             raise UserError(
                 f"{path} is in 8 bits, for which the processor has no instructions "
                 f"({', '.join(sorted(INT8_FLAGS))}); use a file in float32"
             )
+
+    @property
+    def in_8_bits(self) -> bool:
+        """Whether the graph computes in 8 bits."""
+        return self.precision(self._domain, self.static) == "int8"
+
+    @property
+    def key(self) -> str:
+        """A key of the graph."""
+        return key_of(sha256(self._graph.model).hexdigest())
 
     def precision(self, domain: str, static: bool) -> str:
         """Return what the graph computes in."""
@@ -231,10 +243,10 @@ class GraphNetwork:
         Raises:
             UserError: it is another one.
         """
-        if (domain, static) != (self._domain, self._static):
+        if (domain, static) != (self._domain, self.static):
             kinds = {True: "images", False: "videos"}
             raise UserError(
-                f"{self._path} holds the graph for {kinds[self._static]} (domain {self._domain}), "
+                f"{self._path} holds the graph for {kinds[self.static]} (domain {self._domain}), "
                 f"not that for {kinds[static]} (domain {domain})"
             )
         return self._graph
