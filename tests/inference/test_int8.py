@@ -219,14 +219,14 @@ def run(shipped, monkeypatch):
     monkeypatch.setenv("TRAIN_DIR", str(shipped.parent))
     monkeypatch.setattr(processor, "cpu_flags", lambda: {"avx512_vnni"})
     yield shipped
-    kept.int8_path(shipped, shipped / "weights_best.pth", *IMAGES).unlink(missing_ok=True)
+    kept.int8_path(shipped / "weights_best.pth", *IMAGES).unlink(missing_ok=True)
 
 
 def keep(run, quantized, agreement=HOLDS, network=None):
     """Put the graph for images beside the weights."""
     key = network or unisal.load("mine", device="cpu").engine.network.key
     facts = {**quantized[IMAGES].graph.facts, kept.NETWORK: key, kept.AGREEMENT: agreement}
-    path = kept.int8_path(run, run / "weights_best.pth", *IMAGES)
+    path = kept.int8_path(run / "weights_best.pth", *IMAGES)
     path.write_bytes(to_bytes(Graph(quantized[IMAGES].graph.model, facts)))
     return path
 

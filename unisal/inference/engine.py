@@ -99,7 +99,7 @@ class Engine:
         self.runtime = self._pick_runtime(runtime)
 
     def _pick_runtime(self, name: str) -> Runtime:
-        """Return what runs the network, which becomes the one in the precision that is asked for."""
+        """Return what runs the network, and make that the one in the precision asked for."""
         base, precision = self.network, self.precision
         if self.device == "cpu" and precision == "bf16":
             from unisal.inference.bf16 import pick_bf16

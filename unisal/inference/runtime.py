@@ -268,7 +268,10 @@ class OnnxRuntime:
         self._sessions = {}
 
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Network, str]]:
-        return type(self), (self.network, self.bf16_runtime)  # sessions can be neither copied nor sent
+        return type(self), (
+            self.network,
+            self.bf16_runtime,
+        )  # sessions can be neither copied nor sent
 
     @computing()
     def logits(

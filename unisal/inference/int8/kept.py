@@ -29,17 +29,16 @@ enough to be used unasked."""
 log = logging.getLogger(__name__)
 
 
-def int8_path(folder: Path, weights: Path, domain: str, static: bool) -> Path:
+def int8_path(weights: Path, domain: str, static: bool) -> Path:
     """Return where a graph in 8 bits lies.
 
     Args:
-        folder: that of the run.
         weights: the file of the weights that it is made of.
         domain: the domain that it is for.
         static: whether its frames are unrelated images.
     """
     kind = "images" if static else "videos"
-    return folder / f"{weights.stem}_int8_{domain}_{kind}{GRAPH_SUFFIX}"
+    return weights.with_name(f"{weights.stem}_int8_{domain}_{kind}{GRAPH_SUFFIX}")
 
 
 def with_int8(network: Network, precision: str) -> Network:
@@ -144,7 +143,7 @@ class Int8Network:
         weights = self._network.weights
         if weights is None:
             raise UserError("the weights were changed since they were read; 8 bits need a run")
-        return int8_path(weights.parent, weights, domain, static)
+        return int8_path(weights, domain, static)
 
     def _facts(self, domain: str, static: bool) -> dict[str, Any]:
         """Return what the graph in 8 bits says of itself.
