@@ -15,6 +15,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +126,7 @@ def measure(network: RunNetwork | GraphNetwork, names: list[str]) -> dict[str, f
     for name in names:
         try:
             runtime = open_runtime(network, name, is_trial=True)
-
-            def call(runtime: Runtime = runtime) -> Any:
-                return runtime.logits([[frame]], [None], domain, static)
-
+            call: Callable[[], Any] = partial(runtime.logits, [[frame]], [None], domain, static)
             for _ in range(WARM_UP):
                 call()
             calls[name] = call

@@ -22,8 +22,15 @@ ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 class Input(Protocol):
     """An input of a graph."""
 
-    name: str
-    shape: Sequence[Any]
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """Its sides; those that may differ are no positive numbers."""
+        ...
 
 
 class Opened(Protocol):
