@@ -61,7 +61,7 @@ def measured(monkeypatch):
     """-> what was measured so far; OpenVINO is said to be faster."""
     calls = []
 
-    def measure(network, names):
+    def measure(_, names):
         calls.append(names)
         return {name: 1.0 if name == "openvino" else 2.0 for name in names}
 
@@ -116,7 +116,8 @@ def test_200_frames_do_not_drift():
 
 @needs_openvino
 @pytest.mark.skipif(lacks(BF16_FLAGS), reason="the processor has no bfloat16")
-def test_openvino_computes_the_graph_in_the_precision_that_is_named(run):
+@pytest.mark.usefixtures("run")
+def test_openvino_computes_the_graph_in_the_precision_that_is_named():
     model, facts = load_network("mine").graph(DOMAIN, True)
     frame = np.random.default_rng(1).normal(size=(3, 64, 96)).astype(np.float32)
     exact, same, near = (
@@ -135,7 +136,8 @@ def test_openvino_computes_the_graph_in_the_precision_that_is_named(run):
 
 # ---- what runs it ---------------------------------------------------------------------------
 @needs_openvino
-def test_the_fastest_one_is_measured_once_and_remembered(run, measured, tmp_path):
+@pytest.mark.usefixtures("run")
+def test_the_fastest_one_is_measured_once_and_remembered(measured, tmp_path):
     assert load().facts().runtime == "openvino"
     assert load().facts().runtime == "openvino"
     assert measured == [["openvino", "torch"]]
@@ -170,7 +172,7 @@ def test_processes_that_measure_at_once_agree(monkeypatch):
     monkeypatch.setattr(bf16, "installed", lambda _: ["openvino", "torch"])
     network = load_network("mine")
 
-    def measure(network, names):
+    def measure(network, _):
         if not waiting:
             waiting.append(True)
             # Meanwhile another process measures, too, and is ready first.
@@ -184,8 +186,8 @@ def test_processes_that_measure_at_once_agree(monkeypatch):
     assert others == ["torch"]
 
 
-@pytest.mark.usefixtures("run")
-def test_many_threads_may_ask_at_once(measured, tmp_path):
+@pytest.mark.usefixtures("run", "measured")
+def test_many_threads_may_ask_at_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: bf16.fastest(load_network("mine")), range(8)))
     assert found == {"openvino"}
@@ -236,7 +238,8 @@ def test_openvino_is_for_bfloat16(precision):
 
 
 @needs_openvino
-def test_a_file_is_run_in_bfloat16_without_pytorch(run, tmp_path):
+@pytest.mark.usefixtures("run")
+def test_a_file_is_run_in_bfloat16_without_pytorch(tmp_path):
     load("fp32").write_graph(tmp_path / "a.onnx")
     np.save(tmp_path / "picture.npy", PICTURE)
     program = (
