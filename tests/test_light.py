@@ -18,6 +18,7 @@ from support import (
     run_python,
     write_network,
     write_photo,
+    write_salicon,
 )
 from test_dependencies import PACKAGE_OF, package_names
 from videos import numbered, write_clip
@@ -187,7 +188,6 @@ def test_what_a_file_cannot_do_is_said(work, use, said):
     ("options", "said"),
     [
         ({"runtime": "torch"}, "ONNX Runtime alone"),
-        ({"precision": "bf16"}, "ONNX Runtime alone"),
         ({"device": "nonsense"}, "'nonsense'"),
     ],
 )
@@ -213,3 +213,48 @@ def test_folders_are_predicted_with_a_file(work):
     np.testing.assert_array_equal(np.asarray(Image.open(made)), expected)
     missing = f"--train_id={work / 'missing.onnx'}"
     assert call_command("predictions_from_folder", str(work), missing) == 2
+
+
+DATA_SETS = """
+import importlib.abc, json, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"there is no {name} here", name=name)
+
+sys.meta_path.insert(0, Missing())
+from unisal.commands.cli import main
+from unisal.commands.table import COMMANDS
+
+codes = [main(COMMANDS, command.split(), "light") for command in sys.argv[1:]]
+print(json.dumps([codes, "torch" in sys.modules]))
+"""
+
+
+@pytest.mark.slow
+def test_data_sets_are_scored_and_predicted_without_pytorch(work, tmp_path, monkeypatch):
+    for part in ("train", "val"):
+        write_salicon(tmp_path / "SALICON", part, n=2)
+    # Each of the presets has a graph of its own.
+    unisal.load("mine", device="cpu").image(PICTURE, source="SALICON")
+    env = {
+        "SALICON_DATA_DIR": str(tmp_path / "SALICON"),
+        "PRED_DIR": str(tmp_path / "predictions"),
+        "PYTHONPATH": str(PROJECT),
+    }
+    commands = [
+        "score_model --sources=SALICON --train_id=mine",
+        "generate_predictions --sources=SALICON --phase=eval --train_id=mine",
+    ]
+    done = run_python("-c", DATA_SETS, *commands, cwd=work, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[0, 0], False], done.stderr
+    assert len(list((tmp_path / "predictions").rglob("*.png"))) == 2
+    scores = work / "runs" / "mine" / "SALICON_eval_mean_scores.json"
+    without = json.loads(scores.read_text())
+    scores.unlink()
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert call_command(*commands[0].split()) == 0  # with PyTorch in memory
+    np.testing.assert_allclose(without, json.loads(scores.read_text()), rtol=1e-5)
