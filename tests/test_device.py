@@ -15,15 +15,15 @@ class Library:
     def __init__(self, n=0, start=0, count=0):
         self.n, self.start, self.count, self.calls = n, start, count, []
 
-    def nvmlInit_v2(self):  # noqa: N802
+    def nvmlInit_v2(self):
         self.calls.append("start")
         return self.start
 
-    def nvmlShutdown(self):  # noqa: N802
+    def nvmlShutdown(self):
         self.calls.append("stop")
         return 0
 
-    def nvmlDeviceGetCount_v2(self, place):  # noqa: N802
+    def nvmlDeviceGetCount_v2(self, place):
         place._obj.value = self.n
         return self.count
 

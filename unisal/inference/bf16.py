@@ -205,7 +205,7 @@ def with_checked_bf16(network: Network, base: Network) -> tuple[Network, str]:
         return network, ""
     assert isinstance(base, RunNetwork)
     name = fastest(base) if installed(base) else TORCH
-    # PyTorch is slower than ONNX Runtime in float32 wherever it was measured.
+    # PyTorch is not loaded unasked: that takes longer than it could save on a picture.
     return (network, "") if name == TORCH else (CheckedBf16Network(network, base, name), name)
 
 
