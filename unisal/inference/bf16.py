@@ -13,7 +13,7 @@ import importlib.util
 import logging
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -25,14 +25,19 @@ from unisal.config import cache_dir, load_json, save_json
 from unisal.errors import GraphError, UserError, cause
 from unisal.files import key_of
 from unisal.forks import compute_threads
-from unisal.inference.graph_file import Graph
-from unisal.inference.network import GraphNetwork, Network, RunNetwork, SavedNetwork
+from unisal.inference.network import (
+    GraphNetwork,
+    Network,
+    RunNetwork,
+    SavedNetwork,
+    WithOtherGraphs,
+)
 from unisal.inference.processor import BF16_FLAGS, cpu_flags, cpu_name, lacks, no_bf16
 from unisal.inference.runtime import OnnxRuntime, Runtime
 from unisal.inference.sessions import ONNX, OPENVINO
 
 if TYPE_CHECKING:
-    from unisal.model import UNISAL
+    pass
 
 FP32, BF16, TORCH = "fp32", "bf16", "torch"
 HOLDS, NETWORK, RUNTIME, VERSION = "holds", "network", "runtime", "runtime_version"
@@ -209,60 +214,12 @@ def with_checked_bf16(network: Network, base: Network) -> tuple[Network, str]:
     return (network, "") if name == TORCH else (CheckedBf16Network(network, base, name), name)
 
 
-class Bf16Network:
-    """A network whose graphs are computed in bfloat16; see `Network`.
-
-    Args:
-        network: the network in float32.
-    """
-
-    is_float32 = True
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Its domains."""
-        return self._network.sources
-
-    @property
-    def image_domains(self) -> tuple[str, ...]:
-        """Those of them that were trained on images only."""
-        return self._network.image_domains
-
-    @property
-    def temperatures(self) -> Mapping[str, float]:
-        """What the logits of domains are divided by."""
-        return self._network.temperatures
-
-    @property
-    def model(self) -> UNISAL:
-        """The network itself, in float32."""
-        return self._network.model
-
-    @property
-    def weights(self) -> Path | None:
-        """The file of its weights; None if they were changed since they were read."""
-        weights: Path | None = getattr(self._network, "weights", None)
-        return weights
-
-    @property
-    def needs_pytorch(self) -> bool:
-        """Whether a graph may still have to be made."""
-        return self._network.needs_pytorch
-
-    def version(self) -> Any:
-        """Return a value that changes when the weights are changed or replaced."""
-        return self._network.version()
+class Bf16Network(WithOtherGraphs):
+    """A network whose graphs are computed in bfloat16; see `Network`."""
 
     def precision(self, domain: str, static: bool) -> str:
         """Return what the graph is computed in."""
         return BF16
-
-    def graph(self, domain: str, static: bool) -> Graph:
-        """Return the graph, which is that of float32; see `Network.graph`."""
-        return self._network.graph(domain, static)
 
 
 class CheckedBf16Network(Bf16Network):

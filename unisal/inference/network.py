@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unisal.errors import GraphError, UserError
 from unisal.files import key_of
 from unisal.forks import computing
-from unisal.inference.cache import find_facts, find_graph, keep_graph
+from unisal.inference.cache import FEATURES, FP32, find_facts, find_graph, keep_graph
 from unisal.inference.graph_file import Graph, read_graph
 from unisal.inference.processor import INT8_FLAGS, lacks
 
@@ -148,17 +148,27 @@ class RunNetwork:
         """Return what the graphs compute in."""
         return "fp32"
 
-    def graph(self, domain: str, static: bool) -> Graph:
-        """Return a graph from the cache, or make it and keep it there; see `Network.graph`."""
+    def graph(self, domain: str, static: bool, features: bool = False) -> Graph:
+        """Return a graph from the cache, or make it and keep it there; see `Network.graph`.
+
+        Args:
+            domain: as in `Network.graph`.
+            static: as in `Network.graph`.
+            features: whether the network's features are outputs, too.
+
+        Raises:
+            GraphError: as in `Network.graph`.
+        """
         if not self._is_as_read():
-            return self._in_pytorch().graph(domain, static)
-        found = find_graph(self.key, domain, static)
+            return self._in_pytorch().graph(domain, static, features)
+        kind = FEATURES if features else FP32
+        found = find_graph(self.key, domain, static, kind)
         if found is None:
             try:
-                found = self._in_pytorch().graph(domain, static)
+                found = self._in_pytorch().graph(domain, static, features)
             except ImportError as error:  # of the package `onnx`
                 raise GraphError(f"no ONNX graph can be made of this network: {error}") from None
-            keep_graph(self.key, domain, static, found)
+            keep_graph(self.key, domain, static, found, kind)
         return found
 
     def _is_as_read(self) -> bool:
@@ -250,6 +260,78 @@ class GraphNetwork:
                 f"not that for {kinds[static]} (domain {domain})"
             )
         return self._graph
+
+
+class WithOtherGraphs:
+    """A network that is another one, but for its graphs; see `Network`.
+
+    Args:
+        network: the other one.
+    """
+
+    is_float32 = True
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Its domains."""
+        return self._network.sources
+
+    @property
+    def image_domains(self) -> tuple[str, ...]:
+        """Those of them that were trained on images only."""
+        return self._network.image_domains
+
+    @property
+    def temperatures(self) -> Mapping[str, float]:
+        """What the logits of domains are divided by."""
+        return self._network.temperatures
+
+    @property
+    def model(self) -> UNISAL:
+        """The network itself, in float32."""
+        return self._network.model
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of its weights; None if they were changed since they were read."""
+        weights: Path | None = getattr(self._network, "weights", None)
+        return weights
+
+    @property
+    def needs_pytorch(self) -> bool:
+        """Whether a graph may still have to be made."""
+        return self._network.needs_pytorch
+
+    def version(self) -> Any:
+        """Return a value that changes when the weights are changed or replaced."""
+        return self._network.version()
+
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what the graph computes in."""
+        return self._network.precision(domain, static)
+
+    def graph(self, domain: str, static: bool) -> Graph:
+        """Return the graph; see `Network.graph`."""
+        return self._network.graph(domain, static)
+
+
+class WithFeatures(WithOtherGraphs):
+    """A run's network whose graphs have its features as outputs, too.
+
+    Args:
+        network: the run's network.
+    """
+
+    def __init__(self, network: RunNetwork) -> None:
+        super().__init__(network)
+        self._run = network
+
+    def graph(self, domain: str, static: bool) -> Graph:
+        """Return the graph; see `Network.graph`."""
+        return self._run.graph(domain, static, features=True)
 
 
 SavedNetwork = RunNetwork | GraphNetwork

@@ -23,7 +23,7 @@ from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE
 from unisal.inference.network import Network
 from unisal.inference.sessions import ONNX, OPENVINO, Opened, open_onnx, open_openvino
 from unisal.memory import give_back_freed_memory
-from unisal.types import STRIDE, LogDensity, Size
+from unisal.types import STRIDE, Features, LogDensity, Size
 
 RUNTIMES = ("auto", "torch", "onnx", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
@@ -292,6 +292,22 @@ class OnnxRuntime:
             after.append(state)
         return maps, after
 
+    @computing()
+    def features(
+        self, frame: Frame, state: State | None, domain: str, static: bool
+    ) -> tuple[Features, NDArray[np.float32], State | None]:
+        """Return what a graph with features makes of a frame: those, the map, the state after it.
+
+        Args:
+            frame: `[3, H, W] float32`.
+            state: the state before it; None at the start of a sequence.
+            domain: one of the network's domains.
+            static: whether the frames are unrelated images.
+        """
+        found = self._session(domain, static, concurrent=False).run_all(frame, state)
+        values = Features(*(found[name][0] for name in Features._fields))
+        return values, found[MAP][0, 0], found.get(NEXT_STATE)
+
     def to_array(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         return logits
 
@@ -349,6 +365,11 @@ class Session:
             return y[0, 0], None
         y, after = self.onnx.run([MAP, NEXT_STATE], given)
         return y[0, 0], after
+
+    def run_all(self, frame: Frame, state: State | None) -> dict[str, NDArray[np.float32]]:
+        """Return all outputs by name."""
+        names = [given.name for given in self.onnx.get_outputs()]
+        return dict(zip(names, self.onnx.run(names, self.inputs(frame, state)), strict=True))
 
     def inputs(self, frame: Frame, state: State | None) -> dict[str, NDArray[np.float32]]:
         """Return the graph's inputs by name for a frame and the state before it."""

@@ -19,8 +19,8 @@ ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """ONNX Runtime's option for products in bfloat16, which it has on Arm alone."""
 
 
-class Input(Protocol):
-    """An input of a graph."""
+class Port(Protocol):
+    """An input or output of a graph."""
 
     @property
     def name(self) -> str:
@@ -36,8 +36,12 @@ class Input(Protocol):
 class Opened(Protocol):
     """A graph that can be run, by several threads at a time."""
 
-    def get_inputs(self) -> Sequence[Input]:
+    def get_inputs(self) -> Sequence[Port]:
         """Return the graph's inputs; of their shapes the number of channels is known."""
+        ...
+
+    def get_outputs(self) -> Sequence[Port]:
+        """Return the graph's outputs."""
         ...
 
     def run(
@@ -98,8 +102,8 @@ def open_openvino(model: bytes, threads: int, precision: str = "bf16") -> OpenVi
     return OpenVinoSession(compiled)
 
 
-class OpenVinoInput(NamedTuple):
-    """An input of a graph; of its shape, sides that may differ are -1."""
+class OpenVinoPort(NamedTuple):
+    """An input or output of a graph; of its shape, sides that may differ are -1."""
 
     name: str
     shape: list[int]
@@ -117,15 +121,13 @@ class OpenVinoSession:
         self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
         """Requests that no thread uses; each runs one frame at a time."""
 
-    def get_inputs(self) -> Sequence[Input]:
+    def get_inputs(self) -> Sequence[Port]:
         """Return the graph's inputs."""
-        return [
-            OpenVinoInput(
-                port.get_any_name(),
-                [side.get_length() if side.is_static else -1 for side in port.partial_shape],
-            )
-            for port in self._compiled.inputs
-        ]
+        return [_describe(port) for port in self._compiled.inputs]
+
+    def get_outputs(self) -> Sequence[Port]:
+        """Return the graph's outputs."""
+        return [_describe(port) for port in self._compiled.outputs]
 
     def run(
         self, names: Sequence[str], given: Mapping[str, NDArray[np.float32]]
@@ -140,3 +142,8 @@ class OpenVinoSession:
             return [found[name] for name in names]
         finally:
             self._idle.put(request)
+
+
+def _describe(port: openvino.ConstOutput) -> Port:
+    sides = [side.get_length() if side.is_static else -1 for side in port.partial_shape]
+    return OpenVinoPort(port.get_any_name(), sides)

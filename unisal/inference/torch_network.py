@@ -68,11 +68,11 @@ class TorchNetwork:
         return "fp32"
 
     @torch.inference_mode()
-    def graph(self, domain: str, static: bool) -> Graph:
+    def graph(self, domain: str, static: bool, features: bool = False) -> Graph:
         """Record the network as a graph; see `unisal.inference.graph.record`."""
         from unisal.inference.graph import record
 
-        return record(self.model, domain, static)
+        return record(self.model, domain, static, features)
 
 
 class TorchRuntime:
