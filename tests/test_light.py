@@ -26,6 +26,7 @@ from videos import numbered, write_clip
 import unisal
 from unisal.errors import UserError
 from unisal.inference import runtime
+from unisal.types import Features
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,6 +65,11 @@ for kind, of in (("run", "mine"), ("file", os.path.join(work, "picture.onnx"))):
     predictor = unisal.load(of)
     results["picture of " + kind] = predictor.image(picture)
     results["pictures of " + kind] = np.stack(list(predictor.images([picture, picture])))
+    if kind == "run":
+        for name, values in predictor.features(picture).items():
+            results["feature " + name] = values
+        for name, values in list(predictor.features(frames, frame_step=2))[-1].items():
+            results["last feature " + name] = values
 for kind, of in (("run", "mine"), ("file", os.path.join(work, "video.onnx"))):
     predictor = unisal.load(of)
     results["video of " + kind] = np.stack(list(predictor.video(frames, frame_step=2)))
@@ -98,6 +104,8 @@ def made(tmp_path_factory, model):
         predictor = unisal.load("mine", device="cpu")
         predictor.write_graph(folder / "picture.onnx")  # both go to the cache, too
         predictor.write_graph(folder / "video.onnx", source="DHF1K")
+        predictor.features(PICTURE)
+        list(predictor.features(FRAMES[:1]))
     return folder
 
 
@@ -129,7 +137,17 @@ def test_the_maps_are_the_same_where_pytorch_cannot_be_imported(work):
         "stream": np.stack([stream.step(frame) for frame in FRAMES]),
     }
     with np.load(work / "made.npz") as made:
-        assert len(made.files) == 2 * len(expected)
+        features = [name for name in made.files if "feature" in name]
+        assert len(made.files) == 2 * len(expected) + len(features)
+        assert len(features) == 2 * len(Features._fields)
+        plain = unisal.load("mine", device="cpu", runtime="torch")
+        one, *_, last = plain.features(PICTURE), *plain.features(FRAMES, frame_step=2)
+        for before, known in (("feature", one), ("last feature", last)):
+            for name, values in known.items():
+                range_ = np.ptp(values)
+                np.testing.assert_allclose(
+                    made[f"{before} {name}"], values, rtol=0, atol=2e-4 * range_
+                )
         for name, maps in expected.items():
             for kind in ("run", "file"):
                 np.testing.assert_array_equal(made[f"{name} of {kind}"], maps)
