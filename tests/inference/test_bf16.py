@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support import lively_network, photo, run_python
+from support import PROJECT, lively_network, photo, run_python
 
 import unisal
 from unisal.config import load_json, run_dir, save_json
@@ -250,7 +250,7 @@ def test_a_file_is_run_in_bfloat16_without_pytorch(tmp_path):
         "np.save('map.npy', p.image(np.load('picture.npy')))\n"
         "print(p.facts().runtime, p.facts().precision, 'torch' in sys.modules)\n"
     )
-    done = run_python("-c", program, cwd=tmp_path)
+    done = run_python("-c", program, cwd=tmp_path, env={"PYTHONPATH": str(PROJECT)})
     assert done.stdout.split() == ["openvino", "bf16", "False"], done.stderr
     exact = load("fp32").image(PICTURE)
     assert cc(np.load(tmp_path / "map.npy"), exact) > 0.995
