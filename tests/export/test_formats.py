@@ -240,14 +240,14 @@ def stored_facts(path, facts):
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
         return facts if {**found} == texts else found
     elif path.suffix == ".tflite":
-        stored = zipfile.ZipFile(path).read("unisal.json")
+        stored = zipfile.ZipFile(path).read("metadata.json")
     else:
-        extra = {"unisal.json": ""}
+        extra = {"metadata.json": ""}
         if path.suffix == ".pt":
             torch.jit.load(path, _extra_files=extra)
         else:
             torch.export.load(path, extra_files=extra)
-        stored = extra["unisal.json"]
+        stored = extra["metadata.json"]
     return json.loads(stored)
 
 

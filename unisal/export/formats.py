@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FACTS = "unisal"
 """The name under which a file says what it is, as JSON."""
+ARCHIVED = "metadata.json"
+"""The same in files that are archives."""
 MAX_BATCH, MAX_SIDE, MAX_CELLS = 256, 16384, 64
 """What PyTorch's exported program accepts at most: pictures, pixels of a side, and cells of a side
 of the first state."""
@@ -172,7 +174,7 @@ def _write_torchscript(path: Path, graph: Graph, plan: Plan) -> None:
         taken += [torch.zeros(shape[0], network.channels, rows, columns)] if example[1:] else []
         network.core = torch.jit.trace(core, tuple(taken), check_trace=False)
         scripted = torch.jit.script(network)
-    extra = {f"{FACTS}.json": json.dumps(graph.facts[FACTS])}
+    extra = {ARCHIVED: json.dumps(graph.facts[FACTS])}
     write_atomically(path, lambda new: torch.jit.save(scripted, str(new), _extra_files=extra))
 
 
@@ -195,7 +197,7 @@ def _write_torch_export(path: Path, graph: Graph, plan: Plan) -> None:
         cells = [torch.export.Dim(name, min=2, max=MAX_CELLS) for name in names]
         shapes[STATE] = {**_dynamic((batch,)), 2: cells[0], 3: cells[1]}
     program = torch.export.export(network, example, dynamic_shapes=shapes, strict=False)
-    extra = {f"{FACTS}.json": json.dumps(graph.facts[FACTS])}
+    extra = {ARCHIVED: json.dumps(graph.facts[FACTS])}
     write_atomically(path, lambda new: torch.export.save(program, str(new), extra_files=extra))
 
 
@@ -215,7 +217,7 @@ def _save_tflite(path: Path, converted: Any, facts: dict[str, Any]) -> None:
     """Write a model with the facts behind it: as an archive, where its readers look for files."""
     converted.export(str(path))
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(f"{FACTS}.json", json.dumps(facts))
+        archive.writestr(ARCHIVED, json.dumps(facts))
 
 
 @contextmanager
