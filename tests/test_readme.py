@@ -204,7 +204,7 @@ PYTHON_CHECKS = {
     ".write_graph(": "from pathlib import Path\n"
     'assert Path("pictures.onnx").is_file() and Path("videos.onnx").is_file()\n',
     'unisal.load("pictures.onnx")': 'assert predictor.image_preset == "SALICON"\n',
-    "onnxruntime.InferenceSession(": "assert density.shape == (1, 60, 80)\n",
+    "onnxruntime.InferenceSession(": "assert density.shape == (1, 30, 40)\n",
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
