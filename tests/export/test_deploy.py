@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 from PIL import Image
 from support import PROJECT, photo
@@ -16,6 +15,7 @@ from support import PROJECT, photo
 import unisal
 from unisal.export.formats import export
 from unisal.export.plan import Plan
+from unisal.inference.sessions import import_openvino
 
 COMPILER = shutil.which("g++")
 
@@ -23,7 +23,7 @@ COMPILER = shutil.which("g++")
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no compiler here")
 def test_the_page_of_cpp_gives_the_same_map(tmp_path):
-    package = Path(openvino.__file__).parent
+    package = Path(import_openvino().__file__).parent
     libraries = package / "libs"
     (library,) = libraries.glob("libopenvino.so.*")
     program = tmp_path / "predict"

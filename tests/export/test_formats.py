@@ -11,7 +11,6 @@ from importlib.util import find_spec
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from PIL import Image
@@ -27,6 +26,7 @@ from unisal.export.onnx_model import whole_model
 from unisal.export.plan import Plan
 from unisal.export.torch_model import resampling, rounded, whole_network
 from unisal.inference.graph_file import Graph
+from unisal.inference.sessions import openvino_core
 from unisal.predict.predictor import Predictor
 
 SHAPES = [(1, 48, 64), (2, 97, 61), (1, 33, 150)]
@@ -49,7 +49,7 @@ def read_onnx(path):
 
 def read_openvino(path):
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().compile_model(path, "CPU", exact)
+    model = openvino_core().compile_model(path, "CPU", exact)
     return lambda *given: [np.array(y) for y in model(list(given)).values()]
 
 
@@ -236,7 +236,7 @@ def stored_facts(path, facts):
     if path.suffix == ".onnx":
         stored = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map["unisal"]
     elif path.suffix == ".xml":
-        found = openvino.Core().read_model(path).get_rt_info(["unisal"]).value
+        found = openvino_core().read_model(path).get_rt_info(["unisal"]).value
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
         return facts if {**found} == texts else found
     elif path.suffix == ".tflite":

@@ -115,6 +115,35 @@ def test_200_frames_do_not_drift():
 
 
 @needs_openvino
+def test_importing_openvino_tells_nobody_and_leaves_no_thread():
+    program = (
+        "import sys, threading; from unisal.inference.sessions import openvino_core\n"
+        "openvino_core(); assert openvino_core() is openvino_core()\n"
+        "print(threading.active_count(), 'openvino_telemetry' in sys.modules)"
+    )
+    done = run_python("-c", program, cwd=PROJECT)
+    assert done.stdout.split() == ["1", "False"], done.stderr
+
+
+@needs_openvino
+def test_signals_come_through_when_graphs_were_freed_in_another_thread():
+    program = (
+        "import signal, threading, onnx; from onnx import helper\n"
+        "from unisal.inference.sessions import open_openvino\n"
+        "x, y = (helper.make_tensor_value_info(n, 1, [1, 2]) for n in 'xy')\n"
+        "graph = helper.make_graph([helper.make_node('Exp', ['x'], ['y'])], 'g', [x], [y])\n"
+        "opset = [helper.make_opsetid('', 17)]\n"
+        "model = helper.make_model(graph, opset_imports=opset, ir_version=8)\n"
+        "kept = [open_openvino(model.SerializeToString(), 1)]\n"
+        "thread = threading.Thread(target=kept.clear); thread.start(); thread.join()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('came'))\n"
+        "signal.raise_signal(signal.SIGINT)"
+    )
+    done = run_python("-c", program, cwd=PROJECT)
+    assert (done.returncode, done.stdout) == (0, "came\n"), done.stderr
+
+
+@needs_openvino
 @pytest.mark.skipif(lacks(BF16_FLAGS), reason="the processor has no bfloat16")
 @pytest.mark.usefixtures("run")
 def test_openvino_computes_the_graph_in_the_precision_that_is_named():

@@ -15,6 +15,7 @@ from unisal.errors import UserError
 from unisal.export.plan import DENSITY, LOGITS, PICTURE, Plan
 from unisal.files import write_atomically
 from unisal.inference.graph_file import EXPORTED, NEXT_STATE, STATE, Graph, with_entries
+from unisal.inference.sessions import import_openvino, openvino_core
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,9 +147,8 @@ def _onnx_content(graph: Graph, plan: Plan) -> bytes:
 
 
 def _write_openvino(path: Path, graph: Graph, plan: Plan) -> None:
-    import openvino
-
-    model = openvino.Core().read_model(_onnx_content(graph, plan))
+    openvino = import_openvino()
+    model = openvino_core().read_model(_onnx_content(graph, plan))
     for name, value in graph.facts[FACTS].items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.set_rt_info(text, [FACTS, name])

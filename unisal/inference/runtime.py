@@ -21,7 +21,14 @@ from unisal.forks import compute_threads, computing, never_free, renew_after_for
 from unisal.inference import densities
 from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE
 from unisal.inference.network import Network
-from unisal.inference.sessions import ONNX, OPENVINO, Opened, open_onnx, open_openvino
+from unisal.inference.sessions import (
+    ONNX,
+    OPENVINO,
+    Opened,
+    import_openvino,
+    open_onnx,
+    open_openvino,
+)
 from unisal.memory import give_back_freed_memory
 from unisal.types import STRIDE, Features, LogDensity, Size
 
@@ -250,7 +257,7 @@ class OnnxRuntime:
         if network.needs_pytorch:
             import onnx  # noqa: F401
         if bf16_runtime == OPENVINO:
-            import openvino  # noqa: F401
+            import_openvino()
         else:
             import onnxruntime  # noqa: F401
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     import openvino
 
 ONNX, OPENVINO = "onnx", "openvino"
+TELEMETRY = "openvino_telemetry"
 ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """ONNX Runtime's option for products in bfloat16, which it has on Arm alone."""
 
@@ -85,10 +89,8 @@ def open_openvino(model: bytes, threads: int, precision: str = "bf16") -> OpenVi
             are threads for computations.
         precision: "bf16", or "f32".
     """
-    import openvino
-
+    core = openvino_core()
     streams = compute_threads() if threads == 1 else 1
-    core = openvino.Core()
     compiled = core.compile_model(
         core.read_model(model),
         "CPU",
@@ -100,6 +102,40 @@ def open_openvino(model: bytes, threads: int, precision: str = "bf16") -> OpenVi
         },
     )
     return OpenVinoSession(compiled)
+
+
+def import_openvino() -> Any:
+    """Import the package `openvino`, but not what tells its makers of each import.
+
+    That would send a message over the network, and leave a thread behind.
+
+    Returns:
+        The package.
+
+    Raises:
+        ImportError: it is missing.
+    """
+    if TELEMETRY in sys.modules or OPENVINO in sys.modules:
+        return import_module(OPENVINO)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return import_module(OPENVINO)  # which goes without what cannot be imported
+    finally:
+        del sys.modules[TELEMETRY]
+
+
+@cache
+def openvino_core() -> Any:
+    """Return OpenVINO's `Core`, the same in each call.
+
+    It is never freed: OpenVINO's CPU plugin gives the thread that first needs it an alternate stack
+    for signals, and frees that with itself. Where another thread does so, the next Ctrl-C is a
+    segmentation fault (OpenVINO 2026.4).
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    return import_openvino().Core()
 
 
 class OpenVinoPort(NamedTuple):
