@@ -17,7 +17,10 @@ from support import lively_network, photo
 import unisal
 import unisal.inference.int8.quantize as module
 from unisal.config import run_dir
+from unisal.data.transforms import normalise
 from unisal.errors import UserError
+from unisal.export.onnx_model import whole_model
+from unisal.export.plan import Plan
 from unisal.inference import processor
 from unisal.inference.densities import log_density, to_density
 from unisal.inference.graph_file import Graph, to_bytes
@@ -319,6 +322,18 @@ def test_a_graph_in_8_bits_can_be_written_for_other_machines(run, quantized, tmp
     loaded = unisal.load(tmp_path / "small.onnx")
     assert loaded.facts().precision == "int8"
     np.testing.assert_array_equal(loaded.image(PICTURE), predictor.image(PICTURE))
+
+
+@needs_int8
+def test_what_is_exported_of_it_predicts_the_same(quantized):
+    graph = quantized[IMAGES].graph
+    picture = photo(SIZE, seed=7)
+    exported = onnxruntime.InferenceSession(whole_model(graph, Plan(resize=False)))
+    (density,) = exported.run(None, {"picture": picture[None]})[0]
+    logits, _ = session(graph).run(normalise(picture), None)
+    expected = to_density(log_density(logits / graph.facts["temperatures"][IMAGES[0]], SIZE))
+    # Values that lie between two whole numbers may be rounded to either.
+    assert np.corrcoef(density.ravel(), expected.ravel())[0, 1] > 0.999
 
 
 def test_runtimes_run_it_in_whole_numbers(quantized, tmp_path):
