@@ -16,6 +16,7 @@ from unisal.errors import UserError
 
 VIDEO_AND_IMAGES = ("DHF1K", "Hollywood", "UCFSports", "SALICON")
 CHOICES = {
+    "amp": ("off", "auto", "bf16", "fp16"),
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
@@ -132,6 +133,8 @@ class TrainerConfig:
         tboard: write TensorBoard logs (True).
         seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
+        amp: what convolutions in training and validation compute in: off (float32), bf16, fp16, or
+            auto: on a GPU bf16, or fp16 on one that lacks it, otherwise off (off).
         sync_batchnorm: of several processes (torchrun), BatchNorms in training use the statistics
             of the examples of all, as one process would (False: each those of its own).
         process_timeout: seconds that processes wait for each other before they give up (600).
@@ -185,6 +188,7 @@ class TrainerConfig:
     tboard: bool = True
     seed: int = 0
     device: str = "auto"
+    amp: str = "off"
     sync_batchnorm: bool = False
     process_timeout: float = 600
     debug: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -15,6 +16,7 @@ from unisal.data.base import Batch
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import Bar
+from unisal.train.amp import MixedPrecision
 from unisal.train.joint import JointSteps
 from unisal.train.losses import BatchLoss, batch_loss
 from unisal.train.processes import Processes
@@ -75,6 +77,7 @@ def forward_loss(
     batch: Batch,
     weights: Mapping[str, float],
     network: Callable[..., Tensor] | None = None,
+    amp: MixedPrecision | None = None,
 ) -> BatchLoss:
     """Compute the loss of a batch, predicted at the size of its targets.
 
@@ -83,16 +86,18 @@ def forward_loss(
         batch: the examples.
         weights: those of the loss's summands, by name.
         network: what is called in the place of the network; None: itself.
+        amp: what the network computes in; None: float32.
 
     Raises:
         UserError: the loss is not finite; names the source and the examples.
     """
-    log_density = (network or model)(
-        batch.frames,
-        target_size=batch.target_size,
-        source=batch.domain,
-        static=not batch.is_video or batch.domain in model.image_domains,
-    )
+    with nullcontext() if amp is None else amp.autocast():
+        log_density = (network or model)(
+            batch.frames,
+            target_size=batch.target_size,
+            source=batch.domain,
+            static=not batch.is_video or batch.domain in model.image_domains,
+        )
     loss = batch_loss(log_density, batch.maps, batch.fixations, weights)
     if not torch.isfinite(loss.total):
         parts = ", ".join(f"{name} {value.item():g}" for name, value in loss.parts.items())
@@ -116,6 +121,7 @@ def train_step(
     grad_clip: float | None,
     factor: float = 1.0,
     joint: JointSteps | None = None,
+    amp: MixedPrecision | None = None,
 ) -> BatchLoss:
     """Update the parameters that the batch's domain uses.
 
@@ -130,6 +136,7 @@ def train_step(
         grad_clip: the largest norm of the gradient; None for no limit.
         factor: what the loss is multiplied by.
         joint: makes the step one of several processes, each of which has a part of the batch.
+        amp: what the network computes in; None: float32.
 
     Returns:
         The loss before the update, without the factor; with `joint` that of the whole batch.
@@ -138,20 +145,22 @@ def train_step(
         UserError: the loss or its gradient is not finite; no parameter has changed.
         ProcessLost: another process has ended or does not answer.
     """
+    amp = amp or MixedPrecision("off", batch.frames.device)
     optimizer.zero_grad(set_to_none=True)
     if joint is None:
-        loss = forward_loss(model, batch, weights)
-        (factor * loss.total).backward()
+        loss = forward_loss(model, batch, weights, amp=amp)
+        amp.scaled(factor * loss.total).backward()
     else:
-        loss = forward_loss(model, batch, weights, joint.network(batch))
+        loss = forward_loss(model, batch, weights, joint.network(batch), amp)
         with joint.backward():
-            (factor * joint.weight(batch) * loss.total).backward()
+            amp.scaled(factor * joint.weight(batch) * loss.total).backward()
         loss = joint.joined(loss, batch)
+    amp.unscale(optimizer)
     if grad_clip is not None:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-        if not torch.isfinite(norm):  # before it reaches the weights
+        if amp.scaler is None and not torch.isfinite(norm):  # before it reaches the weights
             raise _not_finite("gradient is not finite", batch)
-    optimizer.step()
+    amp.step(optimizer)
     return loss
 
 
@@ -166,6 +175,7 @@ def train_epoch(
     after_step: Callable[[], None],
     means: LossMeans,
     joint: JointSteps | None = None,
+    amp: MixedPrecision | None = None,
 ) -> None:
     """Train on every batch once.
 
@@ -180,10 +190,14 @@ def train_epoch(
         after_step: called after each step; may end the epoch by raising.
         means: collects the losses.
         joint: see `train_step`.
+        amp: see `train_step`.
     """
     for batch in batches:
         before_step()
-        loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source), joint)
+        loss_factor = factor(batch.source)
+        loss = train_step(
+            model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp
+        )
         means.add(batch.source, loss)
         after_step()
 
@@ -195,6 +209,7 @@ def validate_epoch(
     weights: Mapping[str, float],
     after_batch: Callable[[LossMeans], None] = lambda _means: None,
     joined: Callable[[LossMeans], LossMeans] = lambda means: means,
+    amp: MixedPrecision | None = None,
 ) -> dict[str, Losses]:
     """Compute the mean losses per source over the examples, in evaluation mode.
 
@@ -205,6 +220,7 @@ def validate_epoch(
         after_batch: called with the means so far; may end the validation by raising.
         joined: returns the means of all batches from those of these, where several processes share
             them.
+        amp: what the network computes in; None: float32.
 
     Returns:
         The mean losses by source.
@@ -212,7 +228,7 @@ def validate_epoch(
     model.eval()
     means = LossMeans()
     for batch in batches:
-        means.add(batch.source, forward_loss(model, batch, weights), times=len(batch.names))
+        means.add(batch.source, forward_loss(model, batch, weights, amp=amp), times=len(batch.names))
         after_batch(means)
     return joined(means).result()
 

@@ -18,6 +18,7 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
+from unisal.train.amp import MixedPrecision
 from unisal.train.averaging import WeightAverage
 from unisal.train.batches import changed_batches
 from unisal.train.config import TrainerConfig
@@ -75,6 +76,7 @@ class EpochLoop:
         self.progress: Progress = SILENT
         self.processes = Processes.current()
         self.device = self.processes.device(cfg.device)
+        self.amp = MixedPrecision(cfg.amp, self.device)
         self.datasets = {phase: make_datasets(cfg, phase, progress) for phase in ("train", "valid")}
         self.random = RandomStream(cfg.seed)
         with self.random.drawn_from():
@@ -275,6 +277,7 @@ class EpochLoop:
                 after_step,
                 self.means,
                 joint,
+                self.amp,
             )
 
     def _joint_steps(
@@ -321,7 +324,7 @@ class EpochLoop:
 
         with self.progress.bar(title, "batch", n_batches, keep=False) as bar:
             return passes.validate_epoch(
-                self.best_model, batches(), self._loss_weights, after_batch, joined
+                self.best_model, batches(), self._loss_weights, after_batch, joined, self.amp
             )
 
     @property
