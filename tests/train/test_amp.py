@@ -50,7 +50,9 @@ def test_off_and_auto_change_nothing_on_the_cpu():
     batch = batch_of("DHF1K")
     plain = forward_loss(net, batch, WEIGHTS).total
     for name in ("off", "auto"):
-        assert torch.equal(forward_loss(net, batch, WEIGHTS, amp=MixedPrecision(name, CPU)).total, plain)
+        assert torch.equal(
+            forward_loss(net, batch, WEIGHTS, amp=MixedPrecision(name, CPU)).total, plain
+        )
 
 
 def test_fp16_needs_a_gpu():

@@ -195,9 +195,7 @@ def train_epoch(
     for batch in batches:
         before_step()
         loss_factor = factor(batch.source)
-        loss = train_step(
-            model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp
-        )
+        loss = train_step(model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp)
         means.add(batch.source, loss)
         after_step()
 
@@ -228,7 +226,9 @@ def validate_epoch(
     model.eval()
     means = LossMeans()
     for batch in batches:
-        means.add(batch.source, forward_loss(model, batch, weights, amp=amp), times=len(batch.names))
+        means.add(
+            batch.source, forward_loss(model, batch, weights, amp=amp), times=len(batch.names)
+        )
         after_batch(means)
     return joined(means).result()
 
