@@ -6,26 +6,57 @@ import copy
 
 import pytest
 import torch
-from test_epoch import WEIGHTS, batch_of, network, sgd
+from support import TINY
 
+from unisal.data.base import Batch
 from unisal.errors import UserError
+from unisal.model import UNISAL
 from unisal.train.amp import MixedPrecision
 from unisal.train.config import TrainerConfig
 from unisal.train.epoch import forward_loss, set_training_mode, train_step
 
 CPU = torch.device("cpu")
+WEIGHTS = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
+
+
+def network():
+    torch.manual_seed(0)
+    return UNISAL(**TINY, drop_probs=(0, 0, 0), rnn_cfg={"dropout": (False,) * 3})
+
+
+def batch_of(source, size=32):
+    """A made-up batch: two images for SALICON, else two clips of two frames."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (2, 1 if source == "SALICON" else 2)
+    maps = torch.rand((*shape, 1, 20, 30), generator=generator) ** 4
+    return Batch(
+        source=source,
+        domain=source,
+        is_video=source != "SALICON",
+        names=["a", "b"],
+        frames=torch.randn((*shape, 3, size, size), generator=generator),
+        maps=maps / maps.sum((-1, -2), keepdim=True),
+        fixations=torch.rand((*shape, 1, 20, 30), generator=generator) > 0.95,
+    )
 
 
 @pytest.mark.parametrize("source", ["SALICON", "DHF1K"])
 def test_a_step_in_bf16_is_close_to_one_in_float32_and_not_the_same(source):
     net = network()
     set_training_mode(net, cnn_eval=True, cnn_trains=True, bn_eval=True)
-    batch = batch_of(source, height=64, width=64)
+    batch = batch_of(source, size=64)
     losses, gradients = {}, {}
     for amp in ("off", "bf16"):
         of_step = copy.deepcopy(net)
         precision = MixedPrecision(amp, CPU)
-        loss = train_step(of_step, batch, WEIGHTS, sgd(of_step), None, amp=precision)
+        loss = train_step(
+            of_step,
+            batch,
+            WEIGHTS,
+            torch.optim.SGD(of_step.parameters(), lr=0.01),
+            None,
+            amp=precision,
+        )
         assert loss.total.dtype == torch.float32
         found = [p.grad for p in of_step.parameters() if p.grad is not None]
         assert {g.dtype for g in found} == {torch.float32}
@@ -56,7 +87,7 @@ def test_off_and_auto_change_nothing_on_the_cpu():
 
 
 def test_fp16_needs_a_gpu():
-    with pytest.raises(UserError, match="amp is 'fp16'.* cpu.* bf16"):
+    with pytest.raises(UserError, match=r"amp is 'fp16'.* cpu.* bf16"):
         MixedPrecision("fp16", CPU)
 
 
