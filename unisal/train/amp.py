@@ -11,26 +11,45 @@ from torch.optim import Optimizer
 
 from unisal.errors import UserError
 
+MAX_SKIPPED = 20
+"""After how many updates in a row that were left out training gives up. The factor of the loss
+starts at 2**16 and is halved each time, so by then it is not the factor that makes them overflow."""
+
 
 class MixedPrecision:
-    """What a training step does differently in 16 bits; nothing with "off".
+    """What a training step does differently in 16 bits; nothing in float32.
 
     Args:
-        amp: off, auto, bf16 or fp16. auto: on a GPU bf16, or fp16 where it has no bf16; else off.
+        dtype: what convolutions compute in; None for float32.
         device: where the network runs.
 
     Attributes:
-        dtype: what convolutions compute in; None for float32.
-
-    Raises:
-        UserError: the device cannot compute in the precision.
+        dtype: see above.
+        scaler: the factor that keeps gradients in fp16 from vanishing; None in other precisions.
+        n_skipped: how many updates of the run were left out since their gradients overflowed.
+        skipped_in_a_row: how many of them were the last ones.
     """
 
-    def __init__(self, amp: str, device: torch.device) -> None:
+    def __init__(self, dtype: torch.dtype | None, device: torch.device) -> None:
         self.device = device
-        self.dtype = _dtype(amp, device)
+        self.dtype = dtype
         # bf16 has the range of float32, so only gradients in fp16 underflow.
-        self.scaler = torch.amp.GradScaler("cuda") if self.dtype == torch.float16 else None
+        self.scaler = torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
+        self.n_skipped = self.skipped_in_a_row = 0
+
+    @classmethod
+    def named(cls, amp: str, device: torch.device) -> MixedPrecision:
+        """Return what an option stands for on a device.
+
+        Args:
+            amp: off, auto, bf16 or fp16. auto: on a GPU bf16, or fp16 where it has no bf16; else
+                off.
+            device: where the network runs.
+
+        Raises:
+            UserError: the device cannot compute in the precision.
+        """
+        return cls(_dtype(amp, device), device)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which the network is called."""
@@ -51,18 +70,32 @@ class MixedPrecision:
         """Update the weights; in fp16 an update whose gradients overflow is left out."""
         if self.scaler is None:
             optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
+            return
+        scale = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        is_skipped = self.scaler.get_scale() < scale
+        self.n_skipped += is_skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if is_skipped else 0
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether so many updates in a row were left out that none will be made."""
+        return self.skipped_in_a_row >= MAX_SKIPPED
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to keep; empty but for fp16."""
-        return {} if self.scaler is None else self.scaler.state_dict()
+        if self.scaler is None:
+            return {}
+        counts = {"n_skipped": self.n_skipped, "skipped_in_a_row": self.skipped_in_a_row}
+        return self.scaler.state_dict() | counts
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the state of a checkpoint; one without leaves it as it is."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(state)
+            self.n_skipped = int(state["n_skipped"])
+            self.skipped_in_a_row = int(state["skipped_in_a_row"])
 
 
 def _dtype(amp: str, device: torch.device) -> torch.dtype | None:

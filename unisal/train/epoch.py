@@ -105,11 +105,10 @@ def forward_loss(
     return loss
 
 
-def _not_finite(what: str, batch: Batch) -> UserError:
+def _not_finite(what: str, batch: Batch, helps: str = "a lower learning rate") -> UserError:
     """Return the error for a batch whose loss or gradient is not finite."""
     return UserError(
-        f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; "
-        "a lower learning rate may help"
+        f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; {helps} may help"
     )
 
 
@@ -145,7 +144,7 @@ def train_step(
         UserError: the loss or its gradient is not finite; no parameter has changed.
         ProcessLost: another process has ended or does not answer.
     """
-    amp = amp or MixedPrecision("off", batch.frames.device)
+    amp = amp or MixedPrecision(None, batch.frames.device)
     optimizer.zero_grad(set_to_none=True)
     if joint is None:
         loss = forward_loss(model, batch, weights, amp=amp)
@@ -161,6 +160,9 @@ def train_step(
         if amp.scaler is None and not torch.isfinite(norm):  # before it reaches the weights
             raise _not_finite("gradient is not finite", batch)
     amp.step(optimizer)
+    if amp.gives_up:
+        what = f"gradient overflowed in fp16 in {amp.skipped_in_a_row} updates in a row, the last"
+        raise _not_finite(what, batch, "amp='bf16' or a lower learning rate")
     return loss
 
 

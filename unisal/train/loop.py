@@ -76,7 +76,7 @@ class EpochLoop:
         self.progress: Progress = SILENT
         self.processes = Processes.current()
         self.device = self.processes.device(cfg.device)
-        self.amp = MixedPrecision(cfg.amp, self.device)
+        self.amp = MixedPrecision.named(cfg.amp, self.device)
         self.datasets = {phase: make_datasets(cfg, phase, progress) for phase in ("train", "valid")}
         self.random = RandomStream(cfg.seed)
         with self.random.drawn_from():
@@ -244,11 +244,12 @@ class EpochLoop:
         )
 
         def before_step() -> None:
-            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
+            skipped = self.amp.n_skipped
+            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order), skipped))
 
         def after_step() -> None:
             self.step += 1
-            if self.average is not None:
+            if self.average is not None and not self.amp.skipped_in_a_row:
                 self.average.update(self.model)
             interrupt.check(None if joint is None else joint.is_interrupted)
             passes.show(bar, self.means)

@@ -39,9 +39,20 @@ def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> 
     return torch.optim.Adam(groups, lr=cfg.lr)
 
 
-def lr_factor(cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Return the factor of the learning rate in a step of an epoch; both count from 0."""
-    done = epoch * steps_per_epoch + step
+def lr_factor(
+    cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int, skipped: int = 0
+) -> float:
+    """Return the factor of the learning rate in a step of an epoch.
+
+    Args:
+        cfg: the options of the run.
+        epoch: the epoch, from 0.
+        step: the step of the epoch, from 0.
+        steps_per_epoch: the number of steps of an epoch.
+        skipped: how many of the run's steps so far have made no update (in fp16). What changes by
+            the step, the rise and the cosine, does not count them; epochs stay epochs.
+    """
+    done = epoch * steps_per_epoch + step - skipped
     rise = min(1.0, (done + 1) / cfg.warmup_steps) if cfg.warmup_steps else 1.0
     if cfg.lr_scheduler == "ExponentialLR":
         return rise * cfg.lr_gamma**epoch
