@@ -128,7 +128,7 @@ def fp16(scale=None):
     return precision
 
 
-TOO_LARGE = 2.0**40
+TOO_LARGE = 2.0**30
 """A factor of the loss with which gradients overflow in fp16."""
 
 
@@ -165,14 +165,12 @@ def test_an_update_that_overflows_is_left_out_and_the_factor_falls(clip):
 
 def test_updates_that_overflow_without_end_are_an_error():
     net, precision = network(), fp16()
-    next(net.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    next(net.cnn.parameters()).register_hook(lambda gradient: gradient * float("inf"))
     set_training_mode(net, cnn_eval=True, cnn_trains=True, bn_eval=True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     for _ in range(MAX_SKIPPED - 1):
         train_step(net, batch_of("SALICON"), WEIGHTS, optimizer, 2.0, amp=precision)
-    with pytest.raises(
-        UserError, match=rf"in {MAX_SKIPPED} updates in a row.* SALICON: a, b;.*bf16"
-    ):
+    with pytest.raises(UserError, match=rf"in {MAX_SKIPPED} updates in a row.*: a, b;.*bf16"):
         train_step(net, batch_of("SALICON"), WEIGHTS, optimizer, 2.0, amp=precision)
 
 
@@ -199,9 +197,10 @@ def stopped_after(monkeypatch, n, trainer):
         steps.append(1)
         return step(*given)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(passes, "train_step", pressed)
-        trainer.fit()
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit()
 
 
 def at_end(trainer):
@@ -234,9 +233,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_numbers(home, monkeypatch, pr
 @pytest.mark.usefixtures("home")
 def test_updates_that_are_left_out_advance_neither_schedule_nor_average(monkeypatch):
     rates = {}
-    for name, scale in (("usual", None), ("large", TOO_LARGE)):
+    for name, scale in (("usual", None), ("large", 2.0**22)):
         monkeypatch.setattr(MixedPrecision, "named", lambda *_, scale=scale: fp16(scale))
-        trainer = Trainer(**OPTIONS | {"prefix": name, "warmup_steps": 3, "num_epochs": 8})
+        trainer = Trainer(**OPTIONS | {"prefix": name, "warmup_steps": 3, "num_epochs": 5})
         found, step = [], passes.train_step
 
         def watched(*given, found=found, trainer=trainer, step=step):
@@ -248,9 +247,9 @@ def test_updates_that_are_left_out_advance_neither_schedule_nor_average(monkeypa
         with monkeypatch.context() as patch:
             patch.setattr(passes, "train_step", watched)
             trainer.fit()
-        assert trainer.average.steps == len(found) == 32 - trainer.amp.n_skipped
+        assert trainer.average.steps == len(found) == 20 - trainer.amp.n_skipped
         rates[name] = found
-    assert 0 < len(rates["large"]) < len(rates["usual"]) == 32
+    assert 0 < len(rates["large"]) < len(rates["usual"]) == 20
     assert rates["large"] == rates["usual"][: len(rates["large"])]
 
 
@@ -261,7 +260,7 @@ def test_fp16_without_a_gpu_is_an_error_before_there_is_a_folder(home, capsys):
 
 
 @pytest.mark.slow
-def test_the_commands_train_in_bf16(home, monkeypatch):
+def test_the_command_trains_in_bf16(home):
     options = [f"--{k}={v}" for k, v in OPTIONS.items() if k != "num_epochs"]
     done = run_command("train", *options, "--num_epochs=1", "--amp=bf16", "--eval_sources=SALICON")
     assert done.returncode == 0, done.stderr
@@ -280,10 +279,10 @@ def test_fine_tuning_in_bf16(tmp_path, monkeypatch, capsys):
     write_run(run, sources=("DHF1K", "SALICON"))
     options = ["--num_epochs=1", "--num_workers=0", "--device=cpu", "--tboard=False"]
     options += ["--mit1003_cfg={'n_x_val': 3}", "--eval_sources=MIT1003"]
-    assert call_command("finetune", *options, "--amp=fp16") == 2
+    assert call_command("train_finetune_mit", *options, "--amp=fp16") == 2
     assert "amp is 'fp16', which needs a GPU" in capsys.readouterr().err
     assert [path.name for path in run.iterdir() if path.is_dir()] == []
-    assert call_command("finetune", *options, "--amp=bf16") == 0
+    assert call_command("train_finetune_mit", *options, "--amp=bf16") == 0
     assert json.loads((run / "ft_mit1003.json").read_text())["options"]["amp"] == "bf16"
     state = read_state(run / "ft_mit1003.pth")
     assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}

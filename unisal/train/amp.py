@@ -13,7 +13,7 @@ from unisal.errors import UserError
 
 MAX_SKIPPED = 20
 """After how many updates in a row that were left out training gives up. The factor of the loss
-starts at 2**16 and is halved each time, so by then it is not the factor that makes them overflow."""
+starts at 2**16 and is halved each time, so by then something else makes the gradients overflow."""
 
 
 class MixedPrecision:
