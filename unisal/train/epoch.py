@@ -17,7 +17,7 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import Bar
 from unisal.train.amp import MixedPrecision
-from unisal.train.joint import JointSteps
+from unisal.train.joint import JointSteps, cut, drawn_as_whole
 from unisal.train.losses import BatchLoss, batch_loss
 from unisal.train.processes import Processes
 
@@ -121,6 +121,7 @@ def train_step(
     factor: float = 1.0,
     joint: JointSteps | None = None,
     amp: MixedPrecision | None = None,
+    accumulate: int = 1,
 ) -> BatchLoss:
     """Update the parameters that the batch's domain uses.
 
@@ -136,6 +137,8 @@ def train_step(
         factor: what the loss is multiplied by.
         joint: makes the step one of several processes, each of which has a part of the batch.
         amp: what the network computes in; None: float32.
+        accumulate: in how many batches, one after the other, the gradient is computed. Only the
+            statistics of BatchNorms that follow the batch differ from those of the whole.
 
     Returns:
         The loss before the update, without the factor; with `joint` that of the whole batch.
@@ -146,13 +149,11 @@ def train_step(
     """
     amp = amp or MixedPrecision(None, batch.frames.device)
     optimizer.zero_grad(set_to_none=True)
-    if joint is None:
-        loss = forward_loss(model, batch, weights, amp=amp)
-        amp.scaled(factor * loss.total).backward()
+    if accumulate > 1:
+        loss = _accumulated(model, batch, weights, factor, joint, amp, accumulate)
     else:
-        loss = forward_loss(model, batch, weights, joint.network(batch), amp)
-        with joint.backward():
-            amp.scaled(factor * joint.weight(batch) * loss.total).backward()
+        loss = _backward(model, batch, weights, factor, joint, amp)
+    if joint is not None:
         loss = joint.joined(loss, batch)
     amp.unscale(optimizer)
     if grad_clip is not None:
@@ -164,6 +165,53 @@ def train_step(
         what = f"gradient overflowed in fp16 in {amp.skipped_in_a_row} updates in a row, the last"
         raise _not_finite(what, batch, "amp='bf16' or a lower learning rate")
     return loss
+
+
+def _backward(
+    model: UNISAL,
+    batch: Batch,
+    weights: Mapping[str, float],
+    factor: float,
+    joint: JointSteps | None,
+    amp: MixedPrecision,
+) -> BatchLoss:
+    """Add the gradient of a batch to the parameters' and return its loss."""
+    if joint is None:
+        loss = forward_loss(model, batch, weights, amp=amp)
+        amp.scaled(factor * loss.total).backward()
+        return loss
+    loss = forward_loss(model, batch, weights, joint.network(batch), amp)
+    with joint.backward():
+        amp.scaled(factor * joint.weight(batch) * loss.total).backward()
+    return loss
+
+
+def _accumulated(
+    model: UNISAL,
+    batch: Batch,
+    weights: Mapping[str, float],
+    factor: float,
+    joint: JointSteps | None,
+    amp: MixedPrecision,
+    n: int,
+) -> BatchLoss:
+    """Do the same as `_backward`, but compute at most an `n`-th of the batch at a time."""
+    cuts = list(cut(batch, n, 1 if joint is None else joint.processes.n))
+    whole = len(batch.frames) if batch.part is None else max(batch.part.n, 1)
+    losses: list[Tensor] = []
+    names: list[str] = []
+    with drawn_as_whole(model, cuts) as each:
+        for number, one in enumerate(each, 1):
+            assert one.part is not None
+            share = one.part.n / whole
+            waits = joint is not None and number < len(cuts)
+            with joint.without_exchange(one) if joint and waits else nullcontext():
+                own = factor * share if joint is None else factor
+                loss = _backward(model, one, weights, own, joint, amp)
+            names = list(loss.parts)
+            losses.append(share * torch.stack([loss.total, *loss.parts.values()]).detach())
+    total, *parts = torch.stack(losses).sum(0).unbind()
+    return BatchLoss(total, dict(zip(names, parts, strict=True)))
 
 
 def train_epoch(
@@ -178,6 +226,7 @@ def train_epoch(
     means: LossMeans,
     joint: JointSteps | None = None,
     amp: MixedPrecision | None = None,
+    accumulate: int = 1,
 ) -> None:
     """Train on every batch once.
 
@@ -193,11 +242,14 @@ def train_epoch(
         means: collects the losses.
         joint: see `train_step`.
         amp: see `train_step`.
+        accumulate: see `train_step`.
     """
     for batch in batches:
         before_step()
         loss_factor = factor(batch.source)
-        loss = train_step(model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp)
+        loss = train_step(
+            model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp, accumulate
+        )
         means.add(batch.source, loss)
         after_step()
 

@@ -279,6 +279,7 @@ class EpochLoop:
                 self.means,
                 joint,
                 self.amp,
+                self.cfg.accumulate,
             )
 
     def _joint_steps(
