@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -19,6 +20,7 @@ from unisal.train import epoch as passes
 from unisal.train.amp import MAX_SKIPPED, MixedPrecision
 from unisal.train.config import TrainerConfig
 from unisal.train.epoch import forward_loss, set_training_mode, train_step
+from unisal.train.optim import load_optimizer, make_optimizer
 
 CPU = torch.device("cpu")
 WEIGHTS = {"kld": 1.0, "nss": -0.1, "cc": -0.1}
@@ -262,12 +264,14 @@ def test_fp16_without_a_gpu_is_an_error_before_there_is_a_folder(home, capsys):
 
 
 @pytest.mark.slow
-def test_the_command_trains_in_bf16(home):
+def test_the_command_trains_in_bf16_and_accumulates(home):
     options = [f"--{k}={v}" for k, v in OPTIONS.items() if k != "num_epochs"]
-    done = run_command("train", *options, "--num_epochs=1", "--amp=bf16", "--eval_sources=SALICON")
+    options += ["--num_epochs=1", "--amp=bf16", "--accumulate=2", "--eval_sources=SALICON"]
+    done = run_command("train", *options)
     assert done.returncode == 0, done.stderr
     run = home / "runs" / "mine_unisal"
-    assert json.loads((run / "Trainer.json").read_text())["amp"] == "bf16"
+    kept = json.loads((run / "Trainer.json").read_text())
+    assert (kept["amp"], kept["accumulate"]) == ("bf16", 2)
     state = read_state(run / "weights_best.pth")
     assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}
 
@@ -288,3 +292,49 @@ def test_fine_tuning_in_bf16(tmp_path, monkeypatch, capsys):
     assert json.loads((run / "ft_mit1003.json").read_text())["options"]["amp"] == "bf16"
     state = read_state(run / "ft_mit1003.pth")
     assert {v.dtype for v in state.values()} == {torch.float32, torch.int64}
+
+
+# ---- fused optimisers, which training takes on a GPU: their kernels exist on the CPU, too -------
+
+
+@pytest.mark.parametrize("algo", ["SGD", "Adam", "RMSprop"])
+def test_a_fused_optimiser_makes_the_same_updates(algo):
+    cfg = TrainerConfig.from_dict({"optim_algo": algo, "lr": 0.001})
+    found = {}
+    for fused in (False, True):
+        net = network().double()
+        optimizer = make_optimizer(net, net.cnn, cfg, fused)
+        assert bool(optimizer.param_groups[0].get("fused")) == (fused and algo != "RMSprop")
+        for step, source in enumerate(("SALICON", "DHF1K", "SALICON", "DHF1K")):
+            set_training_mode(net, cnn_eval=True, cnn_trains=step > 0, bn_eval=True)
+            batch = batch_of(source)
+            batch = dataclasses.replace(
+                batch, frames=batch.frames.double(), maps=batch.maps.double()
+            )
+            train_step(net, batch, WEIGHTS, optimizer, 2.0)
+            if step == 1:  # a checkpoint of the other kind is loaded
+                state = copy.deepcopy(optimizer.state_dict())
+                for group in state["param_groups"]:
+                    group["fused"] = not fused
+                load_optimizer(optimizer, state)
+                assert all(g.get("fused") != (not fused) for g in optimizer.param_groups) or (
+                    algo == "RMSprop"
+                )
+        found[fused] = net.state_dict()
+    for key, value in found[False].items():
+        torch.testing.assert_close(found[True][key], value, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("algo", ["SGD", "Adam"])
+def test_a_fused_optimiser_leaves_out_updates_that_overflow(algo):
+    net, precision = network(), fp16(2.0**30)
+    set_training_mode(net, cnn_eval=True, cnn_trains=True, bn_eval=True)
+    optimizer = make_optimizer(net, net.cnn, TrainerConfig.from_dict({"optim_algo": algo}), True)
+    before = copy.deepcopy(net.state_dict())
+    train_step(net, batch_of("SALICON"), WEIGHTS, optimizer, 2.0, amp=precision)
+    assert precision.n_skipped == 1
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    while precision.skipped_in_a_row:
+        train_step(net, batch_of("SALICON"), WEIGHTS, optimizer, 2.0, amp=precision)
+    assert any(not torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(torch.isfinite(v).all() for v in net.state_dict().values())

@@ -82,7 +82,9 @@ class EpochLoop:
         with self.random.drawn_from():
             self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
-        self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.optimizer = make_optimizer(
+            self.model, self.model.cnn, cfg, fused=self.device.type == "cuda"
+        )
         self.teachers = load_teachers(cfg, self.device)
         self.epoch, self.step = 0, 0
         self.means = passes.LossMeans()

@@ -12,9 +12,21 @@ from torch.optim import Optimizer
 from unisal.errors import UserError
 from unisal.train.config import TrainerConfig
 
+OWN = ("name", "base_lr", "fused")
+"""What the groups of an optimiser keep where the state of a checkpoint is loaded."""
 
-def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> Optimizer:
-    """Make the optimiser over two groups: the encoder's parameters (`name` "cnn") and the rest."""
+
+def make_optimizer(
+    model: nn.Module, encoder: nn.Module, cfg: TrainerConfig, fused: bool = False
+) -> Optimizer:
+    """Make the optimiser over two groups: the encoder's parameters (`name` "cnn") and the rest.
+
+    Args:
+        model: the network, on its device.
+        encoder: its encoder.
+        cfg: the options of the run.
+        fused: whether one kernel updates all parameters of a group. RMSprop has none.
+    """
     of_encoder = {id(p) for p in encoder.parameters()}
     groups = [
         {
@@ -33,10 +45,26 @@ def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> 
         },
     ]
     if cfg.optim_algo == "SGD":
-        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
+        optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused or None)
+        _begin_momentum(optimizer)
+        return optimizer
     if cfg.optim_algo == "RMSprop":
         return torch.optim.RMSprop(groups, lr=cfg.lr, momentum=cfg.momentum)
-    return torch.optim.Adam(groups, lr=cfg.lr)
+    return torch.optim.Adam(groups, lr=cfg.lr, fused=fused or None)
+
+
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Give each parameter of a fused SGD the momentum 0, from which its first step is the usual.
+
+    Without, the kernel demands that all of them begin in the same step. Here a domain begins when
+    it has its first batch.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def lr_factor(
@@ -74,10 +102,11 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     Raises:
         UserError: the state belongs to other parameters.
     """
-    own = [{k: group[k] for k in ("name", "base_lr")} for group in optimizer.param_groups]
+    own = [{k: group[k] for k in OWN if k in group} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state)
     except ValueError as error:
         raise UserError(f"the checkpoint's optimiser does not fit this run: {error}") from None
     for group, kept in zip(optimizer.param_groups, own, strict=True):
         group.update(kept)
+    _begin_momentum(optimizer)
