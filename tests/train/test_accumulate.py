@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import TINY, write_dhf1k, write_salicon
-from train.test_distributed import WEIGHTS, batch_of, on_ranks
+from train.test_distributed import WEIGHTS, batch_of
 
 from unisal.data.samplers import part_of
 from unisal.errors import UserError
@@ -15,28 +15,22 @@ from unisal.model import UNISAL
 from unisal.train import Trainer, joint
 from unisal.train import epoch as passes
 from unisal.train.config import TrainerConfig
-from unisal.train.processes import Processes, own_part
+from unisal.train.processes import own_part
 
 STEPS = (("SALICON", 5), ("DHF1K", 2), ("SALICON", 1), ("SALICON", 4))
 
 
 def some_steps(accumulate):
     """-> network, losses and random state after `STEPS`, with clipping, momentum and dropout."""
-    processes = Processes.current()
     torch.manual_seed(0)
     model = UNISAL(**TINY, sources=("DHF1K", "SALICON")).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
     passes.set_training_mode(model, cnn_eval=True, cnn_trains=True, bn_eval=True)
-    steps = None
-    if processes.n > 1:
-        steps = joint.JointSteps(model, processes, False, lambda: False)
     losses = []
     for number, (source, n) in enumerate(STEPS):
         batch = batch_of(source, n, number)
-        if processes.n > 1:
-            batch = own_part(batch, replace(batch, part=part_of(n, processes.rank, processes.n)))
         loss = passes.train_step(
-            model, batch, WEIGHTS, optimizer, 0.5, 0.7, steps, accumulate=accumulate
+            model, batch, WEIGHTS, optimizer, 0.5, 0.7, accumulate=accumulate
         )
         losses.append([loss.total.item(), *(part.item() for part in loss.parts.values())])
     return model.state_dict(), losses, torch.get_rng_state()
@@ -53,13 +47,6 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("n", [2, 3])
 def test_an_update_is_that_of_the_joint_batch(n):
     assert_same(some_steps(n), some_steps(1))
-
-
-@pytest.mark.slow
-def test_several_processes_accumulate_what_one_does(tmp_path):
-    ranks = on_ranks(2, tmp_path, {}, {"steps": (some_steps, 3)})
-    for rank in ranks:
-        assert_same(rank["steps"], some_steps(1))
 
 
 def test_the_examples_are_cut_evenly_and_all_processes_cut_as_often():
