@@ -29,9 +29,7 @@ def some_steps(accumulate):
     losses = []
     for number, (source, n) in enumerate(STEPS):
         batch = batch_of(source, n, number)
-        loss = passes.train_step(
-            model, batch, WEIGHTS, optimizer, 0.5, 0.7, accumulate=accumulate
-        )
+        loss = passes.train_step(model, batch, WEIGHTS, optimizer, 0.5, 0.7, accumulate=accumulate)
         losses.append([loss.total.item(), *(part.item() for part in loss.parts.values())])
     return model.state_dict(), losses, torch.get_rng_state()
 

@@ -118,7 +118,9 @@ def some_steps(synced, accumulate=1):
         if number == len(STEPS) - 1:
             rng = np.random.default_rng(3)
             batch = own_part(mixed(processes.whole(batch), rng), batch)
-        loss = passes.train_step(model, batch, WEIGHTS, optimizer, 0.5, 1.0, steps, None, accumulate)
+        loss = passes.train_step(
+            model, batch, WEIGHTS, optimizer, 0.5, 1.0, steps, None, accumulate
+        )
         losses.append(loss.total.item())
     return model.state_dict(), losses, torch.get_rng_state()
 
@@ -229,6 +231,7 @@ def together(tmp_path_factory):
             "synced": some_steps(True),
             "whole": train(OPTIONS),
         }
+        one["accumulated"] = one["fixed"]  # of the joint batch at once
         torch.set_num_threads(before)
     steps = {"fixed": (some_steps, False), "synced": (some_steps, True)}
     steps["accumulated"] = (accumulated_steps, 3)
@@ -254,7 +257,7 @@ def is_equal(some, others):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fixed", "synced"])
+@pytest.mark.parametrize("kind", ["fixed", "synced", "accumulated"])
 def test_steps_are_those_of_one_process_with_the_whole_batch(together, kind):
     one, *others = together[:3]
     state, losses, random = one[kind]
