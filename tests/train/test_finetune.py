@@ -302,7 +302,7 @@ def test_ctrl_c_keeps_the_best_so_far(home, monkeypatch, capsys):
         train(model, *rest)
         if next(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-            rest[-3]()  # what is called after a step
+            rest[-5]()  # what is called after a step
 
     monkeypatch.setattr(passes, "train_epoch", pressed)
     with pytest.raises(KeyboardInterrupt):
@@ -317,7 +317,7 @@ def test_ctrl_c_before_any_better_epoch_touches_nothing(home, monkeypatch, capsy
 
     def pressed(_model, *rest):
         signal.raise_signal(signal.SIGINT)
-        rest[-3]()
+        rest[-5]()
 
     monkeypatch.setattr(passes, "train_epoch", pressed)
     with pytest.raises(KeyboardInterrupt):
