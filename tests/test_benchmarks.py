@@ -26,6 +26,7 @@ from benchmarks import (
     letterbox,
     limits,
     merge_gaze,
+    mixed_precision,
     model_card,
     network,
     peer_worker,
@@ -166,6 +167,7 @@ def test_the_whole_table_has_every_program():
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
         *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
+        "mixed_precision",
         *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
@@ -470,3 +472,22 @@ def test_peers_are_measured_and_scored(crowd, tmp_path, capsys):
     assert "not available: there is no graph in 8 bits" in rows[3]
     assert "saliency" in rows[4] and rows[4].endswith("| | | | | | | | |")
     assert re.match(r"\| mobilenet_v2 .* \| 0.3 G \| 2.2 M \|", rows[5])
+
+
+@pytest.mark.slow
+def test_training_in_16_bits_is_put_beside_two_seeds(crowd, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    given = [f"--data=crowd={crowd}", f"--out={tmp_path / 'out'}", "--base=base", "--epochs=2"]
+    mixed_precision.main([*given, "--size=32x64", "--device=cpu"])
+    printed = capsys.readouterr().out
+    scalars = [
+        load_json(tmp_path / "out" / f"{run}_unisal" / "all_scalars.json")
+        for run in ("off_0", "off_1", "bf16_0")
+    ]
+    for phase in ("train", "valid"):
+        tag = next(tag for tag in scalars[0] if tag.endswith(f"/loss/{phase}"))
+        one, other, bits = (s[tag]["1"] for s in scalars)
+        assert len({one, other, bits}) == 3
+        _, table = printed.split(f"| {phase}, epoch |")
+        row = [one, other, bits, abs(other - one), abs(bits - one)]
+        assert "| 1 | " + " | ".join(f"{v:.4f}" for v in row) + " |" in table

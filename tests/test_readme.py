@@ -64,6 +64,8 @@ ELSEWHERE = {
     ),
     "torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=first:29500 "
     "run.py train --data_sources=SALICON --prefix=mine": "tests/train/test_distributed.py",
+    "python run.py train --data_sources=SALICON --prefix=mine --salicon_batch_size=8 "
+    "--accumulate=4": "tests/train/test_amp.py",
     "python run.py train_finetune_mit --pretrained_train_id=mine_unisal "
     "--eval_sources=FINAL_TEST_MIT1003": "tests/train/test_finetune.py",
 }

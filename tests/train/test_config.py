@@ -51,7 +51,7 @@ def test_what_the_paper_does_not_have_is_off_by_default():
     rest |= {"own_domains": False, "shared_domain": None, "bn_eval": False}
     rest |= {"mix": 0.0, "scales": ()}
     rest |= {"teacher": (), "teacher_share": 0.5}
-    rest |= {"sync_batchnorm": False, "process_timeout": 600}
+    rest |= {"amp": "off", "accumulate": 1, "sync_batchnorm": False, "process_timeout": 600}
     mit = {"mit1003_batch_size": 32, "mit1003_valid_batch_size": 8, "mit1003_cfg": {}}
     assert {name: saved_options(cfg)[name] for name in extra} == off | rest | mit
     assert [getattr(cfg, option) for option in PER_SOURCE] == [{}] * 4

@@ -98,7 +98,7 @@ def batch_of(source, n, seed):
     )
 
 
-def some_steps(synced):
+def some_steps(synced, accumulate=1):
     """-> the network after `STEPS`, and the losses of each; in float64, so that no difference is
     one of rounding."""
     processes = Processes.current()
@@ -118,9 +118,15 @@ def some_steps(synced):
         if number == len(STEPS) - 1:
             rng = np.random.default_rng(3)
             batch = own_part(mixed(processes.whole(batch), rng), batch)
-        loss = passes.train_step(model, batch, WEIGHTS, optimizer, 0.5, 1.0, steps)
+        loss = passes.train_step(
+            model, batch, WEIGHTS, optimizer, 0.5, 1.0, steps, None, accumulate
+        )
         losses.append(loss.total.item())
     return model.state_dict(), losses, torch.get_rng_state()
+
+
+def accumulated_steps(n):
+    return some_steps(False, n)
 
 
 def train(options):
@@ -225,8 +231,10 @@ def together(tmp_path_factory):
             "synced": some_steps(True),
             "whole": train(OPTIONS),
         }
+        one["accumulated"] = one["fixed"]  # of the joint batch at once
         torch.set_num_threads(before)
     steps = {"fixed": (some_steps, False), "synced": (some_steps, True)}
+    steps["accumulated"] = (accumulated_steps, 3)
     begun = {"whole": (train, OPTIONS), "part": (interrupt, {**OPTIONS, "prefix": "part"})}
     two = on_ranks(2, root, env, {**steps, **begun})
     differing = {"error": (other_data, {**OPTIONS, "prefix": "other"})}
@@ -249,7 +257,7 @@ def is_equal(some, others):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fixed", "synced"])
+@pytest.mark.parametrize("kind", ["fixed", "synced", "accumulated"])
 def test_steps_are_those_of_one_process_with_the_whole_batch(together, kind):
     one, *others = together[:3]
     state, losses, random = one[kind]

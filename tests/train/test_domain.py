@@ -148,7 +148,7 @@ def test_pictures_have_no_recurrent_part_to_train():
 
 @pytest.mark.usefixtures("home")
 def test_a_new_domain_starts_as_a_copy(monkeypatch):
-    monkeypatch.setattr(passes, "train_epoch", lambda *rest: rest[-2].rows.update(SALICON=[[1, 1]]))
+    monkeypatch.setattr(passes, "train_epoch", lambda *rest: rest[-4].rows.update(SALICON=[[1, 1]]))
     trainer = tuned(init_from="DHF1K")
     picture = photo((60, 80), 1)
     own = unisal.load(trainer.train_id, device="cpu")

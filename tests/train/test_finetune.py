@@ -85,7 +85,7 @@ def scripted(monkeypatch, losses):
     def train(model, *rest):
         with torch.no_grad():  # so that the weights of every epoch differ
             model.post_cnn.inv_res.conv.get_parameter("0.weight").add_(1)
-        rest[-2].rows["MIT1003"] = [[1.0, 1.0]]
+        rest[-4].rows["MIT1003"] = [[1.0, 1.0]]
 
     monkeypatch.setattr(passes, "validate_epoch", validate)
     monkeypatch.setattr(passes, "train_epoch", train)
@@ -204,7 +204,7 @@ def test_only_the_modules_of_salicon_are_trained(finished):
 def test_the_loss_is_kld_alone_without_clipping_by_sgd(home, monkeypatch):
     calls, encoder_trains = [], []
 
-    def step(model, batch, weights, optimizer, grad_clip, factor, _joint):
+    def step(model, batch, weights, optimizer, grad_clip, factor, *_):
         calls.append((batch.domain, weights, grad_clip, factor))
         encoder_trains.append(all(p.requires_grad for p in model.cnn.parameters()))
         calls[-1] += tuple((g["lr"], g["weight_decay"]) for g in optimizer.param_groups)
@@ -302,7 +302,7 @@ def test_ctrl_c_keeps_the_best_so_far(home, monkeypatch, capsys):
         train(model, *rest)
         if next(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-            rest[-3]()  # what is called after a step
+            rest[-5]()  # what is called after a step
 
     monkeypatch.setattr(passes, "train_epoch", pressed)
     with pytest.raises(KeyboardInterrupt):
@@ -317,7 +317,7 @@ def test_ctrl_c_before_any_better_epoch_touches_nothing(home, monkeypatch, capsy
 
     def pressed(_model, *rest):
         signal.raise_signal(signal.SIGINT)
-        rest[-3]()
+        rest[-5]()
 
     monkeypatch.setattr(passes, "train_epoch", pressed)
     with pytest.raises(KeyboardInterrupt):

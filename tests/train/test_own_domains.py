@@ -97,7 +97,7 @@ def test_the_run_keeps_a_preset_of_each_domain(home):
 
 def test_new_domains_start_as_a_copy(home, monkeypatch):
     monkeypatch.setattr(
-        passes, "train_epoch", lambda *rest: rest[-2].rows.update(one=[[1, 1]], two=[[1, 1]])
+        passes, "train_epoch", lambda *rest: rest[-4].rows.update(one=[[1, 1]], two=[[1, 1]])
     )
     trainer = tuned(home, own_domains=True, shared_domain="All", init_from="DHF1K")
     state = trainer.model.state_dict()

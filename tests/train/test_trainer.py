@@ -131,7 +131,7 @@ def scripted(monkeypatch, losses):
     def train(model, *rest):
         with torch.no_grad():  # so that the weights of every epoch differ
             model.post_cnn.inv_res.conv.get_parameter("0.weight").add_(1)
-        rest[-2].rows.update({source: [[1.0] * 4] for source in losses[0]})
+        rest[-4].rows.update({source: [[1.0] * 4] for source in losses[0]})
 
     monkeypatch.setattr(passes, "validate_epoch", validate)
     monkeypatch.setattr(passes, "train_epoch", train)
@@ -397,7 +397,7 @@ def test_the_sources_take_turns(monkeypatch, shuffle):
 
     def train(_model, batches, *rest):
         seen.append([b.source for b in batches])
-        rest[-2].rows.update({s: [[1.0]] for s in ("DHF1K", "SALICON")})
+        rest[-4].rows.update({s: [[1.0]] for s in ("DHF1K", "SALICON")})
 
     monkeypatch.setattr(passes, "train_epoch", train)
     options = {
@@ -526,7 +526,7 @@ def test_every_epoch_and_every_seed_shows_the_examples_differently(monkeypatch):
     def train(_model, batches, *rest):
         shown = [(b.names[0], b.frames) for b in batches]
         epochs.append(([name for name, _ in shown], dict(shown)))
-        rest[-2].rows["SALICON"] = [[1.0]]
+        rest[-4].rows["SALICON"] = [[1.0]]
 
     monkeypatch.setattr(passes, "train_epoch", train)
     for seed in (0, 1):

@@ -298,7 +298,7 @@ class UNISAL(nn.Module):
             Log-densities `[batch, time, 1, h, w]`.
         """
         size = target_size or (logits.shape[-2], logits.shape[-1])
-        log_density = spatial_log_softmax(upsample_bilinear(fold(logits), size))
+        log_density = spatial_log_softmax(upsample_bilinear(fold(_at_least_float32(logits)), size))
         return unfold(log_density, logits.shape[1])  # [B, T, 1, h, w]
 
     @torch.no_grad()
@@ -399,3 +399,8 @@ class UNISAL(nn.Module):
 def _with_priors(x: Tensor, maps: Tensor | None) -> Tensor:
     """Join features with prior maps along the channels."""
     return x if maps is None else torch.cat([x, maps.expand(x.shape[0], -1, -1, -1)], dim=1)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Return logits that autocast has left in 16 bits as float32, others as they are."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

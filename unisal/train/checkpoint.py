@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "unfinished": (Mapping, NoneType),
     "average_state_dict": (Mapping,),
     "average_steps": (int,),
+    "scaler_state_dict": (Mapping,),
 }
 """What a checkpoint may hold, and of which types."""
 

@@ -16,6 +16,7 @@ from unisal.errors import UserError
 
 VIDEO_AND_IMAGES = ("DHF1K", "Hollywood", "UCFSports", "SALICON")
 CHOICES = {
+    "amp": ("off", "auto", "bf16", "fp16"),
     "optim_algo": ("SGD", "Adam", "RMSprop"),
     "lr_scheduler": ("ExponentialLR", "cosine"),
     "loss_metrics": ("kld", "nss", "cc"),
@@ -27,6 +28,7 @@ SMALLEST_COUNTS = {
     "chkpnt_epochs": 1,
     "num_workers": 0,
     "seed": 0,
+    "accumulate": 1,
 }
 """Options that are whole numbers, with the smallest allowed value."""
 NON_NEGATIVE = ("cnn_lr_factor", "lr_gamma", "momentum", "weight_decay", "cnn_weight_decay")
@@ -132,6 +134,10 @@ class TrainerConfig:
         tboard: write TensorBoard logs (True).
         seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
+        amp: what convolutions in training and validation compute in: off (float32), bf16, fp16, or
+            auto: on a GPU bf16, or fp16 on one that lacks it, otherwise off (off).
+        accumulate: batches whose gradients make one update, which is that of a batch as large as
+            all of them; each computes in the memory of one (1).
         sync_batchnorm: of several processes (torchrun), BatchNorms in training use the statistics
             of the examples of all, as one process would (False: each those of its own).
         process_timeout: seconds that processes wait for each other before they give up (600).
@@ -185,6 +191,8 @@ class TrainerConfig:
     tboard: bool = True
     seed: int = 0
     device: str = "auto"
+    amp: str = "off"
+    accumulate: int = 1
     sync_batchnorm: bool = False
     process_timeout: float = 600
     debug: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -15,7 +16,8 @@ from unisal.data.base import Batch
 from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import Bar
-from unisal.train.joint import JointSteps
+from unisal.train.amp import MixedPrecision
+from unisal.train.joint import JointSteps, cut, drawn_as_whole
 from unisal.train.losses import BatchLoss, batch_loss
 from unisal.train.processes import Processes
 
@@ -75,6 +77,7 @@ def forward_loss(
     batch: Batch,
     weights: Mapping[str, float],
     network: Callable[..., Tensor] | None = None,
+    amp: MixedPrecision | None = None,
 ) -> BatchLoss:
     """Compute the loss of a batch, predicted at the size of its targets.
 
@@ -83,16 +86,18 @@ def forward_loss(
         batch: the examples.
         weights: those of the loss's summands, by name.
         network: what is called in the place of the network; None: itself.
+        amp: what the network computes in; None: float32.
 
     Raises:
         UserError: the loss is not finite; names the source and the examples.
     """
-    log_density = (network or model)(
-        batch.frames,
-        target_size=batch.target_size,
-        source=batch.domain,
-        static=not batch.is_video or batch.domain in model.image_domains,
-    )
+    with nullcontext() if amp is None else amp.autocast():
+        log_density = (network or model)(
+            batch.frames,
+            target_size=batch.target_size,
+            source=batch.domain,
+            static=not batch.is_video or batch.domain in model.image_domains,
+        )
     loss = batch_loss(log_density, batch.maps, batch.fixations, weights)
     if not torch.isfinite(loss.total):
         parts = ", ".join(f"{name} {value.item():g}" for name, value in loss.parts.items())
@@ -100,11 +105,10 @@ def forward_loss(
     return loss
 
 
-def _not_finite(what: str, batch: Batch) -> UserError:
+def _not_finite(what: str, batch: Batch, helps: str = "a lower learning rate") -> UserError:
     """Return the error for a batch whose loss or gradient is not finite."""
     return UserError(
-        f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; "
-        "a lower learning rate may help"
+        f"the {what} on a batch of {batch.source}: {', '.join(batch.names)}; {helps} may help"
     )
 
 
@@ -116,6 +120,8 @@ def train_step(
     grad_clip: float | None,
     factor: float = 1.0,
     joint: JointSteps | None = None,
+    amp: MixedPrecision | None = None,
+    accumulate: int = 1,
 ) -> BatchLoss:
     """Update the parameters that the batch's domain uses.
 
@@ -130,6 +136,9 @@ def train_step(
         grad_clip: the largest norm of the gradient; None for no limit.
         factor: what the loss is multiplied by.
         joint: makes the step one of several processes, each of which has a part of the batch.
+        amp: what the network computes in; None: float32.
+        accumulate: in how many batches, one after the other, the gradient is computed. Only the
+            statistics of BatchNorms that follow the batch differ from those of the whole.
 
     Returns:
         The loss before the update, without the factor; with `joint` that of the whole batch.
@@ -138,21 +147,71 @@ def train_step(
         UserError: the loss or its gradient is not finite; no parameter has changed.
         ProcessLost: another process has ended or does not answer.
     """
+    amp = amp or MixedPrecision(None, batch.frames.device)
     optimizer.zero_grad(set_to_none=True)
-    if joint is None:
-        loss = forward_loss(model, batch, weights)
-        (factor * loss.total).backward()
+    if accumulate > 1:
+        loss = _accumulated(model, batch, weights, factor, joint, amp, accumulate)
     else:
-        loss = forward_loss(model, batch, weights, joint.network(batch))
-        with joint.backward():
-            (factor * joint.weight(batch) * loss.total).backward()
+        loss = _backward(model, batch, weights, factor, joint, amp)
+    if joint is not None:
         loss = joint.joined(loss, batch)
+    amp.unscale(optimizer)
     if grad_clip is not None:
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-        if not torch.isfinite(norm):  # before it reaches the weights
+        if amp.scaler is None and not torch.isfinite(norm):  # before it reaches the weights
             raise _not_finite("gradient is not finite", batch)
-    optimizer.step()
+    amp.step(optimizer)
+    if amp.gives_up:
+        what = f"gradient overflowed in fp16 in {amp.skipped_in_a_row} updates in a row, the last"
+        raise _not_finite(what, batch, "amp='bf16' or a lower learning rate")
     return loss
+
+
+def _backward(
+    model: UNISAL,
+    batch: Batch,
+    weights: Mapping[str, float],
+    factor: float,
+    joint: JointSteps | None,
+    amp: MixedPrecision,
+) -> BatchLoss:
+    """Add the gradient of a batch to the parameters' and return its loss."""
+    if joint is None:
+        loss = forward_loss(model, batch, weights, amp=amp)
+        amp.scaled(factor * loss.total).backward()
+        return loss
+    loss = forward_loss(model, batch, weights, joint.network(batch), amp)
+    with joint.backward():
+        amp.scaled(factor * joint.weight(batch) * loss.total).backward()
+    return loss
+
+
+def _accumulated(
+    model: UNISAL,
+    batch: Batch,
+    weights: Mapping[str, float],
+    factor: float,
+    joint: JointSteps | None,
+    amp: MixedPrecision,
+    n: int,
+) -> BatchLoss:
+    """Do the same as `_backward`, but compute at most an `n`-th of the batch at a time."""
+    cuts = list(cut(batch, n, 1 if joint is None else joint.processes.n))
+    whole = len(batch.frames) if batch.part is None else max(batch.part.n, 1)
+    losses: list[Tensor] = []
+    names: list[str] = []
+    with drawn_as_whole(model, cuts) as each:
+        for number, one in enumerate(each, 1):
+            assert one.part is not None
+            share = one.part.n / whole
+            waits = joint is not None and number < len(cuts)
+            with joint.without_exchange(one) if joint and waits else nullcontext():
+                own = factor * share if joint is None else factor
+                loss = _backward(model, one, weights, own, joint, amp)
+            names = list(loss.parts)
+            losses.append(share * torch.stack([loss.total, *loss.parts.values()]).detach())
+    total, *parts = torch.stack(losses).sum(0).unbind()
+    return BatchLoss(total, dict(zip(names, parts, strict=True)))
 
 
 def train_epoch(
@@ -166,6 +225,8 @@ def train_epoch(
     after_step: Callable[[], None],
     means: LossMeans,
     joint: JointSteps | None = None,
+    amp: MixedPrecision | None = None,
+    accumulate: int = 1,
 ) -> None:
     """Train on every batch once.
 
@@ -180,10 +241,15 @@ def train_epoch(
         after_step: called after each step; may end the epoch by raising.
         means: collects the losses.
         joint: see `train_step`.
+        amp: see `train_step`.
+        accumulate: see `train_step`.
     """
     for batch in batches:
         before_step()
-        loss = train_step(model, batch, weights, optimizer, grad_clip, factor(batch.source), joint)
+        loss_factor = factor(batch.source)
+        loss = train_step(
+            model, batch, weights, optimizer, grad_clip, loss_factor, joint, amp, accumulate
+        )
         means.add(batch.source, loss)
         after_step()
 
@@ -195,6 +261,7 @@ def validate_epoch(
     weights: Mapping[str, float],
     after_batch: Callable[[LossMeans], None] = lambda _means: None,
     joined: Callable[[LossMeans], LossMeans] = lambda means: means,
+    amp: MixedPrecision | None = None,
 ) -> dict[str, Losses]:
     """Compute the mean losses per source over the examples, in evaluation mode.
 
@@ -205,6 +272,7 @@ def validate_epoch(
         after_batch: called with the means so far; may end the validation by raising.
         joined: returns the means of all batches from those of these, where several processes share
             them.
+        amp: what the network computes in; None: float32.
 
     Returns:
         The mean losses by source.
@@ -212,7 +280,9 @@ def validate_epoch(
     model.eval()
     means = LossMeans()
     for batch in batches:
-        means.add(batch.source, forward_loss(model, batch, weights), times=len(batch.names))
+        means.add(
+            batch.source, forward_loss(model, batch, weights, amp=amp), times=len(batch.names)
+        )
         after_batch(means)
     return joined(means).result()
 

@@ -29,6 +29,8 @@ SHARED = (
     "tboard",
     "seed",
     "device",
+    "amp",
+    "accumulate",
     "sync_batchnorm",
     "process_timeout",
 )
@@ -63,6 +65,8 @@ class FineTuneConfig:
         tboard: write TensorBoard logs (True).
         seed: seed of all random choices (0).
         device: auto, cpu, cuda, cuda:1, ... (auto).
+        amp: what convolutions compute in: off (float32), bf16, fp16 or auto (off).
+        accumulate: batches whose gradients make one update (1).
         sync_batchnorm: of several processes (torchrun), BatchNorms in training use the statistics
             of the examples of all, as one process would (False: each those of its own).
         process_timeout: seconds that processes wait for each other before they give up (600).
@@ -88,6 +92,8 @@ class FineTuneConfig:
     tboard: bool = True
     seed: int = 0
     device: str = "auto"
+    amp: str = "off"
+    accumulate: int = 1
     sync_batchnorm: bool = False
     process_timeout: float = 600
 

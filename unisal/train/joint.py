@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.parallel import DistributedDataParallel
 
 from unisal.data.base import Batch
+from unisal.data.samplers import part_of
 from unisal.model import UNISAL
 from unisal.model.layers import Dropout2d, StepBatchNorm2d
 from unisal.train.losses import BatchLoss
@@ -38,6 +40,61 @@ from unisal.types import Part
 Network = Callable[..., Any]
 NO_BUFFERS = "forward_sync_buffers"
 """DDP's option for what is `broadcast_buffers` in older versions of PyTorch."""
+
+
+def cut(batch: Batch, n: int, n_processes: int = 1) -> Iterator[Batch]:
+    """Yield the examples of a batch in at most `n` batches of equal size, or one example more.
+
+    Args:
+        batch: the batch, or the part of it that one of several processes has.
+        n: how many batches; less where there are not as many examples. All processes make the same
+            number, so a part with fewer examples ends in batches with the weight 0 (see `Part`).
+        n_processes: how many processes there are.
+    """
+    whole = batch.part or Part(0, len(batch.frames), len(batch.frames))
+    n = min(n, -(-whole.total // n_processes))
+    for number in range(n):
+        own = part_of(whole.n, number, n)
+        rows = slice(own.first, own.first + max(own.n, 1))
+        first = whole.first + own.first if own.n else 0
+        yield replace(
+            batch,
+            names=batch.names[rows],
+            frames=batch.frames[rows],
+            maps=batch.maps[rows],
+            fixations=batch.fixations[rows],
+            part=Part(first, own.n, whole.total),
+        )
+
+
+@contextmanager
+def drawn_as_whole(model: UNISAL, batches: Sequence[Batch]) -> Iterator[Iterator[Batch]]:
+    """Let dropout draw for each of the batches what it would draw for all of them as one.
+
+    Args:
+        model: the network; takes the batches one after the other in a `with` statement.
+        batches: those that `cut` has made.
+    """
+    device = batches[0].frames.device
+    gpus = [device] if device.type == "cuda" else []
+    layers = [layer for layer in model.modules() if isinstance(layer, Dropout2d)]
+
+    def each() -> Iterator[Batch]:
+        for batch in batches[:-1]:
+            with torch.random.fork_rng(gpus):  # the next one draws the same numbers again
+                set_part(batch)
+                yield batch
+        set_part(batches[-1])
+        yield batches[-1]
+
+    def set_part(batch: Batch | None) -> None:
+        for layer in layers:
+            layer.part = None if batch is None else batch.part
+
+    try:
+        yield each()
+    finally:
+        set_part(None)
 
 
 class JointSteps:
@@ -106,6 +163,11 @@ class JointSteps:
         """Return the factor of a loss that makes the mean over processes that over examples."""
         assert batch.part is not None
         return self.processes.n * batch.part.n / batch.part.total
+
+    def without_exchange(self, batch: Batch) -> AbstractContextManager[None]:
+        """Return the context in which a batch's gradients are only added to this process's own."""
+        self.network(batch)
+        return self._wrapped[self._kind(batch)].no_sync()  # type: ignore[no-any-return, operator]
 
     @contextmanager
     def backward(self) -> Iterator[None]:

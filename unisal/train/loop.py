@@ -18,6 +18,7 @@ from unisal.errors import UserError
 from unisal.model import UNISAL
 from unisal.progress import SILENT, Progress
 from unisal.train import epoch as passes
+from unisal.train.amp import MixedPrecision
 from unisal.train.averaging import WeightAverage
 from unisal.train.batches import changed_batches
 from unisal.train.config import TrainerConfig
@@ -75,12 +76,15 @@ class EpochLoop:
         self.progress: Progress = SILENT
         self.processes = Processes.current()
         self.device = self.processes.device(cfg.device)
+        self.amp = MixedPrecision.named(cfg.amp, self.device)
         self.datasets = {phase: make_datasets(cfg, phase, progress) for phase in ("train", "valid")}
         self.random = RandomStream(cfg.seed)
         with self.random.drawn_from():
             self.model = place_model(make_model(cfg, goes_on), self.device)
         self.average = WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
-        self.optimizer = make_optimizer(self.model, self.model.cnn, cfg)
+        self.optimizer = make_optimizer(
+            self.model, self.model.cnn, cfg, fused=self.device.type == "cuda"
+        )
         self.teachers = load_teachers(cfg, self.device)
         self.epoch, self.step = 0, 0
         self.means = passes.LossMeans()
@@ -242,11 +246,12 @@ class EpochLoop:
         )
 
         def before_step() -> None:
-            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order)))
+            skipped = self.amp.n_skipped
+            set_lr(self.optimizer, lr_factor(self.cfg, self.epoch, self.step, len(order), skipped))
 
         def after_step() -> None:
             self.step += 1
-            if self.average is not None:
+            if self.average is not None and not self.amp.skipped_in_a_row:
                 self.average.update(self.model)
             interrupt.check(None if joint is None else joint.is_interrupted)
             passes.show(bar, self.means)
@@ -275,6 +280,8 @@ class EpochLoop:
                 after_step,
                 self.means,
                 joint,
+                self.amp,
+                self.cfg.accumulate,
             )
 
     def _joint_steps(
@@ -321,7 +328,7 @@ class EpochLoop:
 
         with self.progress.bar(title, "batch", n_batches, keep=False) as bar:
             return passes.validate_epoch(
-                self.best_model, batches(), self._loss_weights, after_batch, joined
+                self.best_model, batches(), self._loss_weights, after_batch, joined, self.amp
             )
 
     @property

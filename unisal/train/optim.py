@@ -12,9 +12,21 @@ from torch.optim import Optimizer
 from unisal.errors import UserError
 from unisal.train.config import TrainerConfig
 
+OWN = ("name", "base_lr", "fused")
+"""What the groups of an optimiser keep where the state of a checkpoint is loaded."""
 
-def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> Optimizer:
-    """Make the optimiser over two groups: the encoder's parameters (`name` "cnn") and the rest."""
+
+def make_optimizer(
+    model: nn.Module, encoder: nn.Module, cfg: TrainerConfig, fused: bool = False
+) -> Optimizer:
+    """Make the optimiser over two groups: the encoder's parameters (`name` "cnn") and the rest.
+
+    Args:
+        model: the network, on its device.
+        encoder: its encoder.
+        cfg: the options of the run.
+        fused: whether one kernel updates all parameters of a group. RMSprop has none.
+    """
     of_encoder = {id(p) for p in encoder.parameters()}
     groups = [
         {
@@ -33,15 +45,42 @@ def make_optimizer(model: nn.Module, encoder: nn.Module, cfg: TrainerConfig) -> 
         },
     ]
     if cfg.optim_algo == "SGD":
-        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum)
+        optimizer = torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, fused=fused or None)
+        _begin_momentum(optimizer)
+        return optimizer
     if cfg.optim_algo == "RMSprop":
         return torch.optim.RMSprop(groups, lr=cfg.lr, momentum=cfg.momentum)
-    return torch.optim.Adam(groups, lr=cfg.lr)
+    return torch.optim.Adam(groups, lr=cfg.lr, fused=fused or None)
 
 
-def lr_factor(cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Return the factor of the learning rate in a step of an epoch; both count from 0."""
-    done = epoch * steps_per_epoch + step
+def _begin_momentum(optimizer: Optimizer) -> None:
+    """Give each parameter of a fused SGD the momentum 0, from which its first step is the usual.
+
+    Without, the kernel demands that all of them begin in the same step. Here a domain begins when
+    it has its first batch.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") and group.get("momentum"):
+            for parameter in group["params"]:
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def lr_factor(
+    cfg: TrainerConfig, epoch: int, step: int, steps_per_epoch: int, skipped: int = 0
+) -> float:
+    """Return the factor of the learning rate in a step of an epoch.
+
+    Args:
+        cfg: the options of the run.
+        epoch: the epoch, from 0.
+        step: the step of the epoch, from 0.
+        steps_per_epoch: the number of steps of an epoch.
+        skipped: how many of the run's steps so far have made no update (in fp16). What changes by
+            the step, the rise and the cosine, does not count them; epochs stay epochs.
+    """
+    done = epoch * steps_per_epoch + step - skipped
     rise = min(1.0, (done + 1) / cfg.warmup_steps) if cfg.warmup_steps else 1.0
     if cfg.lr_scheduler == "ExponentialLR":
         return rise * cfg.lr_gamma**epoch
@@ -63,10 +102,11 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     Raises:
         UserError: the state belongs to other parameters.
     """
-    own = [{k: group[k] for k in ("name", "base_lr")} for group in optimizer.param_groups]
+    own = [{k: group[k] for k in OWN if k in group} for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state)
     except ValueError as error:
         raise UserError(f"the checkpoint's optimiser does not fit this run: {error}") from None
     for group, kept in zip(optimizer.param_groups, own, strict=True):
         group.update(kept)
+    _begin_momentum(optimizer)

@@ -154,8 +154,9 @@ def make_loaders(
     loaders = {}
     for source, dataset in datasets.items():
         dataset.epoch = epoch
-        n = batch_size(cfg, source, dataset.phase)
-        part = (processes.rank, processes.n) if dataset.phase == "train" else (0, 1)
+        n, part = batch_size(cfg, source, dataset.phase), (0, 1)
+        if dataset.phase == "train":  # all that one update is made of, cut up in the step
+            n, part = n * cfg.accumulate, (processes.rank, processes.n)
         loaders[source] = make_loader(dataset, n, workers, device.type == "cuda", *part)
     return loaders
 

@@ -217,6 +217,8 @@ class Trainer(EpochLoop):
         if self.average is not None:
             content["average_state_dict"] = self.average.model.state_dict()
             content["average_steps"] = self.average.steps
+        if scaler := self.amp.state_dict():
+            content["scaler_state_dict"] = scaler
         return content
 
     def _restore(self, content: dict[str, Any]) -> None:
@@ -227,6 +229,7 @@ class Trainer(EpochLoop):
             average = content.get("average_state_dict", content["model_state_dict"])
             load_state(self.average.model, average, origin)
             self.average.steps = content.get("average_steps", 0)
+        self.amp.load_state_dict(content.get("scaler_state_dict") or {})
         self.epoch = content["epoch"] + 1
         if unfinished := content.get("unfinished"):
             self.epoch, self.step = content["epoch"], unfinished["step"]
