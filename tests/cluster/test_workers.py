@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import sys
 from functools import partial
 
 import pytest
@@ -37,8 +38,6 @@ def failing():
 def locally(function, *args):
     """-> a function without a module of the tests, which Ray's workers cannot import."""
     cloudpickle = pytest.importorskip("ray").cloudpickle
-    import sys
-
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     return partial(function, *args)
 
@@ -59,7 +58,14 @@ def test_what_a_killed_worker_did_not_finish_is_done_again(two_workers, tmp_path
     assert isinstance(done[2].error, WorkerLost)
     assert type(done[3].error) is UserError and str(done[3].error) == "three"
     begun = {i: (tmp_path / str(i)).read_text().splitlines() for i in done}
-    assert {i: len(pids) for i, pids in begun.items()} == {0: 1, 1: 2, 2: ATTEMPTS, 3: 1, 4: 1, 5: 1}
+    assert {i: len(pids) for i, pids in begun.items()} == {
+        0: 1,
+        1: 2,
+        2: ATTEMPTS,
+        3: 1,
+        4: 1,
+        5: 1,
+    }
     assert len(set(begun[1])) == 2 and len(set(begun[2])) == ATTEMPTS
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from unisal.checks import check_whole
+from unisal.checks import check_count
 from unisal.errors import SomeFailed, UserError, cause
 
 X = TypeVar("X", bound=Hashable)
@@ -57,7 +57,7 @@ def connected(address: str | None, workers: int) -> Iterator[None]:
         UserError: `workers` is no such number, Ray is not installed, or the cluster is not
             reached.
     """
-    check_whole(workers, "workers", 1)
+    check_count(workers, "workers")
     ray = require_ray()
     if ray.is_initialized():  # by the caller, who ends it as well
         yield
