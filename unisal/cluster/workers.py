@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from unisal.checks import check_count
@@ -38,10 +39,9 @@ def require_ray() -> Any:
         UserError: it is not installed; says how to install it.
     """
     try:
-        import ray
+        return import_module("ray")
     except ImportError as error:
         raise UserError(f"work on many workers needs Ray ({cause(error)}): {INSTALL}") from None
-    return ray
 
 
 @contextmanager
