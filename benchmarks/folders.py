@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.case import Case, measure, peak_of, print_rows
 from benchmarks.limits import Machine, measure_machine
 from benchmarks.network import VideoClip
-from benchmarks.stream_latency import make_frames
+from benchmarks.stream_latency import write_frames
 from benchmarks.timing import plain_network
 from unisal.commands.folder_jobs import FolderJob
 from unisal.commands.folders import How, predict_video_folder
@@ -61,10 +61,7 @@ class FolderCase(Case):
     def root(self) -> Path:
         """A folder with `images/` of distinct frames."""
         root = Path(tempfile.mkdtemp())
-        (root / "images").mkdir()
-        for number, frame in enumerate(make_frames(self.size, self.items), 1):
-            shifted = np.roll(frame, 2 * number, axis=1)
-            Image.fromarray(shifted).save(root / "images" / f"{number:04d}.jpg", quality=90)
+        write_frames(root / "images", self.size, self.items)
         return root
 
     @cached_property

@@ -75,12 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say(title, clip_rows(engine, dataset, domain))
 
 
-def as_scored(data: str) -> SaliencyDataset:
-    """Return the validation part of a folder of gaze data, as this page scores it."""
+def as_scored(data: str, subset: float = 1.0) -> SaliencyDataset:
+    """Return the validation part of a folder of gaze data, or a share, as this page scores it."""
     source = find_dataset(name_data(data))
     if source.is_video:
         raise UserError(f"--data: {data} holds films; --data takes folders of pictures")
-    reading = {"score_size": LONGER_SIDE, "gaze": {"blur_share": BLUR_SHARE}}
+    blur = {"blur_share": BLUR_SHARE}
+    reading = {"score_size": LONGER_SIDE, "gaze": blur, "subset": subset}
     return source.from_options(reading, phase=source.scored_phase)
 
 

@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ def make_frames(size: tuple[int, int], n: int) -> Iterator[NDArray[np.uint8]]:
     paths = list_pictures(examples_dir() / "DHF1K" / "otters" / "images")
     for path in islice(cycle(paths + paths[::-1]), n):
         yield np.asarray(Image.fromarray(read_rgb(path)).resize(size[::-1]))
+
+
+def write_frames(folder: Path, size: tuple[int, int], n: int) -> None:
+    """Write `n` distinct frames of `size` as JPEG files into a new folder."""
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(make_frames(size, n), 1):
+        shifted = np.roll(frame, 2 * number, axis=1)
+        Image.fromarray(shifted).save(folder / f"{number:04d}.jpg", quality=90)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

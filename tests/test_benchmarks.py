@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
+import PIL
 import pytest
 import torch
 from gaze_folders import write_film, write_gaze, write_table
@@ -17,12 +20,16 @@ from support import PROJECT, write_dhf1k, write_run
 
 from benchmarks import all as whole_table
 from benchmarks import (
+    earlier_folders,
     folders,
+    frame_steps,
     letterbox,
     limits,
     merge_gaze,
     model_card,
     network,
+    peer_worker,
+    peers,
     recipes,
     recurrence,
     scoring,
@@ -35,6 +42,7 @@ from benchmarks.limits import Machine, Work, count_calls, count_graph
 from unisal.config import load_json
 from unisal.data import DATASETS, find_dataset, gaze_source
 from unisal.errors import UserError
+from unisal.evaluate.gaze import Gaze
 from unisal.evaluate.options import ScoringOptions
 from unisal.evaluate.scoring import score_dataset
 from unisal.inference.engine import Engine
@@ -158,6 +166,7 @@ def test_the_whole_table_has_every_program():
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
         *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
+        *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {
@@ -360,3 +369,104 @@ def test_merged_folders_hold_the_same_pictures_and_densities(tmp_path):
     with pytest.raises(UserError, match="exists"):
         merge_gaze.merge(specs, tmp_path / "both")
     assert len(both.observers) == 6
+
+
+needs_history = pytest.mark.skipif(not (PROJECT / ".git").exists(), reason="no checkout of Git")
+
+
+@needs_history
+def test_the_command_is_compared_with_an_earlier_commit(monkeypatch):
+    took = iter([9, 9, 4, 2, 6, 2, 5, 2, 15, 8])  # a run of each that does not count, three, longer
+    seen = []
+
+    def predict(tree, frames, out, **env):
+        seen.append((tree, len(list((frames / "images").iterdir())), env["TRAIN_DIR"]))
+        assert (tree / "unisal" / "__main__.py").is_file()
+        grey = np.full((8, 8), 7 if tree == PROJECT else 5, np.uint8)
+        (out / "saliency").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(out / "saliency" / "1.png")
+        seconds = next(took)
+        return earlier_folders.Measured(seconds, seconds + 1, 800 - 10 * len(seen))
+
+    monkeypatch.setattr(earlier_folders, "predict", predict)
+    said = earlier_folders.measure("HEAD", (32, 64), (2, 4), rounds=3)
+    old, *_ = {tree for tree, _, _ in seen} - {PROJECT}
+    assert [tree for tree, _, _ in seen] == [old, PROJECT] * 5 and not old.exists()
+    assert [count for _, count, _ in seen] == [2] * 8 + [4] * 2
+    assert {runs for _, _, runs in seen} == {str(old / "training_runs")}
+    rows = said.splitlines()
+    assert "2 frames 64x32" in rows[0] and "at most 2 grey levels, 100" in rows[-1]
+    assert rows[2] == "| HEAD | 5.00 s | 1 | 6.00 s | 1 | 770 MB | 710 MB | 5000.0 ms |"
+    assert (
+        rows[3] == "| this commit | 2.00 s | 2.50 | 3.00 s | 2.00 | 760 MB | 700 MB | 3000.0 ms |"
+    )
+
+
+@needs_history
+def test_the_earlier_commit_could_not_predict_without_torch():
+    try:
+        commit = earlier_folders.earlier_commit()
+    except (SystemExit, IndexError):
+        pytest.skip("the history is cut off")
+    there = earlier_folders.git("ls-tree", "-r", "--name-only", commit).splitlines()
+    assert "unisal/inference/engine.py" in there
+    assert earlier_folders.FIRST_WITHOUT_TORCH not in there
+
+
+def test_steps_of_a_frame_are_measured_beside_each_other(monkeypatch, capsys):
+    monkeypatch.setattr(frame_steps, "TURN_SECONDS", 0)
+    threads = cv2.getNumThreads()
+    frame_steps.main(["--rounds=1", "--size=96x160", f"--simd={sys.executable}"])
+    cv2.setNumThreads(threads)
+    *rows, _, hardware = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert {len(row) for row in cells} == {5} and hardware.startswith("PyAV was built for")
+    apart = {row[1]: int(row[4]) for row in cells[2:]}
+    assert apart["products of matrices in float64"] == apart["the same, from an array"] == 0
+    assert apart["64 rows at a time"] == 0 and apart["OpenCV, `INTER_AREA`"] > 1
+    assert apart[f"Pillow-SIMD {PIL.__version__}"] == 0  # Pillow itself
+
+
+def test_a_table_of_peers_says_what_each_costs():
+    rows = list(peers.peers(None, "python"))
+    costs = {row.key: [peer_worker.Cost(30, 100), peer_worker.Cost(10, 90)] for row in rows}
+    costs["int8"] = "not available: no graph"
+    costs["0"] = [peer_worker.Cost(90, 500, 3e9, 2e6), peer_worker.Cost(50, 400, 3e9, 2e6)]
+    scores = {"fp32": [1.5, 0.8, 0.7]}
+    lines = list(peers.table(rows, costs, (2.5e9, 4e6), (64, 96), scores))
+    assert len({line.count("|") for line in lines}) == 1 and len(lines) == len(rows) + 2
+    named = {row.key: line for row, line in zip(rows, lines[2:], strict=True)}
+    end = "| 64x96 | 20.0 ms | 1.00 | 100 MB | 2.5 G | 4.0 M | 1.500 | 0.800 | 0.700 |"
+    assert named["fp32"].endswith(end)
+    assert named["int8"].startswith("| **this network**, 8 bits | not available: no graph |")
+    assert "| 192x256 | 70.0 ms | 4.00 | 500 MB | 3.0 G | 2.0 M |" in named["0"]
+    assert "| of the picture | 20.0 ms | 1.00 | 100 MB |  | none |" in named["FineGrained"]
+
+
+def test_maps_of_others_are_scored_with_the_blur_of_the_truth(crowd, tmp_path):
+    dataset = model_card.as_scored(f"crowd={crowd}")
+    size = dataset.target_size(0)
+    saliency = np.zeros((size[0] // 2, size[1] // 2), np.float32)
+    saliency[10, 20] = 3
+    path = tmp_path / f"{Path(dataset.files(0, 1).image).stem}.npy"
+    np.save(path, saliency)
+    maps = peers.MapFolder(tmp_path, Gaze(dataset))
+    density = np.exp(maps.predict(dataset, 0))
+    assert density.sum() == pytest.approx(1, abs=1e-3) and density.shape == size
+    assert np.unravel_index(density.argmax(), size) in [(y, x) for y in (20, 21) for x in (40, 41)]
+    sigma = dataset.blur(0)[0]
+    assert density[20, 40] / density[20, round(40 - sigma)] == pytest.approx(np.exp(0.5), rel=0.1)
+    np.save(path, np.zeros_like(saliency))
+    np.testing.assert_allclose(np.exp(maps.predict(dataset, 0)), 1 / density.size, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_peers_are_measured_and_scored(crowd, tmp_path, capsys):
+    write_run(tmp_path / "runs" / "base", sources=("DHF1K", "SALICON"))
+    given = [f"--data=crowd={crowd}", "--train_id=base", "--rounds=1", "--pictures=1"]
+    peers.main([*given, "--only=fp32,int8,FineGrained,0", f"--contrib={sys.executable}"])
+    rows = capsys.readouterr().out.splitlines()
+    assert re.match(r"\| \*\*this network\*\*, float32 \|( [^|]+ \|){9}$", rows[2])
+    assert "not available: there is no graph in 8 bits" in rows[3]
+    assert "saliency" in rows[4] and rows[4].endswith("| | | | | | | | |")
+    assert re.match(r"\| mobilenet_v2 .* \| 0.3 G \| 2.2 M \|", rows[5])

@@ -18,6 +18,7 @@ from support import (
     run_python,
     write_network,
     write_photo,
+    write_salicon,
 )
 from test_dependencies import PACKAGE_OF, package_names
 from videos import numbered, write_clip
@@ -25,6 +26,7 @@ from videos import numbered, write_clip
 import unisal
 from unisal.errors import UserError
 from unisal.inference import runtime
+from unisal.types import Features
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,6 +65,11 @@ for kind, of in (("run", "mine"), ("file", os.path.join(work, "picture.onnx"))):
     predictor = unisal.load(of)
     results["picture of " + kind] = predictor.image(picture)
     results["pictures of " + kind] = np.stack(list(predictor.images([picture, picture])))
+    if kind == "run":
+        for name, values in predictor.features(picture).items():
+            results["feature " + name] = values
+        for name, values in list(predictor.features(frames, frame_step=2))[-1].items():
+            results["last feature " + name] = values
 for kind, of in (("run", "mine"), ("file", os.path.join(work, "video.onnx"))):
     predictor = unisal.load(of)
     results["video of " + kind] = np.stack(list(predictor.video(frames, frame_step=2)))
@@ -97,6 +104,8 @@ def made(tmp_path_factory, model):
         predictor = unisal.load("mine", device="cpu")
         predictor.write_graph(folder / "picture.onnx")  # both go to the cache, too
         predictor.write_graph(folder / "video.onnx", source="DHF1K")
+        predictor.features(PICTURE)
+        list(predictor.features(FRAMES[:1]))
     return folder
 
 
@@ -128,7 +137,17 @@ def test_the_maps_are_the_same_where_pytorch_cannot_be_imported(work):
         "stream": np.stack([stream.step(frame) for frame in FRAMES]),
     }
     with np.load(work / "made.npz") as made:
-        assert len(made.files) == 2 * len(expected)
+        features = [name for name in made.files if "feature" in name]
+        assert len(made.files) == 2 * len(expected) + len(features)
+        assert len(features) == 2 * len(Features._fields)
+        plain = unisal.load("mine", device="cpu", runtime="torch")
+        one, *_, last = plain.features(PICTURE), *plain.features(FRAMES, frame_step=2)
+        for before, known in (("feature", one), ("last feature", last)):
+            for name, values in known.items():
+                range_ = np.ptp(values)
+                np.testing.assert_allclose(
+                    made[f"{before} {name}"], values, rtol=0, atol=2e-4 * range_
+                )
         for name, maps in expected.items():
             for kind in ("run", "file"):
                 np.testing.assert_array_equal(made[f"{name} of {kind}"], maps)
@@ -187,7 +206,6 @@ def test_what_a_file_cannot_do_is_said(work, use, said):
     ("options", "said"),
     [
         ({"runtime": "torch"}, "ONNX Runtime alone"),
-        ({"precision": "bf16"}, "ONNX Runtime alone"),
         ({"device": "nonsense"}, "'nonsense'"),
     ],
 )
@@ -213,3 +231,48 @@ def test_folders_are_predicted_with_a_file(work):
     np.testing.assert_array_equal(np.asarray(Image.open(made)), expected)
     missing = f"--train_id={work / 'missing.onnx'}"
     assert call_command("predictions_from_folder", str(work), missing) == 2
+
+
+DATA_SETS = """
+import importlib.abc, json, sys
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ModuleNotFoundError(f"there is no {name} here", name=name)
+
+sys.meta_path.insert(0, Missing())
+from unisal.commands.cli import main
+from unisal.commands.table import COMMANDS
+
+codes = [main(COMMANDS, command.split(), "light") for command in sys.argv[1:]]
+print(json.dumps([codes, "torch" in sys.modules]))
+"""
+
+
+@pytest.mark.slow
+def test_data_sets_are_scored_and_predicted_without_pytorch(work, tmp_path, monkeypatch):
+    for part in ("train", "val"):
+        write_salicon(tmp_path / "SALICON", part, n=2)
+    # Each of the presets has a graph of its own.
+    unisal.load("mine", device="cpu").image(PICTURE, source="SALICON")
+    env = {
+        "SALICON_DATA_DIR": str(tmp_path / "SALICON"),
+        "PRED_DIR": str(tmp_path / "predictions"),
+        "PYTHONPATH": str(PROJECT),
+    }
+    commands = [
+        "score_model --sources=SALICON --train_id=mine",
+        "generate_predictions --sources=SALICON --phase=eval --train_id=mine",
+    ]
+    done = run_python("-c", DATA_SETS, *commands, cwd=work, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[0, 0], False], done.stderr
+    assert len(list((tmp_path / "predictions").rglob("*.png"))) == 2
+    scores = work / "runs" / "mine" / "SALICON_eval_mean_scores.json"
+    without = json.loads(scores.read_text())
+    scores.unlink()
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert call_command(*commands[0].split()) == 0  # with PyTorch in memory
+    np.testing.assert_allclose(without, json.loads(scores.read_text()), rtol=1e-5)

@@ -52,6 +52,9 @@ ELSEWHERE = {
         "tests/commands/test_visualize.py"
     ),
     "python -m benchmarks.far_pictures far": "tests/test_far_pictures.py",
+    "python run.py quantize --train_id=my_run --sources=osie=data/osie,scenes=data/scenes": (
+        "tests/commands/test_quantize.py"
+    ),
     "python run.py check_data --data=crowd": "tests/commands/test_gaze_commands.py",
     "python run.py prepare_dhf1k --dhf1k_dir=DHF1K": "tests/commands/test_prepare_dhf1k.py",
     "torchrun --standalone --nproc-per-node=4 run.py train --data_sources=SALICON --prefix=mine": (

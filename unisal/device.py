@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 
 DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 """The libraries without which there is no GPU for CUDA."""
+MANAGEMENT = {"linux": "libnvidia-ml.so.1", "win32": "nvml.dll"}
+"""The libraries that know how many GPUs there are."""
+DRIVER_NOT_LOADED = 9
+"""What NVML answers where its driver is installed but there is no GPU that it runs."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 AMD_DEVICE = Path("/dev/kfd")
 """What there is where PyTorch can use a GPU of AMD, which it calls "cuda" too."""
 
@@ -41,14 +47,37 @@ def find_device(name: str = "auto") -> str:
 
 
 def may_have_gpu() -> bool:
-    """Return False if PyTorch can use no GPU here for sure, since the driver is missing."""
+    """Return False if PyTorch can use no GPU here for sure: none is there, or none may be seen."""
     if AMD_DEVICE.exists():
         return True
+    if os.environ.get(VISIBLE, "0").strip() in ("", "-1"):
+        return False
     try:
         ctypes.CDLL(DRIVERS[sys.platform])
     except (KeyError, OSError):
         return False
-    return True
+    return count_gpus() != 0
+
+
+def count_gpus() -> int | None:
+    """Return how many GPUs NVIDIA's driver sees; None where that cannot be found out.
+
+    Its management library is asked. Unlike CUDA, it can be used before a process is forked.
+    """
+    try:
+        library = ctypes.CDLL(MANAGEMENT[sys.platform])
+        start, stop, count = (
+            getattr(library, name)
+            for name in ("nvmlInit_v2", "nvmlShutdown", "nvmlDeviceGetCount_v2")
+        )
+    except (KeyError, OSError, AttributeError):
+        return None
+    if (status := start()) != 0:
+        return 0 if status == DRIVER_NOT_LOADED else None
+    found = ctypes.c_uint()
+    status = count(ctypes.byref(found))
+    stop()
+    return found.value if status == 0 else None
 
 
 def pick_device(name: str = "auto") -> torch.device:

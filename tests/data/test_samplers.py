@@ -12,7 +12,8 @@ from support import write_salicon
 
 from unisal.data import SALICONDataset
 from unisal.data.base import Item, SaliencyDataset
-from unisal.data.samplers import SeededSampler, evenly_spread, interleave, make_loader
+from unisal.data.samplers import SeededSampler, interleave, make_loader
+from unisal.data.spread import evenly_spread
 from unisal.errors import UserError
 
 

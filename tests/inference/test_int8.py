@@ -7,9 +7,11 @@ import logging
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from support import lively_network, photo
 
 import unisal
@@ -22,7 +24,7 @@ from unisal.inference.graph_file import Graph, to_bytes
 from unisal.inference.int8 import kept
 from unisal.inference.int8.channels import equalize
 from unisal.inference.int8.doubling import double, linear_chains
-from unisal.inference.int8.float_graph import FloatGraph
+from unisal.inference.int8.float_graph import FloatGraph, attribute
 from unisal.inference.int8.quantize import Agreement, quantize
 from unisal.inference.int8.ranges import Range, find_ranges
 from unisal.inference.int8.rounding import round_together
@@ -179,11 +181,18 @@ def test_most_convolutions_are_in_8_bits_and_the_state_is_not(quantized):
 
 
 @needs_int8
-def test_the_state_does_not_drift(graphs, quantized):
-    clip = [frame for frame in frames(4, seed=30) for _ in range(10)]
-    a, b = (maps(session(graph), clip)[-1] for graph in (graphs[VIDEOS], quantized[VIDEOS].graph))
-    exact, rounded = (to_density(log_density(y, (30, 40))) for y in (a, b))
-    assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > SIMILAR
+def test_200_frames_do_not_drift(graphs, quantized):
+    clip = [frame for frame in frames(20, seed=30) for _ in range(10)]
+    agreement = []
+    for pair in zip(
+        *(maps(session(graph), clip) for graph in (graphs[VIDEOS], quantized[VIDEOS].graph)),
+        strict=True,
+    ):
+        exact, rounded = (to_density(log_density(y, (30, 40))) for y in pair)
+        agreement.append(np.corrcoef(exact.ravel(), rounded.ravel())[0, 1])
+    assert len(agreement) == 200
+    assert agreement[-1] > SIMILAR
+    assert np.mean(agreement[-50:]) > np.mean(agreement[:50]) - 0.01
 
 
 def test_what_is_kept_more_exactly_has_to_help(graphs, monkeypatch):
@@ -219,14 +228,14 @@ def run(shipped, monkeypatch):
     monkeypatch.setenv("TRAIN_DIR", str(shipped.parent))
     monkeypatch.setattr(processor, "cpu_flags", lambda: {"avx512_vnni"})
     yield shipped
-    kept.int8_path(shipped, shipped / "weights_best.pth", *IMAGES).unlink(missing_ok=True)
+    kept.int8_path(shipped / "weights_best.pth", *IMAGES).unlink(missing_ok=True)
 
 
 def keep(run, quantized, agreement=HOLDS, network=None):
     """Put the graph for images beside the weights."""
     key = network or unisal.load("mine", device="cpu").engine.network.key
     facts = {**quantized[IMAGES].graph.facts, kept.NETWORK: key, kept.AGREEMENT: agreement}
-    path = kept.int8_path(run, run / "weights_best.pth", *IMAGES)
+    path = kept.int8_path(run / "weights_best.pth", *IMAGES)
     path.write_bytes(to_bytes(Graph(quantized[IMAGES].graph.model, facts)))
     return path
 
@@ -322,3 +331,101 @@ def test_runtimes_run_it_in_whole_numbers(quantized, tmp_path):
     optimised = FloatGraph((tmp_path / "optimised.onnx").read_bytes())
     kinds = [node.op_type for node in optimised.nodes]
     assert kinds.count("QLinearConv") > 0.7 * sum("Conv" in kind for kind in kinds)
+
+
+# ---- against an independent computation -----------------------------------------------------
+def dequantized(model):
+    """-> the same graph in float32: the constants in 8 and 32 bits multiplied out by hand, and what
+    rounds tensors written as plain arithmetic, without one operation for 8 bits."""
+    made = onnx.load_from_string(model)
+    constants = {c.name: numpy_helper.to_array(c) for c in made.graph.initializer}
+    nodes, floats, more = [], {}, {}
+    for node in made.graph.node:
+        name = node.output[0]
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            whole, step, zero = (constants[x] for x in node.input)
+            shape = [-1] + [1] * (whole.ndim - 1)
+            assert not zero.any()
+            floats[name] = whole.astype(np.float32) * np.float32(step).reshape(shape)
+        elif node.op_type == "QuantizeLinear":
+            step, zero = (constants[x] for x in node.input[1:])
+            info = np.iinfo(zero.dtype)
+            low, high = (np.float32((edge - int(zero)) * step) for edge in (info.min, info.max))
+            parts = [f"{name}_{part}" for part in ("step", "low", "high", "over", "whole", "back")]
+            more.update(zip(parts, [np.float32(step), low, high], strict=False))
+            nodes += [
+                helper.make_node("Div", [node.input[0], parts[0]], [parts[3]]),
+                helper.make_node("Round", [parts[3]], [parts[4]]),
+                helper.make_node("Mul", [parts[4], parts[0]], [parts[5]]),
+                helper.make_node("Clip", [parts[5], parts[1], parts[2]], [name]),
+            ]
+        elif node.op_type == "DequantizeLinear":
+            nodes.append(helper.make_node("Identity", [node.input[0]], [name]))
+        else:
+            nodes.append(node)
+    constants = {k: v for k, v in constants.items() if v.dtype not in (np.int8, np.uint8)}
+    constants = {k: v for k, v in constants.items() if not k.endswith("_whole")} | floats | more
+    del made.graph.node[:], made.graph.initializer[:]
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()
+    )
+    return made.SerializeToString()
+
+
+@needs_int8
+@pytest.mark.parametrize("kind", [IMAGES, VIDEOS])
+def test_it_computes_what_its_numbers_say(graphs, quantized, kind):
+    graph = quantized[kind].graph
+    clip = frames(3, seed=70)
+    found, expected = (maps(session(graph, m), clip) for m in (None, dequantized(graph.model)))
+    for a, b in zip(found, expected, strict=True):
+        assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.999
+    # Sums in whole numbers and in float32 may round to neighbours, but seldom: that is little next
+    # to what rounding itself does.
+    exact = maps(session(graphs[kind]), clip)
+    errors = [np.mean(np.abs(np.subtract(found, x))) for x in (expected, exact)]
+    assert errors[0] < 0.5 * errors[1], errors
+
+
+@pytest.mark.parametrize("kind", [IMAGES, VIDEOS])
+def test_weights_have_a_step_for_each_channel_that_suits_it(quantized, kind):
+    graph = FloatGraph(quantized[kind].graph.model)
+    makers, seen = graph.makers(), 0
+    for node in graph.convolutions():
+        maker = makers.get(node.input[1])
+        if maker is None:
+            continue  # in float32
+        whole, steps, _ = (graph.constants[name] for name in maker.input)
+        assert whole.dtype == np.int8 and len(steps) == len(whole)
+        assert attribute(maker, "axis") == 0
+        highest = np.abs(whole.astype(int)).reshape(len(whole), -1).max(axis=1)
+        # Every channel uses its range, but for those that are zero and those of which what was
+        # made up for elsewhere took something away.
+        assert np.median(highest) == 127 and np.mean(highest > 110) > 0.9
+        seen += len(np.unique(steps)) > 1
+    assert seen > 20
+
+
+def test_those_layers_are_in_float32_that_should_be(graphs, quantized):
+    for kind in (IMAGES, VIDEOS):
+        graph = FloatGraph(quantized[kind].graph.model)
+        makers = graph.makers()
+        kept = [n for n in graph.convolutions() if n.input[1] not in makers]
+        work = FloatGraph(graphs[kind].model)
+        work.merge_pointwise()
+        first = [n.output[0] for n in work.convolutions()[: module.FIRST_FLOATS]]
+        last = {
+            n.output[0] for n in work.convolutions() if len(work.constants[n.input[1]]) == 1
+        }  # the map's
+        recurrent = {n.output[0] for n in work.convolutions()} & work.recurrent()
+        assert bool(recurrent) == (kind == VIDEOS)
+        assert last
+        assert {n.output[0] for n in kept} >= {*first, *last, *recurrent}
+        if quantized[kind].plan.n_floats == module.FIRST_FLOATS:
+            depthwise_map = {  # the smoothing of the one map
+                n.output[0]
+                for n in work.convolutions()
+                if work.constants[n.input[1]].shape[1] == 1 and attribute(n, "group", 1) == 1
+            }
+            assert {n.output[0] for n in kept} == {*first, *last, *recurrent} | depthwise_map

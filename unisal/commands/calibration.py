@@ -37,7 +37,7 @@ from unisal.evaluate.scoring import dataset_to_score
 from unisal.files import require_writable_file, write_atomically
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import predict_dataset
-from unisal.predict.loading import load_model
+from unisal.predict.loading import load_network
 from unisal.predict.presets import source_domain
 from unisal.visualize.calibration import CalibrationLine, draw_calibration
 
@@ -98,7 +98,7 @@ def calibrate(
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
-        return Engine(load_model(train_id, fine_tuned), device)
+        return Engine(load_network(train_id, fine_tuned), device)
 
     measured = []
     for dataset in datasets:

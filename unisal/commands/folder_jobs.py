@@ -17,7 +17,9 @@ from unisal.commands.picture_folders import MAPS, OVERLAYS, PictureSet
 from unisal.config import find_graph_file, find_weights, load_json, to_json
 from unisal.errors import UserError, cause
 from unisal.files import content_key, derived_name, key_of, whole_file
+from unisal.inference.bf16 import record_path
 from unisal.inference.densities import log_density, saliency_map, to_density, to_saliency_map
+from unisal.inference.int8.kept import int8_path
 from unisal.inference.views import Tta, read_tta
 from unisal.predict.presets import find_preset, run_presets
 from unisal.threads import in_threads
@@ -99,10 +101,25 @@ def settings_key(
             to_json(load_json(weights.with_name("UNISAL.json"))),
         )
     domain = model_domain or preset.domain
+    kept = [] if graph or precision not in ("int8", "auto") else kept_keys(weights, domain)
     chosen = [str(preset), domain, str(is_video), str(smooth_method), maps or "png"]
     # With the defaults, keys are those of versions that had neither.
-    chosen += [*read_tta(tta), *([] if precision == "fp32" else [precision])]
+    chosen += [*read_tta(tta), *([] if precision == "fp32" else [precision]), *kept]
     return key_of(content, network, *chosen)
+
+
+def kept_keys(weights: Path, domain: str) -> list[str]:
+    """Return keys of what `quantize` has put beside the weights, which decides how maps are made.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    kinds = [(path_of, static) for path_of in (int8_path, record_path) for static in (True, False)]
+    paths = [path_of(weights, domain, static) for path_of, static in kinds]
+    try:
+        return [content_key(path) for path in paths if path.is_file()]
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {cause(error)}") from None
 
 
 def next_key(previous: str, content: str) -> str:

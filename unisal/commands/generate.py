@@ -22,7 +22,7 @@ from unisal.commands.progress import TERMINAL
 from unisal.commands.verbose import say_facts
 from unisal.config import run_dir, save_json
 from unisal.data.inspection import quick_check
-from unisal.device import pick_device
+from unisal.device import find_device
 from unisal.errors import SomeFailed, UserError
 from unisal.files import remove_leftovers
 from unisal.inference.densities import to_density, to_saliency_map
@@ -30,7 +30,7 @@ from unisal.inference.engine import Engine
 from unisal.inference.views import read_tta
 from unisal.predict.datasets import FrameKey, predict_dataset
 from unisal.predict.facts import Facts
-from unisal.predict.loading import load_model
+from unisal.predict.loading import load_network
 from unisal.predict.presets import source_domain
 from unisal.predict.smooth import smoothing_window
 from unisal.threads import in_threads
@@ -86,11 +86,11 @@ def generate_predictions(
         check_count(x_val_step, "x_val_step", smallest=0)
     smoothing_window(smooth_method)
     read_tta(tta)
-    pick_device(device)
+    find_device(device)
 
     @cache
     def engine(fine_tuned: bool) -> Engine:
-        return Engine(load_model(train_id, fine_tuned), device, tta=tta)
+        return Engine(load_network(train_id, fine_tuned), device, tta=tta)
 
     jobs = []
     for kind in choose_datasets(sources, phase):

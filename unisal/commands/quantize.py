@@ -1,4 +1,7 @@
-"""The command `quantize`: a run's network in 8 bits, and how well it agrees with float32."""
+"""The command `quantize`: a run's network in 8 bits, and how well it agrees with float32.
+
+How well bfloat16 agrees is measured at the same time, where the processor has it.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ from unisal.errors import UserError
 from unisal.evaluate.agreement import Compared, compare_engines, summary
 from unisal.evaluate.scoring import dataset_to_score
 from unisal.files import require_writable_file, write_atomically
+from unisal.inference.bf16 import identity, record_path
 from unisal.inference.engine import Engine
 from unisal.inference.graph_file import Graph, to_bytes
 from unisal.inference.int8.kept import AGREEMENT, HOLDS, NETWORK, int8_path
 from unisal.inference.int8.quantize import MEAN_CC, WORST_CC, Clip, quantize
 from unisal.inference.network import GraphNetwork, RunNetwork
-from unisal.inference.processor import INT8_FLAGS, lacks
+from unisal.inference.processor import BF16_FLAGS, INT8_FLAGS, lacks
 from unisal.predict.loading import load_network
 from unisal.predict.presets import source_domain
 
@@ -77,7 +81,7 @@ def quantize_run(
     if domain not in network.sources:
         raise UserError(f"the network has no domain {domain!r}; it has {network.sources}")
     weights = find_weights(train_id)
-    path = int8_path(run_dir_to_write(train_id), weights, domain, static)
+    path = int8_path(run_dir_to_write(train_id) / weights.name, domain, static)
     require_writable_file(path, "copy the run elsewhere")
 
     clips = list(_draw_clips(chosen, static, n_pictures, random_seed))
@@ -88,17 +92,21 @@ def quantize_run(
     found = quantize(network.graph(domain, static), kept, held_back)
     twice = f"carried twice: {len(found.plan.doubled)} chains of tensors"
     print(f"{twice}; convolutions in float32 from the front: {found.plan.n_floats}")
-    compared = [_compare(source, network, found.graph, path, domain) for source in chosen]
-    record = _judged(compared)
-    for line in _lines(compared, record):
-        print(line)
+    rounded = Engine(GraphNetwork(path, found.graph), "cpu", runtime="onnx")
+    record = _measured("int8", chosen, network, rounded, domain)
     facts = {**found.graph.facts, NETWORK: network.key, AGREEMENT: record}
     content = to_bytes(Graph(found.graph.model, facts))
     folder = writable_run_dir(train_id)
-    path = int8_path(folder, weights, domain, static)
+    path = int8_path(folder / weights.name, domain, static)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     save_json(path.with_suffix(".json"), record)
     print(f"{path}, {path.with_suffix('.json')}")
+    if not lacks(BF16_FLAGS):
+        bf16 = Engine(network, "cpu", precision="bf16")
+        record = _measured("bf16", chosen, network, bf16, domain)
+        path = record_path(folder / weights.name, domain, static)
+        save_json(path, record | identity(network, bf16.runtime_of(domain, static)))
+        print(path)
 
 
 def _open_sources(folder: Path, sources: Sequence[str]) -> list[_Source]:
@@ -148,12 +156,20 @@ def _draw_clips(
             yield [dataset.read_input(index, number) for number in numbers]
 
 
-def _compare(
-    source: _Source, network: RunNetwork, graph: Graph, path: Path, domain: str
-) -> Compared:
-    """Return what the graph and float32 make of the validation part of a data set."""
+def _measured(
+    precision: str, sources: Sequence[_Source], network: RunNetwork, rounded: Engine, domain: str
+) -> dict[str, Any]:
+    """Measure a precision on the validation parts; print it and return it, ready for JSON."""
+    compared = [_compare(source, network, rounded, domain) for source in sources]
+    record = _judged(compared)
+    for line in _lines(precision, compared, record):
+        print(line)
+    return record
+
+
+def _compare(source: _Source, network: RunNetwork, rounded: Engine, domain: str) -> Compared:
+    """Return what another engine and float32 make of the validation part of a data set."""
     exact = Engine(network, "cpu", runtime="onnx")
-    rounded = Engine(GraphNetwork(path, graph), "cpu", runtime="onnx")
     dataset = source.validation
     chosen = range(len(dataset.lengths()))[: MAX_VIDEOS if dataset.is_video else None]
     return compare_engines(dataset, exact, rounded, domain, TERMINAL, chosen)
@@ -174,15 +190,16 @@ def _judged(compared: Sequence[Compared]) -> dict[str, Any]:
     return {**record, "exceeded": exceeded, HOLDS: not exceeded}
 
 
-def _lines(compared: Sequence[Compared], record: dict[str, Any]) -> Iterator[str]:
+def _lines(precision: str, compared: Sequence[Compared], record: dict[str, Any]) -> Iterator[str]:
     """Yield what is printed."""
+    yield f"{precision}:"
     for one in compared:
         changes = ", ".join(f"{name} {value:+.4f}" for name, value in one.differences.items())
         mean, worst = np.mean(one.cc), np.min(one.cc)
         yield f"{one.name}: CC with float32 {mean:.5f}, worst {worst:.4f}; scores {changes}"
     yield f"all: CC with float32 {record['mean_cc']:.5f}, worst {record['worst_cc']:.4f}"
     if record[HOLDS]:
-        yield "all bounds hold: --precision=auto uses it"
+        yield f"all bounds hold: --precision=auto may use {precision}"
     else:
         said = ", ".join(record["exceeded"])
-        yield f"bounds that do not hold: {said}; --precision=auto keeps to float32"
+        yield f"bounds that do not hold: {said}; --precision=auto does not use {precision}"

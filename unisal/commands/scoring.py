@@ -45,7 +45,7 @@ from unisal.evaluate.subsets import Subsets
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.inference.views import read_tta
-from unisal.predict.loading import load_model
+from unisal.predict.loading import load_network
 from unisal.predict.presets import source_domain
 from unisal.types import LogDensity
 
@@ -97,7 +97,7 @@ def score_model(
 
     @cache
     def engine(run: str | None, fine_tuned: bool) -> Engine:
-        return Engine(load_model(run, fine_tuned=fine_tuned), device, tta=tta)
+        return Engine(load_network(run, fine_tuned=fine_tuned), device, tta=tta)
 
     def predict(result: Result, index: int, number: int) -> LogDensity:
         dataset, network = result.dataset, engine(train_id, result.dataset.fine_tuned)

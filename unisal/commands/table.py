@@ -362,8 +362,9 @@ def predictions_from_folder(
     overwrite: predict what is finished again.
     tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
         size; or mirror,scales.
-    precision: fp32; int8 for the graph that quantize has made; auto for that graph if it agrees
-        well enough, else fp32; or bf16, for processors with instructions for it.
+    precision: fp32; int8 for the graph that quantize has made; bf16, for processors with
+        instructions for it, in what is fastest there; or auto for the first of int8 and bf16 that
+        agrees well enough, as quantize has found, else fp32.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.commands.folders import predict_folders
@@ -741,7 +742,9 @@ def quantize(
     <weights>_int8_<domain>_images.onnx and .json. --precision=int8 then predicts with it.
     --precision=auto does so if on each data set the CC of its densities with those of float32 is
     0.999 in the mean and 0.99 at worst, and no mean score changes by more than 0.005 (NSS 0.02).
-    The graph belongs to these weights and this version of the program.
+    Where the processor has bfloat16, that is measured too (<weights>_bf16_<domain>_images.json),
+    and --precision=auto uses it if these bounds hold and those of 8 bits do not. The graph belongs
+    to these weights and this version of the program.
 
     train_id: the run's folder in training_runs/ or $TRAIN_DIR (pretrained_unisal).
     sources: data sets, separated by commas (those that score_model takes); all of pictures, or all

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unisal.data.base import MAX_NAMED_FILES, SaliencyDataset
 from unisal.data.listing import FrameFiles, Group, Problem
 from unisal.data.pictures import displayed_size, read_grey, read_rgb
-from unisal.data.samplers import evenly_spread
+from unisal.data.spread import evenly_spread
 from unisal.errors import UserError
 from unisal.progress import SILENT, Bar, Progress
 from unisal.threads import in_threads

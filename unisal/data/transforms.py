@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unisal.data.lanczos import equals_pillow, resize_by_lanczos, size_of
 from unisal.types import RGB, STRIDE, Size
 
 RGB_MEAN = (0.485, 0.456, 0.406)
@@ -64,9 +65,12 @@ def resize_rgb(rgb: RGB | Image.Image, size: Size, box: Box | None = None) -> RG
     Returns:
         `[*size, 3] uint8`.
     """
+    if box is None:
+        if size_of(rgb) == tuple(size):
+            return np.asarray(rgb)
+        if equals_pillow(size_of(rgb), size):
+            return resize_by_lanczos(rgb, size)
     image = rgb if isinstance(rgb, Image.Image) else Image.fromarray(rgb)
-    if box is None and (image.height, image.width) == tuple(size):
-        return np.asarray(rgb)
     return np.asarray(image.resize((size[1], size[0]), Image.Resampling.LANCZOS, box))
 
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from unisal.data import SaliencyDataset
 from unisal.data.gaze.fixations import Fixations
 from unisal.data.gaze.maps import pixels
-from unisal.data.samplers import evenly_spread
+from unisal.data.spread import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
 from unisal.evaluate.gaze import Gaze

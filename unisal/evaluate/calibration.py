@@ -13,7 +13,6 @@ from math import log
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.polynomial import Chebyshev
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from unisal.data import SaliencyDataset
 from unisal.evaluate.frames import FixationMap
 from unisal.evaluate.scores import INTERVAL, N_RESAMPLES
 from unisal.evaluate.scoring import read_ground_truth
+from unisal.forks import compute_threads
 from unisal.inference.densities import to_density
 from unisal.predict.datasets import FrameKey, KeyedPredictions
 from unisal.progress import SILENT, Progress
@@ -171,7 +171,7 @@ def measure_calibration(
         inside = n * shares_inside(to_density(log_density), fixations)
         return key, (n, inside, kld_at(log_density, target))
 
-    workers = torch.get_num_threads()
+    workers = compute_threads()
     unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"calibrate on {dataset.source}", unit, sum(lengths)) as bar:
         for key, row in in_threads(measure, predictions, workers, ahead=2 * workers):

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from unisal.data import SaliencyDataset
 from unisal.data.gaze.fixations import Fixations
 from unisal.data.gaze.maps import density_map, fixation_map
-from unisal.data.samplers import evenly_spread
+from unisal.data.spread import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
 from unisal.types import Density

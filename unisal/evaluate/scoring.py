@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from unisal.data import SaliencyDataset, find_dataset
@@ -31,6 +30,7 @@ from unisal.evaluate.people import ONE_LEFT_OUT, WHOLE_GROUP, OneLeftOut, Trial,
 from unisal.evaluate.scores import Scores, SubsetKey
 from unisal.evaluate.spectral import SPECTRAL_RESIDUAL, SpectralResidual
 from unisal.evaluate.subsets import OBSERVER, Tally
+from unisal.forks import compute_threads
 from unisal.inference.densities import to_density
 from unisal.inference.engine import Engine
 from unisal.predict.datasets import FrameKey, KeyedPredictions, predict_dataset
@@ -254,7 +254,7 @@ def score_predictions(
         row = score_frame(frame, options.metrics, chosen)
         return key, row, [] if subsets is None else subsets.rows(frame, key, row, chosen)
 
-    workers = torch.get_num_threads()
+    workers = compute_threads()
     unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"score {name}", unit, sum(lengths)) as bar:
         for key, row, rows in in_threads(score, predictions, workers, ahead=2 * workers):
@@ -422,7 +422,7 @@ def _score_trials(
 
     unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"score {name}", unit, len(keys)) as bar:
-        for found in in_threads(score, keys, torch.get_num_threads()):
+        for found in in_threads(score, keys, compute_threads()):
             yield found
             bar.update()
 

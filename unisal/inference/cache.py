@@ -25,6 +25,9 @@ MAX_BYTES = 512 * 2**20
 """How large the folder may become. A graph of the published network takes 13 or 15 MB, so that is
 room for all graphs of about nine runs."""
 
+FP32, FEATURES = "fp32", "features"
+"""Kinds of graphs: those in float32, and those with the network's features as outputs, too."""
+
 log = logging.getLogger(__name__)
 
 
@@ -60,15 +63,16 @@ def find_facts(network: str) -> dict[str, Any] | None:
     return None
 
 
-def find_graph(network: str, domain: str, static: bool) -> Graph | None:
+def find_graph(network: str, domain: str, static: bool, kind: str = FP32) -> Graph | None:
     """Return a graph of a network; None if it is not there. One that is damaged is removed.
 
     Args:
         network: see `network_key`.
         domain: one of the network's domains.
         static: whether the frames are unrelated images.
+        kind: `FP32`, or `FEATURES` for one with the features as outputs.
     """
-    path = _path(network, domain, static)
+    path = _path(network, domain, static, kind)
     if not path.is_file():
         return None
     try:
@@ -83,7 +87,7 @@ def find_graph(network: str, domain: str, static: bool) -> Graph | None:
     return graph
 
 
-def keep_graph(network: str, domain: str, static: bool, graph: Graph) -> None:
+def keep_graph(network: str, domain: str, static: bool, graph: Graph, kind: str = FP32) -> None:
     """Keep a graph of a network for other processes, if that is possible.
 
     Args:
@@ -91,8 +95,9 @@ def keep_graph(network: str, domain: str, static: bool, graph: Graph) -> None:
         domain: as in `find_graph`.
         static: as in `find_graph`.
         graph: what to keep.
+        kind: as in `find_graph`.
     """
-    path = _path(network, domain, static)
+    path = _path(network, domain, static, kind)
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(to_bytes(graph)))
     except OSError as error:
@@ -118,8 +123,8 @@ def _make_room(folder: Path) -> None:
             total -= size
 
 
-def _path(network: str, domain: str, static: bool) -> Path:
-    graph = key_of(domain, str(static), "fp32")[:16]
+def _path(network: str, domain: str, static: bool, kind: str = FP32) -> Path:
+    graph = key_of(domain, str(static), kind)[:16]
     return graphs_dir() / f"{network}-{graph}{GRAPH_SUFFIX}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisal.device import find_device
-from unisal.errors import UserError
+from unisal.errors import GraphError, UserError
 from unisal.forks import compute_threads
-from unisal.inference.densities import mean_log_density
-from unisal.inference.network import GraphNetwork, Network, SavedNetwork
-from unisal.inference.runtime import Frame, State, pick_runtime
+from unisal.inference.densities import log_density, mean_log_density
+from unisal.inference.network import GraphNetwork, Network, RunNetwork, SavedNetwork, WithFeatures
+from unisal.inference.runtime import Frame, OnnxRuntime, Runtime, State, check_names, pick_runtime
 from unisal.inference.views import Tta, read_tta, views_of
 from unisal.types import Features, LogDensity, Size
 
@@ -94,11 +95,32 @@ class Engine:
             from unisal.inference.torch_network import TorchNetwork
 
             self.network = TorchNetwork(model.eval().to(self.device))
-        if precision in ("int8", "auto") and self.device == "cpu" and runtime != "torch":
+        check_names(runtime, precision)
+        self._bf16_runtime = ""
+        base = self.network
+        self.runtime = self._pick_runtime(runtime)
+        self._features: OnnxRuntime | None = None
+        if isinstance(base, RunNetwork) and self.runtime.name == "onnx":
+            self._features = OnnxRuntime(WithFeatures(base))
+
+    def _pick_runtime(self, name: str) -> Runtime:
+        """Return what runs the network, and make that the one in the precision asked for."""
+        base, precision = self.network, self.precision
+        if self.device == "cpu" and precision == "bf16":
+            from unisal.inference.bf16 import pick_bf16
+
+            runtime = pick_bf16(base, name)
+            self._bf16_runtime = getattr(runtime, "bf16_runtime", "")
+            return runtime
+        if self.device == "cpu" and name != "torch" and precision in ("int8", "auto"):
             from unisal.inference.int8.kept import with_int8
 
-            self.network = with_int8(self.network, precision)
-        self.runtime = pick_runtime(runtime, self.network, self.device, precision)
+            self.network = with_int8(base, precision)
+            if precision == "auto":
+                from unisal.inference.bf16 import with_checked_bf16
+
+                self.network, self._bf16_runtime = with_checked_bf16(self.network, base)
+        return pick_runtime(name, self.network, self.device, precision, self._bf16_runtime)
 
     @property
     def model(self) -> UNISAL:
@@ -131,6 +153,11 @@ class Engine:
             UserError: there is no graph in 8 bits where one was asked for.
         """
         return "bf16" if self.precision == "bf16" else self.network.precision(domain, static)
+
+    def runtime_of(self, domain: str, static: bool) -> str:
+        """Return what runs a domain's frames: "torch", "onnx" or "openvino"; see `precision_of`."""
+        is_bf16 = self._bf16_runtime and self.precision_of(domain, static) == "bf16"
+        return self._bf16_runtime if is_bf16 else self.runtime.name
 
     @property
     def workers(self) -> int:
@@ -299,7 +326,7 @@ class Engine:
     ) -> tuple[Features, LogDensity | None]:
         """Compute the network's features of an image, or of the next frame of a sequence.
 
-        PyTorch does that, since graphs have no features.
+        A graph with more outputs does that, of a run on the CPU, and otherwise PyTorch.
 
         Args:
             frame: as in `step`.
@@ -316,12 +343,33 @@ class Engine:
         """
         if self.tta and target_size is not None:
             raise UserError("features go without tta: they are those of the frame itself")
+        static = states is None or self.is_static(domain)
+        if self._features is not None:
+            with contextlib.suppress(GraphError):
+                return self._graph_features(frame, domain, states, static, target_size)
         model = self.model  # a graph alone says here that it has none
         from unisal.inference.torch_network import compute_features
 
-        static = states is None or self.is_static(domain)
         heat = self.temperature(domain)
         return compute_features(model, frame, domain, states, static, target_size, heat)
+
+    def _graph_features(
+        self,
+        frame: Frame,
+        domain: str,
+        states: list[State | None] | None,
+        static: bool,
+        size: Size | None,
+    ) -> tuple[Features, LogDensity | None]:
+        """Compute `features` without PyTorch."""
+        assert self._features is not None
+        before = states[0] if states else None
+        found, y, after = self._features.features(frame, before, domain, static)
+        if states is not None:
+            states[0] = after
+        if size is None:
+            return found, None
+        return found, log_density(y / np.float32(self.temperature(domain)), size)
 
     def _advance_views(
         self,

@@ -34,13 +34,14 @@ EXAMPLE_SIDES = 1, 2
 """Height and width of the example frame, in units of `STRIDE`; the graph does not depend on it."""
 
 
-def record(model: UNISAL, domain: str, static: bool) -> Graph:
+def record(model: UNISAL, domain: str, static: bool, features: bool = False) -> Graph:
     """Return the network as a graph, with all that is needed to run it.
 
     Args:
         model: see `export_graph`.
         domain: see `export_graph`.
         static: see `export_graph`.
+        features: see `export_graph`.
 
     Returns:
         The graph. Its facts are the network's `sources`, `image_domains` and `temperatures`; the
@@ -52,7 +53,7 @@ def record(model: UNISAL, domain: str, static: bool) -> Graph:
     """
     gaussians = model.prior_parameters(domain)
     return Graph(
-        export_graph(model, domain, static),
+        export_graph(model, domain, static, features),
         {
             "sources": list(model.sources),
             "image_domains": list(model.image_domains),
@@ -66,13 +67,14 @@ def record(model: UNISAL, domain: str, static: bool) -> Graph:
     )
 
 
-def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
+def export_graph(model: UNISAL, domain: str, static: bool, features: bool = False) -> bytes:
     """Return the network as a serialised ONNX model.
 
     Args:
         model: the network in evaluation mode, on the CPU, in float32.
         domain: one of the network's domains.
         static: whether the frames are unrelated images.
+        features: whether the network's features, by their names, are outputs, too.
 
     Raises:
         GraphError: the network does something that cannot be translated here.
@@ -90,8 +92,10 @@ def export_graph(model: UNISAL, domain: str, static: bool) -> bytes:
     try:
         with Recorder(inputs) as recorder:
             states = [inputs[STATE]] if STATE in inputs else None
-            y, hidden = model.logits(frame, states, domain, static, priors)
+            found, hidden = model.features(frame, states, domain, static, priors)
+            y = model.logits_from(found.before_upsampling, domain)
         outputs = {MAP: y} | ({} if hidden is None else {NEXT_STATE: hidden[0]})
+        outputs |= found._asdict() if features else {}
         return recorder.graph(outputs).SerializeToString()
     except (NotImplementedError, AssertionError, TypeError, KeyError) as error:
         # A function without a translation, or one that is called in an unexpected way.

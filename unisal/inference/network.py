@@ -8,13 +8,15 @@ are read, until somebody asks for the network itself (`Network.model`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unisal.errors import GraphError, UserError
+from unisal.files import key_of
 from unisal.forks import computing
-from unisal.inference.cache import find_facts, find_graph, keep_graph
+from unisal.inference.cache import FEATURES, FP32, find_facts, find_graph, keep_graph
 from unisal.inference.graph_file import Graph, read_graph
 from unisal.inference.processor import INT8_FLAGS, lacks
 
@@ -68,7 +70,7 @@ class Network(Protocol):
         ...
 
     def precision(self, domain: str, static: bool) -> str:
-        """Return what the graph of a domain computes in, "fp32" or "int8".
+        """Return what the graph of a domain computes in, "fp32", "int8" or "bf16".
 
         Args:
             domain: as in `graph`.
@@ -146,17 +148,27 @@ class RunNetwork:
         """Return what the graphs compute in."""
         return "fp32"
 
-    def graph(self, domain: str, static: bool) -> Graph:
-        """Return a graph from the cache, or make it and keep it there; see `Network.graph`."""
+    def graph(self, domain: str, static: bool, features: bool = False) -> Graph:
+        """Return a graph from the cache, or make it and keep it there; see `Network.graph`.
+
+        Args:
+            domain: as in `Network.graph`.
+            static: as in `Network.graph`.
+            features: whether the network's features are outputs, too.
+
+        Raises:
+            GraphError: as in `Network.graph`.
+        """
         if not self._is_as_read():
-            return self._in_pytorch().graph(domain, static)
-        found = find_graph(self.key, domain, static)
+            return self._in_pytorch().graph(domain, static, features)
+        kind = FEATURES if features else FP32
+        found = find_graph(self.key, domain, static, kind)
         if found is None:
             try:
-                found = self._in_pytorch().graph(domain, static)
+                found = self._in_pytorch().graph(domain, static, features)
             except ImportError as error:  # of the package `onnx`
                 raise GraphError(f"no ONNX graph can be made of this network: {error}") from None
-            keep_graph(self.key, domain, static, found)
+            keep_graph(self.key, domain, static, found, kind)
         return found
 
     def _is_as_read(self) -> bool:
@@ -199,15 +211,25 @@ class GraphNetwork:
         self._path = path
         self._graph = read_graph(path) if graph is None else graph
         self.facts = self._graph.facts
-        self._domain, self._static = self.facts["domain"], self.facts["static"]
+        self._domain, self.static = self.facts["domain"], bool(self.facts["static"])
         self.sources: tuple[str, ...] = (self._domain,)
         self.image_domains = tuple(self.facts["image_domains"])
         self.temperatures: Mapping[str, float] = dict(self.facts["temperatures"])
-        if self.precision(self._domain, self._static) == "int8" and lacks(INT8_FLAGS):
+        if self.in_8_bits and lacks(INT8_FLAGS):
             raise UserError(
                 f"{path} is in 8 bits, for which the processor has no instructions "
                 f"({', '.join(sorted(INT8_FLAGS))}); use a file in float32"
             )
+
+    @property
+    def in_8_bits(self) -> bool:
+        """Whether the graph computes in 8 bits."""
+        return self.precision(self._domain, self.static) == "int8"
+
+    @property
+    def key(self) -> str:
+        """A key of the graph."""
+        return key_of(sha256(self._graph.model).hexdigest())
 
     def precision(self, domain: str, static: bool) -> str:
         """Return what the graph computes in."""
@@ -231,13 +253,85 @@ class GraphNetwork:
         Raises:
             UserError: it is another one.
         """
-        if (domain, static) != (self._domain, self._static):
+        if (domain, static) != (self._domain, self.static):
             kinds = {True: "images", False: "videos"}
             raise UserError(
-                f"{self._path} holds the graph for {kinds[self._static]} (domain {self._domain}), "
+                f"{self._path} holds the graph for {kinds[self.static]} (domain {self._domain}), "
                 f"not that for {kinds[static]} (domain {domain})"
             )
         return self._graph
+
+
+class WithOtherGraphs:
+    """A network that is another one, but for its graphs; see `Network`.
+
+    Args:
+        network: the other one.
+    """
+
+    is_float32 = True
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Its domains."""
+        return self._network.sources
+
+    @property
+    def image_domains(self) -> tuple[str, ...]:
+        """Those of them that were trained on images only."""
+        return self._network.image_domains
+
+    @property
+    def temperatures(self) -> Mapping[str, float]:
+        """What the logits of domains are divided by."""
+        return self._network.temperatures
+
+    @property
+    def model(self) -> UNISAL:
+        """The network itself, in float32."""
+        return self._network.model
+
+    @property
+    def weights(self) -> Path | None:
+        """The file of its weights; None if they were changed since they were read."""
+        weights: Path | None = getattr(self._network, "weights", None)
+        return weights
+
+    @property
+    def needs_pytorch(self) -> bool:
+        """Whether a graph may still have to be made."""
+        return self._network.needs_pytorch
+
+    def version(self) -> Any:
+        """Return a value that changes when the weights are changed or replaced."""
+        return self._network.version()
+
+    def precision(self, domain: str, static: bool) -> str:
+        """Return what the graph computes in."""
+        return self._network.precision(domain, static)
+
+    def graph(self, domain: str, static: bool) -> Graph:
+        """Return the graph; see `Network.graph`."""
+        return self._network.graph(domain, static)
+
+
+class WithFeatures(WithOtherGraphs):
+    """A run's network whose graphs have its features as outputs, too.
+
+    Args:
+        network: the run's network.
+    """
+
+    def __init__(self, network: RunNetwork) -> None:
+        super().__init__(network)
+        self._run = network
+
+    def graph(self, domain: str, static: bool) -> Graph:
+        """Return the graph; see `Network.graph`."""
+        return self._run.graph(domain, static, features=True)
 
 
 SavedNetwork = RunNetwork | GraphNetwork

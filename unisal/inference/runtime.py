@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,11 @@ from unisal.forks import compute_threads, computing, never_free, renew_after_for
 from unisal.inference import densities
 from unisal.inference.graph_file import FRAME, MAP, NEXT_STATE, PRIORS, STATE
 from unisal.inference.network import Network
+from unisal.inference.sessions import ONNX, OPENVINO, Opened, open_onnx, open_openvino
 from unisal.memory import give_back_freed_memory
-from unisal.types import STRIDE, LogDensity, Size
+from unisal.types import STRIDE, Features, LogDensity, Size
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-RUNTIMES = ("auto", "torch", "onnx")
+RUNTIMES = ("auto", "torch", "onnx", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8", "auto")
 
 Frame = NDArray[np.float32]
@@ -43,7 +41,7 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the runtime: "torch" or "onnx"."""
+        """The name of the runtime: "torch", or "onnx" for what runs graphs."""
         ...
 
     @property
@@ -85,7 +83,9 @@ class Runtime(Protocol):
         ...
 
 
-def pick_runtime(name: str, network: Network, device: str, precision: str = "fp32") -> Runtime:
+def pick_runtime(
+    name: str, network: Network, device: str, precision: str = "fp32", bf16_runtime: str = ""
+) -> Runtime:
     """Return the runtime with that name.
 
     Args:
@@ -95,14 +95,16 @@ def pick_runtime(name: str, network: Network, device: str, precision: str = "fp3
         precision: "fp32"; "bf16", with which PyTorch computes in bfloat16 wherever its autocast
             considers that safe, which is faster on processors with instructions for it; or "int8"
             and "auto", with which ONNX Runtime runs the network's graphs, whatever they are in.
+            For bfloat16 on the CPU see `unisal.inference.bf16.pick_bf16`.
+        bf16_runtime: see `OnnxRuntime`.
 
     Raises:
         UserError: the name is unknown, the runtime is not installed or cannot do what is asked, or
             the processor has no instructions for bfloat16.
     """
-    for value, known, what in ((name, RUNTIMES, "runtime"), (precision, PRECISIONS, "precision")):
-        if value not in known:
-            raise UserError(f"{what} is {value!r}; it has to be one of {', '.join(known)}")
+    check_names(name, precision)
+    if name == "openvino":
+        raise UserError("runtime 'openvino' is for precision 'bf16' on the CPU; leave it at 'auto'")
     if precision == "bf16":
         if name == "onnx":
             raise UserError("runtime 'onnx' computes in fp32 alone; bf16 needs 'torch'")
@@ -115,7 +117,7 @@ def pick_runtime(name: str, network: Network, device: str, precision: str = "fp3
     if name == "torch" or not suits:
         return _torch_runtime(network, device)
     try:
-        runtime = OnnxRuntime(network)
+        runtime = OnnxRuntime(network, bf16_runtime)
     except ImportError as error:
         if name == "onnx":
             raise UserError(
@@ -124,6 +126,18 @@ def pick_runtime(name: str, network: Network, device: str, precision: str = "fp3
         log.info("PyTorch runs the network, since ONNX Runtime cannot be loaded (%s)", error)
         return _torch_runtime(network, device)
     return runtime if name == "onnx" else FallbackRuntime(runtime, network, device)
+
+
+def check_names(runtime: str, precision: str) -> None:
+    """Check names of a runtime and a precision.
+
+    Raises:
+        UserError: one of them is unknown.
+    """
+    names = ((runtime, RUNTIMES, "runtime"), (precision, PRECISIONS, "precision"))
+    for value, known, what in names:
+        if value not in known:
+            raise UserError(f"{what} is {value!r}; it has to be one of {', '.join(known)}")
 
 
 def _torch_runtime(network: Network, device: str, bf16: bool = False) -> Runtime:
@@ -212,7 +226,9 @@ class FallbackRuntime:
 
 
 class OnnxRuntime:
-    """ONNX Runtime on the CPU, with as many threads as PyTorch has when a domain is first used.
+    """Graphs on the CPU, with as many threads as PyTorch has when a domain is first used.
+
+    ONNX Runtime runs them, and those that are to be computed in bfloat16 something else may run.
 
     The graph takes one frame: several at a time are not faster (measured) and need more memory.
     It is safe to call from several threads.
@@ -220,6 +236,7 @@ class OnnxRuntime:
     Args:
         network: the network, in float32. Every call checks whether its weights were changed in
             place; the graph is then made anew.
+        bf16_runtime: what runs graphs in bfloat16, "onnx" or "openvino"; "" if there are none.
 
     Raises:
         ImportError: a package is missing.
@@ -228,13 +245,17 @@ class OnnxRuntime:
     name = "onnx"
     gains_by_batches = False
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, bf16_runtime: str = "") -> None:
+        # So that a missing package is noticed now.
         if network.needs_pytorch:
-            import onnx  # noqa: F401 - so that a missing package is noticed now
-        import onnxruntime
+            import onnx  # noqa: F401
+        if bf16_runtime == OPENVINO:
+            import openvino  # noqa: F401
+        else:
+            import onnxruntime  # noqa: F401
 
         self.network = network
-        self._runtime = onnxruntime
+        self.bf16_runtime = bf16_runtime
         self._making = Lock()
         self._version: Any = None
         self._sessions: dict[tuple[str, bool, int], Session] = {}
@@ -246,8 +267,11 @@ class OnnxRuntime:
             never_free(session.onnx)
         self._sessions = {}
 
-    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Network]]:
-        return type(self), (self.network,)  # sessions can be neither copied nor sent
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Network, str]]:
+        return type(self), (
+            self.network,
+            self.bf16_runtime,
+        )  # sessions can be neither copied nor sent
 
     @computing()
     def logits(
@@ -267,6 +291,22 @@ class OnnxRuntime:
                 maps[b, t], state = session.run(np.asarray(frame), state)
             after.append(state)
         return maps, after
+
+    @computing()
+    def features(
+        self, frame: Frame, state: State | None, domain: str, static: bool
+    ) -> tuple[Features, NDArray[np.float32], State | None]:
+        """Return what a graph with features makes of a frame: those, the map, the state after it.
+
+        Args:
+            frame: `[3, H, W] float32`.
+            state: the state before it; None at the start of a sequence.
+            domain: one of the network's domains.
+            static: whether the frames are unrelated images.
+        """
+        found = self._session(domain, static, concurrent=False).run_all(frame, state)
+        values = Features(*(found[name][0] for name in Features._fields))
+        return values, found[MAP][0, 0], found.get(NEXT_STATE)
 
     def to_array(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         return logits
@@ -289,29 +329,26 @@ class OnnxRuntime:
 
     def _make_session(self, domain: str, static: bool, threads: int) -> Session:
         """Get the graph of a domain and make a session that runs it."""
-        options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Waiting threads sleep, since pictures are read and written at the same time.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.enable_mem_pattern = False  # it takes more memory and no less time (measured)
-        options.log_severity_level = 3  # errors
+        is_bf16 = self.network.precision(domain, static) == "bf16"
         model, facts = self.network.graph(domain, static)
-        onnx = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        if is_bf16 and self.bf16_runtime == OPENVINO:
+            opened: Opened = open_openvino(model, threads)
+        else:
+            opened = open_onnx(model, threads, is_bf16 and self.bf16_runtime == ONNX)
         del model
         give_back_freed_memory()
-        return Session(onnx, facts)
+        return Session(opened, facts)
 
 
 class Session:
     """Runs a graph, one frame at a time.
 
     Args:
-        onnx: ONNX Runtime's session.
+        onnx: the graph, in ONNX Runtime or in what stands in for it.
         facts: what is known of the graph, see `unisal.inference.graph.record`.
     """
 
-    def __init__(self, onnx: onnxruntime.InferenceSession, facts: dict[str, Any]) -> None:
+    def __init__(self, onnx: Opened, facts: dict[str, Any]) -> None:
         self.onnx = onnx
         self._channels = {taken.name: taken.shape[1] for taken in onnx.get_inputs()}
         self._gaussians = None
@@ -328,6 +365,11 @@ class Session:
             return y[0, 0], None
         y, after = self.onnx.run([MAP, NEXT_STATE], given)
         return y[0, 0], after
+
+    def run_all(self, frame: Frame, state: State | None) -> dict[str, NDArray[np.float32]]:
+        """Return all outputs by name."""
+        names = [given.name for given in self.onnx.get_outputs()]
+        return dict(zip(names, self.onnx.run(names, self.inputs(frame, state)), strict=True))
 
     def inputs(self, frame: Frame, state: State | None) -> dict[str, NDArray[np.float32]]:
         """Return the graph's inputs by name for a frame and the state before it."""

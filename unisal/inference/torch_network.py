@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unisal.errors import UserError
 from unisal.forks import computing
 from unisal.inference import densities
 from unisal.inference.graph_file import Graph
-from unisal.inference.processor import BF16_FLAGS, lacks
+from unisal.inference.processor import BF16_FLAGS, lacks, no_bf16
 from unisal.model import UNISAL
 from unisal.types import Features, LogDensity, Size
 
@@ -69,11 +68,11 @@ class TorchNetwork:
         return "fp32"
 
     @torch.inference_mode()
-    def graph(self, domain: str, static: bool) -> Graph:
+    def graph(self, domain: str, static: bool, features: bool = False) -> Graph:
         """Record the network as a graph; see `unisal.inference.graph.record`."""
         from unisal.inference.graph import record
 
-        return record(self.model, domain, static)
+        return record(self.model, domain, static, features)
 
 
 class TorchRuntime:
@@ -194,7 +193,4 @@ def check_bf16(device: str) -> None:
     """
     on_gpu = device.startswith("cuda")
     if not (torch.cuda.is_bf16_supported() if on_gpu else not lacks(BF16_FLAGS)):
-        raise UserError(
-            f"precision is 'bf16', but {device} has no instructions for bfloat16 "
-            f"({', '.join(sorted(BF16_FLAGS))}); leave it at 'fp32'"
-        )
+        raise no_bf16(device)

@@ -23,7 +23,7 @@ class Facts(NamedTuple):
     precision: str
     """"fp32", "bf16" or "int8"."""
     runtime: str
-    """"torch" or "onnx"."""
+    """"torch", "onnx" or "openvino"."""
     device: str
     """Where the network runs, as PyTorch names it."""
     tta: tuple[str, ...] = ()
@@ -54,8 +54,8 @@ class Facts(NamedTuple):
         """
         is_run = weights is not None and weights.suffix != GRAPH_SUFFIX
         run = run_name(weights.parent) if weights is not None and is_run else None
-        runtime, device = engine.runtime.name, str(engine.device)
         static = not is_video or engine.is_static(domain)
+        runtime, device = engine.runtime_of(domain, static), str(engine.device)
         chosen = preset, domain, engine.precision_of(domain, static)
         temperature = engine.temperature(domain)
         return cls(run, weights, *chosen, runtime, device, engine.tta, temperature)

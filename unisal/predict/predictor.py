@@ -83,13 +83,14 @@ class Predictor:
     Args:
         model: a network with its weights, in PyTorch or in another form, see `unisal.load`.
         device: where to run it.
-        precision: "fp32"; "bf16", with which PyTorch computes in bfloat16 wherever its autocast
-            considers that safe, which is faster, and allowed only on processors with instructions
-            for it; "int8" for the graphs in 8 bits that the command `quantize` has put beside a
-            run's weights; or "auto", which takes those where they agree with float32 as well as is
-            asked for, and float32 elsewhere. On a processor without instructions for 8 bits both
-            are float32.
-        runtime: "torch"; "onnx"; or "auto" for the fastest one that gives the same numbers.
+        precision: "fp32"; "bf16" for bfloat16, allowed only on processors with instructions for it;
+            "int8" for the graphs in 8 bits that the command `quantize` has put beside a run's
+            weights; or "auto", which takes those, or else bfloat16, where `quantize` has found that
+            they agree with float32 as well as is asked for, and float32 elsewhere. On a processor
+            without instructions for 8 bits "int8" is float32.
+        runtime: "torch"; "onnx"; "openvino", for bfloat16 on the CPU; or "auto" for the fastest one
+            that gives the same numbers. For bfloat16 and the network of a run, that is measured at
+            first use and remembered, see `unisal.inference.bf16`.
         presets: presets of the network's own, see `unisal.predict.presets.run_presets`.
         image_preset: the name of the preset for images if none is named.
         weights: the file that the network's weights were read from, for `facts`.

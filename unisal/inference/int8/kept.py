@@ -7,18 +7,14 @@ folder of the run, and says what it was made of and how well it agrees with floa
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unisal.config import GRAPH_SUFFIX
 from unisal.errors import UserError
 from unisal.inference.graph_file import Graph, read_facts, read_graph
-from unisal.inference.network import Network, RunNetwork
+from unisal.inference.network import Network, RunNetwork, WithOtherGraphs
 from unisal.inference.processor import INT8_FLAGS, lacks
-
-if TYPE_CHECKING:
-    from unisal.model import UNISAL
 
 FP32, INT8 = "fp32", "int8"
 NETWORK, AGREEMENT, HOLDS = "network", "agreement", "holds"
@@ -29,17 +25,16 @@ enough to be used unasked."""
 log = logging.getLogger(__name__)
 
 
-def int8_path(folder: Path, weights: Path, domain: str, static: bool) -> Path:
+def int8_path(weights: Path, domain: str, static: bool) -> Path:
     """Return where a graph in 8 bits lies.
 
     Args:
-        folder: that of the run.
         weights: the file of the weights that it is made of.
         domain: the domain that it is for.
         static: whether its frames are unrelated images.
     """
     kind = "images" if static else "videos"
-    return folder / f"{weights.stem}_int8_{domain}_{kind}{GRAPH_SUFFIX}"
+    return weights.with_name(f"{weights.stem}_int8_{domain}_{kind}{GRAPH_SUFFIX}")
 
 
 def with_int8(network: Network, precision: str) -> Network:
@@ -70,7 +65,7 @@ def with_int8(network: Network, precision: str) -> Network:
     return Int8Network(network, required=precision == INT8)
 
 
-class Int8Network:
+class Int8Network(WithOtherGraphs):
     """A run's network with the graphs in 8 bits that lie beside its weights; see `Network`.
 
     Args:
@@ -79,45 +74,10 @@ class Int8Network:
             also of graphs that agree less well with it than is asked for.
     """
 
-    is_float32 = True
-
     def __init__(self, network: RunNetwork, required: bool) -> None:
-        self._network = network
+        super().__init__(network)
+        self._run = network
         self._required = required
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Its domains."""
-        return self._network.sources
-
-    @property
-    def image_domains(self) -> tuple[str, ...]:
-        """Those of them that were trained on images only."""
-        return self._network.image_domains
-
-    @property
-    def temperatures(self) -> Mapping[str, float]:
-        """What the logits of domains are divided by."""
-        return self._network.temperatures
-
-    @property
-    def model(self) -> UNISAL:
-        """The network itself, in float32."""
-        return self._network.model
-
-    @property
-    def weights(self) -> Path | None:
-        """The file of its weights; None if they were changed since they were read."""
-        return self._network.weights
-
-    @property
-    def needs_pytorch(self) -> bool:
-        """Whether a graph may still have to be made."""
-        return self._network.needs_pytorch
-
-    def version(self) -> Any:
-        """Return a value that changes when the weights are changed or replaced."""
-        return self._network.version()
 
     def precision(self, domain: str, static: bool) -> str:
         """Return what the graph computes in, "int8" or "fp32".
@@ -141,10 +101,10 @@ class Int8Network:
         return read_graph(self._path(domain, static))
 
     def _path(self, domain: str, static: bool) -> Path:
-        weights = self._network.weights
+        weights = self._run.weights
         if weights is None:
             raise UserError("the weights were changed since they were read; 8 bits need a run")
-        return int8_path(weights.parent, weights, domain, static)
+        return int8_path(weights, domain, static)
 
     def _facts(self, domain: str, static: bool) -> dict[str, Any]:
         """Return what the graph in 8 bits says of itself.
@@ -160,7 +120,7 @@ class Int8Network:
         if not path.is_file():
             raise UserError(f"there is no graph in 8 bits, {path}; {advice}")
         facts = read_facts(path)
-        if facts.get(NETWORK) != self._network.key:
+        if facts.get(NETWORK) != self._run.key:
             raise UserError(
                 f"{path} was made of other weights, or by another version of this program; {advice}"
             )

@@ -1,6 +1,6 @@
 """A graph in float32 to one in 8 bits, by what it computes on a few frames.
 
-What was tried and measured is in docs/performance.md, "8 bits".
+What was tried and measured is in docs/performance.md, "8 and 16 bits".
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""Opens graphs: in ONNX Runtime, or in OpenVINO for bfloat16, behind the same two calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unisal.forks import compute_threads
+
+if TYPE_CHECKING:
+    import openvino
+
+ONNX, OPENVINO = "onnx", "openvino"
+ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+"""ONNX Runtime's option for products in bfloat16, which it has on Arm alone."""
+
+
+class Port(Protocol):
+    """An input or output of a graph."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def shape(self) -> Sequence[Any]:
+        """Its sides; those that may differ are no positive numbers."""
+        ...
+
+
+class Opened(Protocol):
+    """A graph that can be run, by several threads at a time."""
+
+    def get_inputs(self) -> Sequence[Port]:
+        """Return the graph's inputs; of their shapes the number of channels is known."""
+        ...
+
+    def get_outputs(self) -> Sequence[Port]:
+        """Return the graph's outputs."""
+        ...
+
+    def run(
+        self, names: Sequence[str], given: Mapping[str, NDArray[np.float32]]
+    ) -> Sequence[NDArray[np.float32]]:
+        """Return outputs by name."""
+        ...
+
+
+def open_onnx(model: bytes, threads: int, bf16: bool = False) -> Opened:
+    """Open a graph in ONNX Runtime.
+
+    Args:
+        model: the serialised ONNX model.
+        threads: how many compute.
+        bf16: whether products may be computed in bfloat16, on processors of Arm.
+    """
+    import onnxruntime  # here, since importing it writes into the user's cache
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads sleep, since pictures are read and written at the same time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if bf16:
+        options.add_session_config_entry(ARM_BF16, "1")
+    options.enable_mem_pattern = False  # it takes more memory and no less time (measured)
+    options.log_severity_level = 3  # errors
+    session: Opened = onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"]
+    )
+    return session
+
+
+def open_openvino(model: bytes, threads: int, precision: str = "bf16") -> OpenVinoSession:
+    """Open a graph in OpenVINO.
+
+    Args:
+        model: the serialised ONNX model.
+        threads: how many compute one frame. With 1, as many frames are computed at a time as there
+            are threads for computations.
+        precision: "bf16", or "f32".
+    """
+    import openvino
+
+    streams = compute_threads() if threads == 1 else 1
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(model),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": max(threads, streams),
+            "NUM_STREAMS": streams,
+            "ENABLE_CPU_PINNING": False,  # other programs and threads use the cores, too
+        },
+    )
+    return OpenVinoSession(compiled)
+
+
+class OpenVinoPort(NamedTuple):
+    """An input or output of a graph; of its shape, sides that may differ are -1."""
+
+    name: str
+    shape: list[int]
+
+
+class OpenVinoSession:
+    """A graph in OpenVINO, used as one in ONNX Runtime is.
+
+    Args:
+        compiled: the graph.
+    """
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self._compiled = compiled
+        self._idle: SimpleQueue[openvino.InferRequest] = SimpleQueue()
+        """Requests that no thread uses; each runs one frame at a time."""
+
+    def get_inputs(self) -> Sequence[Port]:
+        """Return the graph's inputs."""
+        return [_describe(port) for port in self._compiled.inputs]
+
+    def get_outputs(self) -> Sequence[Port]:
+        """Return the graph's outputs."""
+        return [_describe(port) for port in self._compiled.outputs]
+
+    def run(
+        self, names: Sequence[str], given: Mapping[str, NDArray[np.float32]]
+    ) -> Sequence[NDArray[np.float32]]:
+        """Return outputs by name."""
+        try:
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            found = request.infer(dict(given), share_inputs=True)  # the outputs are copies
+            return [found[name] for name in names]
+        finally:
+            self._idle.put(request)
+
+
+def _describe(port: openvino.ConstOutput) -> Port:
+    sides = [side.get_length() if side.is_static else -1 for side in port.partial_shape]
+    return OpenVinoPort(port.get_any_name(), sides)
