@@ -32,5 +32,7 @@ def say_failures(failed: Sequence[tuple[Path, Exception]]) -> None:
         return
     rows = [(str(p), cause(e)) for p, e in sorted(failed, key=lambda row: natural_order(row[0]))]
     width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:<{width}}  {reason}" for name, reason in rows]
+    lines = [
+        f"  {name:<{width}}  {reason.removeprefix(name).lstrip(': ')}" for name, reason in rows
+    ]
     log.error("%d failed:\n%s", len(rows), "\n".join(lines))

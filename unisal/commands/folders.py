@@ -124,8 +124,8 @@ def predict_folders(
         SomeFailed: some images or videos could not be read; all others are done.
     """
     source = source or default_preset(train_id, is_video)
-    preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
-    smoothing_window(smooth_method)  # a mistake is found before the files are looked at
+    find_preset(source, for_images=not is_video, own=run_presets(train_id))
+    smoothing_window(smooth_method)  # mistakes are found before the files are looked at
     read_tta(tta)
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
@@ -776,7 +776,8 @@ def predict_pictures(
         pictures: some of its pictures.
 
     Returns:
-        An iterator over the pictures, with why each it could not be read or its map not be written; None where it is done.
+        An iterator over the pictures, with why each could not be read or its map not be
+        written; None where it is done.
     """
     engine, preset = (
         how.predictor.engine,
