@@ -42,6 +42,7 @@ BY_CI = [
 ELSEWHERE = {
     "python run.py download_weights": "tests/commands/test_download.py",
     "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
+    "python run.py predictions_from_folder my_pictures --workers=2": "tests/commands/test_crew.py",
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
         "tests/commands/test_camera.py"
     ),
