@@ -14,7 +14,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pytest brings it along there
 
-PACKAGE_OF = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+PACKAGE_OF = {"cv2": "opencv-python-headless", "PIL": "pillow", "litert_torch": "litert-torch"}
 """Packages that are imported under another name than they are installed by."""
 
 
@@ -41,7 +41,8 @@ def imported_packages():
 
 
 def test_what_is_imported_is_required_and_nothing_else(project):
-    extras = package_names(project["optional-dependencies"]["openvino"])
+    groups = project["optional-dependencies"]
+    extras = package_names([*groups["openvino"], *groups["tflite"]])
     assert package_names(project["dependencies"]) | extras == imported_packages()
     assert not package_names(project["dependencies"]) & extras
 

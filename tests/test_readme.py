@@ -19,6 +19,8 @@ from support import PROJECT, TINY, write_photo, write_run, write_salicon
 import unisal
 from unisal.commands.table import COMMANDS
 from unisal.data import DATASETS
+from unisal.export.formats import export
+from unisal.export.plan import Plan
 from unisal.train.config import PUBLISHED_KEYS, TrainerConfig
 from unisal.train.finetune_config import FineTuneConfig
 
@@ -97,6 +99,12 @@ RUN = {
         [],
         ["my_pictures/saliency/a.png"],
     ),
+    "python run.py export --format=onnx --out=saliency.onnx --licence=Apache-2.0": (
+        [],
+        ["saliency.onnx"],
+    ),
+    "python run.py export --format=onnx --video=True --out=video_saliency.onnx "
+    "--licence=Apache-2.0": ([], ["video_saliency.onnx"]),
     "python run.py predictions_from_folder my_pictures --tta=mirror": (
         ["--out_dir=mirrored"],
         ["mirrored/saliency/a.png", "mirrored/saliency/b.jpg"],
@@ -197,6 +205,7 @@ PYTHON_CHECKS = {
     ".write_graph(": "from pathlib import Path\n"
     'assert Path("pictures.onnx").is_file() and Path("videos.onnx").is_file()\n',
     'unisal.load("pictures.onnx")': 'assert predictor.image_preset == "SALICON"\n',
+    "onnxruntime.InferenceSession(": "assert density.shape == (1, 30, 40)\n",
     ".video(": "assert density.shape == (30, 40) and next(densities, None) is None\n",
 }
 """What holds after a Python example in which the key stands."""
@@ -256,7 +265,9 @@ def reader(tmp_path_factory):
     for part in ("train", "val"):
         write_salicon(home / environment["SALICON_DATA_DIR"], part, n=2)
     model = write_run(home / "runs" / "pretrained_unisal")
-    unisal.Predictor(model, "cpu").write_graph(home / "pictures.onnx")
+    predictor = unisal.Predictor(model, "cpu")
+    predictor.write_graph(home / "pictures.onnx")
+    export(home / "saliency.onnx", predictor.graph(), Plan(), "onnx")
 
     def run(*arguments):
         done = subprocess.run(
@@ -323,8 +334,9 @@ def test_all_commands_are_described_and_none_that_is_not_there():
 def test_all_options_exist():
     known = {name for c in COMMANDS.values() for name in inspect.signature(c).parameters}
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
-    known |= {*PUBLISHED_KEYS, "help", "no"}  # pip has `--no-deps`
+    known |= {*PUBLISHED_KEYS, "help", "no", "allow"}  # pip's `--no-deps`, a linker's `--allow-...`
     known |= {"standalone", "nproc", "nnodes", "rdzv", "max"}  # the beginnings of torchrun's
+    known |= {"head"}  # of `ray start`
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

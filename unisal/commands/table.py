@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unisal.checks import check_count
+from unisal.checks import check_count, check_switch
 from unisal.commands.cli import (
     Inputs,
     as_inputs,
@@ -775,6 +775,60 @@ def quantize(
     )
 
 
+def export(
+    train_id: str | None = None,
+    *,
+    format: str = "onnx",
+    out: str | None = None,
+    domain: str | None = None,
+    video: bool = False,
+    precision: str = "fp32",
+    output: str = "density",
+    resize: bool | None = None,
+    size: Any = None,
+    batch: int | None = None,
+    licence: str | None = None,
+) -> None:
+    """Write a run's network to a file that other programs run, from a picture to its density.
+
+    Normalisation, priors, smoothing and resizing are inside: the file takes RGB pictures of any
+    size as uint8 and gives densities of the same size. With --video it takes the GRU's state as
+    well and gives the next one. Domain, preset, licence and the weights' digest are in the file's
+    metadata. docs/guide/deploy.md shows how each kind is run.
+
+    train_id: the run whose network to write (pretrained_unisal).
+    format: onnx, torch_export, torchscript, openvino or tflite.
+    out: the file: .onnx, .pt2, .pt, .xml or .tflite (unisal.onnx and so on, here).
+    domain: the network domain (that of the run's preset; with --video DHF1K).
+    video: whether the frames of a video follow each other, rather than unrelated pictures.
+    precision: fp32; int8 for the graph that quantize has made (onnx, openvino); or bf16
+        (torch_export, torchscript).
+    output: density; or logits, the network's map before resize and softmax.
+    resize: resize inside (all but tflite). Without it the file takes pictures that are as large as
+        the network's input, with sides that are multiples of 32.
+    size: height and width of the network's input, multiples of 32: --size=288,384 (the ones that
+        predictions use for the picture; with tflite 288,384).
+    batch: the number of pictures in a call (any; tflite takes 1).
+    licence: that of the weights, for the metadata: --licence=Apache-2.0.
+    """
+    from unisal.commands.export import export_run, read_size
+    from unisal.export.formats import suffix_of
+
+    export_run(
+        train_id=train_id,
+        format=format,
+        out=as_path(out) or Path(f"unisal{suffix_of(format)}"),
+        domain=domain,
+        video=check_switch(video, "video"),
+        precision=precision,
+        output=output,
+        resize=None if resize is None else check_switch(resize, "resize"),
+        size=read_size(size),
+        batch=None if batch is None else check_count(batch, "batch"),
+        licence=licence,
+    )
+
+
 def check_data(
     source: Any = None,
     *,
@@ -855,6 +909,7 @@ COMMANDS = {
         score_model,
         calibrate,
         quantize,
+        export,
         generate_predictions,
         check_data,
         prepare_dhf1k,

@@ -44,14 +44,18 @@ def optimal_input_size(size: Size) -> Size:
 
     It is close in aspect ratio and has an area of 100 to 120 cells of 32 x 32 pixels.
     """
-    candidates = [
+    n1, n2 = best_fitting_size(size, considered_cells())
+    return n1 * STRIDE, n2 * STRIDE
+
+
+def considered_cells() -> list[Size]:
+    """Return what `optimal_input_size` chooses from, in cells of 32 x 32 pixels."""
+    return [
         (n1, n2)
         for n1 in SIDE_RANGE
         for n2 in SIDE_RANGE
         if AREA_RANGE[0] <= n1 * n2 <= AREA_RANGE[1]
     ]
-    n1, n2 = best_fitting_size(size, candidates)
-    return n1 * STRIDE, n2 * STRIDE
 
 
 def resize_rgb(rgb: RGB | Image.Image, size: Size, box: Box | None = None) -> RGB:

@@ -41,6 +41,8 @@ VARINT, BYTES = 0, 2
 MAX_VARINT_BYTES = 10
 FORMAT = 1
 """The version of the facts."""
+EXPORTED = "export"
+"""What stands in its place in files for other programs, see `unisal.export`."""
 
 
 class Graph(NamedTuple):
@@ -54,8 +56,12 @@ class Graph(NamedTuple):
 
 def to_bytes(graph: Graph) -> bytes:
     """Return what the file of a graph holds."""
-    facts = json.dumps({"format": FORMAT, **graph.facts}, sort_keys=True)
-    content = graph.model + _entry(FACTS, facts)
+    return with_entries(graph.model, {"format": FORMAT, **graph.facts})
+
+
+def with_entries(model: bytes, facts: Mapping[str, Any]) -> bytes:
+    """Return a serialised ONNX model with what it is, and with a checksum."""
+    content = model + _entry(FACTS, json.dumps(facts, sort_keys=True))
     return content + _entry(CHECKSUM, hashlib.sha256(content).hexdigest())
 
 
@@ -110,6 +116,11 @@ def _read_facts(file: IO[bytes], name: str) -> tuple[int, dict[str, Any]]:
         facts = json.loads(text)
     except (ValueError, EOFError):  # no model, one of another program, or damaged
         raise UserError(f"{name} is no graph that this program has written") from None
+    if isinstance(facts, Mapping) and facts.get("format") == EXPORTED:
+        raise UserError(
+            f"{name} was exported for other programs, from the picture to its density; this one "
+            "loads what Predictor.write_graph writes"
+        )
     is_ours = isinstance(facts, Mapping) and facts.get("format") == FORMAT
     if not is_ours or any(fact not in facts for fact in NEEDED):
         raise UserError(f"{name} was written by another version of this program; write it again")

@@ -432,6 +432,33 @@ class Predictor:
         path = Path(path)
         if path.suffix != GRAPH_SUFFIX:
             raise UserError(f"path is {str(path)!r}; it has to end in {GRAPH_SUFFIX}")
+        content = to_bytes(self.graph(source, domain, licence))
+        try:
+            write_atomically(path, lambda temporary: temporary.write_bytes(content))
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {cause(error)}") from None
+
+    def preset(self, source: str) -> Preset:
+        """Return the preset with that name, of the run's own or of a source.
+
+        Raises:
+            UserError: there is none.
+        """
+        return find_preset(source, own=self.presets)
+
+    def graph(
+        self, source: str | None = None, domain: str | None = None, licence: str | None = None
+    ) -> Graph:
+        """Return the network as what `write_graph` writes: an ONNX model, and its metadata.
+
+        Args:
+            source: see `write_graph`.
+            domain: see `write_graph`.
+            licence: see `write_graph`.
+
+        Raises:
+            UserError: an option is wrong, or no graph can be made of the network.
+        """
         source = source or self.image_preset
         preset = find_preset(source, own=self.presets)
         domain = self.engine.domain(domain or preset.domain)
@@ -447,11 +474,7 @@ class Predictor:
             "input": INPUT_TEXT,
             "output": OUTPUT_TEXT,
         }
-        content = to_bytes(Graph(model, {**facts, **about}))
-        try:
-            write_atomically(path, lambda temporary: temporary.write_bytes(content))
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {cause(error)}") from None
+        return Graph(model, {**facts, **about})
 
     def log_densities(
         self,
