@@ -243,8 +243,8 @@ IN_OTHER_PROCESSES = {
     "unisal.forks": {"torch.set_num_threads"},
     "unisal.cluster.workers": {"os.chdir"},
 }
-"""Pools of threads do not outlive a fork, so PyTorch would wait for ever in the child. Ray's workers
-go to the folder of the process that gives them tasks."""
+"""Pools of threads do not outlive a fork, so PyTorch would wait for ever in the child. Ray's
+workers go where the process is that gives them tasks."""
 
 
 def program_calls(source):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from support import PROJECT, call_command, lively_network, write_network, write_photo
+from videos import numbered, write_clip
 
-N = 40
+N = 32
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
 
@@ -58,6 +59,19 @@ def wait_for(condition, process):
     pytest.fail("it takes too long")
 
 
+def run_and_kill(place, command, n_done, n):
+    """Run a command with two workers, of which one is killed after the first of `n` results."""
+    before = n_done()
+    arguments = [sys.executable, str(PROJECT / "run.py"), *command, "--workers=2"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, cwd=place, stdout=pipe, stderr=pipe, text=True) as process:
+        wait_for(lambda: n_done() > before, process)
+        os.kill(workers_of(place)[0], signal.SIGKILL)
+        assert n_done() < n
+        out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
 @pytest.mark.slow
 def test_folders_on_workers_of_which_one_is_killed(places):
     pytest.importorskip("ray")
@@ -70,21 +84,9 @@ def test_folders_on_workers_of_which_one_is_killed(places):
     for folder in ("saliency", "overlay"):
         shutil.copy(places / "one" / folder / "0.png", places / "many" / folder)
     written = done.stat().st_mtime_ns
-    command = [sys.executable, str(PROJECT / "run.py"), "predictions_from_folder", "many", *options]
-    process = subprocess.Popen(
-        [*command, "--workers=2"],
-        cwd=places,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        wait_for(lambda: len(list(done.parent.glob("[0-9]*.png"))) > 1, process)
-        killed = workers_of(places)[0]
-        os.kill(killed, signal.SIGKILL)
-        missing = N - len(list(done.parent.glob("[0-9]*.png")))
-        out, err = process.communicate(timeout=60)
-    assert missing > 0
+    command = "predictions_from_folder", "many", *options
+    process = run_and_kill(places, command, lambda: len(list(done.parent.glob("[0-9]*.png"))), N)
+    out, err = process.stdout, process.stderr
     assert process.returncode == 1
     assert out.splitlines() == [
         "1 finished before and skipped; --overwrite=True predicts them again",
@@ -98,6 +100,32 @@ def test_folders_on_workers_of_which_one_is_killed(places):
     assert content(places / "many") == whole
     assert done.stat().st_mtime_ns == written
     assert workers_of(places) == []
+
+
+@pytest.mark.slow
+def test_videos_on_workers_of_which_one_is_killed(places):
+    pytest.importorskip("ray")
+    films = places / "films"
+    films.mkdir()
+    for i in range(6):
+        write_clip(films / f"{i}.mp4", numbered(9))
+    (films / "damaged.mp4").write_bytes(b"no film")
+    shutil.copytree(films, places / "clips")
+    options = "--overlay=False", "--maps=npz", "--device=cpu"
+    assert call_command("predict_video", str(films), *options) == 1
+    done = places / "clips" / "saliency"
+    command = "predict_video", "clips", *options
+    process = run_and_kill(places, command, lambda: len(list(done.glob("[0-9]*.npz"))), 6)
+    assert process.returncode == 1
+    assert process.stdout.splitlines() == [
+        f"clips/{i}.mp4: clips/saliency/{i}_densities.npz" for i in range(6)
+    ]
+    assert process.stderr.splitlines() == [
+        "run.py: ERROR: 1 failed:",
+        "  clips/damaged.mp4  cannot be read as a video: Invalid data found when processing input",
+        "run.py: 1 of 7 videos could not be predicted: clips/damaged.mp4",
+    ]
+    assert content(places / "clips") == content(films)
 
 
 def test_workers_have_no_gpu_of_their_own(places, capsys):

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -254,7 +254,7 @@ def on_workers(
     *,
     cpus: float = 1,
     gpus: float = 0,
-) -> Iterator[Done[X, Y]]:
+) -> Generator[Done[X, Y], None, None]:
     """Do tasks on workers; to be called within `connected`.
 
     A worker that dies is replaced, and its task is the next one to be done. A task has to leave

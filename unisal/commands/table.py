@@ -444,6 +444,8 @@ def predict_video(
     verbose: bool = False,
     tta: str | None = None,
     precision: str = "fp32",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -472,8 +474,10 @@ def predict_video(
     tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
         size; or mirror,scales.
     precision: as in predictions_from_folder.
+    workers, address: as in predictions_from_folder; each video is predicted by one worker.
     verbose: print the run, weights, preset and domain that are used.
     """
+    from unisal.cluster.workers import Crew
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
@@ -497,6 +501,7 @@ def predict_video(
         options=options,
         train_id=train_id,
         device=device,
+        crew=Crew(workers, address),
     )
 
 
