@@ -44,6 +44,7 @@ BY_CI = [
 ELSEWHERE = {
     "python run.py download_weights": "tests/commands/test_download.py",
     "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
+    "python run.py predictions_from_folder my_pictures --workers=2": "tests/commands/test_crew.py",
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
         "tests/commands/test_camera.py"
     ),
@@ -337,6 +338,7 @@ def test_all_options_exist():
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
     known |= {*PUBLISHED_KEYS, "help", "no", "allow"}  # pip's `--no-deps`, a linker's `--allow-...`
     known |= {"standalone", "nproc", "nnodes", "rdzv", "max"}  # the beginnings of torchrun's
+    known |= {"head"}  # of `ray start`
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

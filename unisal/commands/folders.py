@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unisal.cluster.workers import Crew, Done, connected, on_workers
+from unisal.commands.crew import say_failures, worker_device
 from unisal.commands.folder_jobs import (
     READ_AHEAD,
     READERS,
@@ -38,8 +41,8 @@ from unisal.commands.progress import TERMINAL
 from unisal.commands.verbose import say_facts
 from unisal.config import examples_dir
 from unisal.data.pictures import list_pictures, read_rgb, read_rgb_image
-from unisal.errors import PlaceLost, SomeFailed, UserError
-from unisal.files import PlaceWatch, content_key
+from unisal.errors import PlaceLost, SomeFailed, UserError, cause
+from unisal.files import PlaceWatch, content_key, remove_leftovers
 from unisal.inference.densities import check_finite
 from unisal.inference.runtime import Frame
 from unisal.inference.views import read_tta
@@ -54,13 +57,16 @@ from unisal.predict.presets import (
     run_presets,
 )
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.progress import Bar
+from unisal.progress import SILENT, Bar
 from unisal.threads import in_threads
 from unisal.types import Density, Size
 from unisal.writing.formats import find_map_format
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
+
+PER_TASK = 8
+"""Pictures that a worker predicts before it reports: few enough that all end at about one time."""
 
 PLACE_ADVICE = "name another folder with --out_dir"
 
@@ -84,6 +90,7 @@ def predict_folders(
     verbose: bool,
     tta: str | None,
     precision: str,
+    crew: Crew,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -108,6 +115,7 @@ def predict_folders(
         verbose: whether to print with what they are predicted.
         tta: see `unisal.inference.engine.Engine`.
         precision: see `unisal.predict.Predictor`.
+        crew: the workers that predict, if there are to be any.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -116,13 +124,14 @@ def predict_folders(
         SomeFailed: some images or videos could not be read; all others are done.
     """
     source = source or default_preset(train_id, is_video)
-    preset = find_preset(source, for_images=not is_video, own=run_presets(train_id))
-    smoothing_window(smooth_method)  # a mistake is found before the files are looked at
+    find_preset(source, for_images=not is_video, own=run_presets(train_id))
+    smoothing_window(smooth_method)  # mistakes are found before the files are looked at
     read_tta(tta)
     if smooth_method is not None and not is_video:
         raise UserError("smooth_method is for videos only; it needs is_video=True")
     if maps is not None:
         find_map_format(maps)
+    device = worker_device(device, crew)
     if out_dir is not None:
         prepare_folder(out_dir, PLACE_ADVICE)
     sets, failed = find_picture_sets(folders, recursive, out_dir)
@@ -146,13 +155,16 @@ def predict_folders(
     check_places(jobs)
     unfinished = find_unfinished(jobs, is_video, overwrite)
     if any(unfinished):
-        predictor = load(train_id, device, preset.fine_tuned, precision, tta=tta)
-        domain = predictor.engine.domain(model_domain or preset.domain)
-        how = How(predictor, source, domain, smooth_method)
+        recipe = Recipe(train_id, source, device, precision, tta, model_domain, smooth_method)
+        how = recipe.how(is_video)
         facts = how.facts(is_video)  # says before any work that there is no graph in 8 bits
         if verbose:
             say_facts(kind_of(is_video), facts)
-        failed += predict_jobs(how, jobs, unfinished, sizes)
+        if crew.is_wanted:
+            start = partial(start_worker, recipe, jobs, sizes)
+            failed += predict_jobs_on_workers(crew, start, jobs, unfinished, sizes)
+        else:
+            failed += predict_jobs(how, jobs, unfinished, sizes)
     raise_failures(failed, n_folders)
 
 
@@ -170,6 +182,34 @@ class How(NamedTuple):
     def facts(self, is_video: bool) -> Facts:
         """Return with what pictures, or the frames of videos, are predicted."""
         return self.predictor.facts(self.source, self.domain, is_video)
+
+
+class Recipe(NamedTuple):
+    """What it takes to predict as others do, in any process; see `predict_folders`."""
+
+    train_id: str | None
+    source: str
+    device: str
+    precision: str = "fp32"
+    tta: str | None = None
+    model_domain: str | None = None
+    smooth_method: str | None = None
+
+    def how(self, is_video: bool) -> How:
+        """Load the network.
+
+        Args:
+            is_video: whether pictures are the frames of videos.
+
+        Raises:
+            UserError: what `unisal.predict.load` raises, or the network has no such domain.
+        """
+        own = run_presets(self.train_id)
+        preset = find_preset(self.source, for_images=not is_video, own=own)
+        fine_tuned = preset.fine_tuned
+        predictor = load(self.train_id, self.device, fine_tuned, self.precision, tta=self.tta)
+        domain = predictor.engine.domain(self.model_domain or preset.domain)
+        return How(predictor, self.source, domain, self.smooth_method)
 
 
 def kind_of(is_video: bool) -> str:
@@ -270,7 +310,7 @@ def predict_example(
     Returns:
         What failed.
     """
-    found, preset = find_picture_set(example.folder, example.folder), find_preset(example.preset)
+    found = find_picture_set(example.folder, example.folder)
     settings = settings_key(
         train_id=train_id,
         source=example.preset,
@@ -280,8 +320,7 @@ def predict_example(
         maps=None,
         tta=tta,
     )
-    predictor = load(train_id, device, preset.fine_tuned, tta=tta)
-    how = How(predictor, example.preset, predictor.engine.domain(preset.domain))
+    how = Recipe(train_id, example.preset, device, tta=tta).how(example.is_video)
     facts = how.facts(example.is_video)
     if said is not None and facts not in said:
         said.add(facts)
@@ -367,35 +406,250 @@ def predict_jobs(
     Returns:
         What failed.
     """
-    failed, said = [], []
-    n_all, n_todo = (sum(map(len, some)) for some in ([j.pictures for j in jobs], unfinished))
-    unit = "frame" if sizes else "image"
-    with TERMINAL.bar(jobs[0].found.name, unit, n_all, n_all - n_todo) as bar:
-        for job, pictures in zip(jobs, unfinished, strict=True):
+    failed: list[Failure] = []
+    with _bar(jobs, unfinished, sizes) as bar:
+        tallies = [Tally(*each, bar) for each in zip(jobs, unfinished, strict=True)]
+        for tally in tallies:
             if len(jobs) > 1:
-                bar.describe(job.found.name)
-            if not pictures:
+                bar.describe(tally.job.found.name)
+            if not tally.todo:
                 continue
             try:
-                if job.found.source in sizes:
-                    predict_video_folder(how, job, sizes[job.found.source], bar)
-                    said.append((job, len(pictures), job.video_place))
-                    continue
-                bad = predict_image_folder(how, job, pictures, bar)
-                said.append((job, len(pictures) - len(bad), job.maps_folder))
-                if bad:
-                    raise SomeFailed(
-                        f"{len(bad)} of {len(job.pictures)} pictures in {job.found.source} could "
-                        f"not be predicted: {', '.join(bad)}"
-                    )
+                if size := sizes.get(tally.job.found.source):
+                    predict_video_folder(how, tally.job, size, bar)
+                    tally.n_done = len(tally.todo)
+                else:
+                    predict_image_folder(how, tally)
+                    failed += tally.failures()
             except (UserError, SomeFailed) as error:
-                is_video = isinstance(error, UserError)
-                failed.append(Failure(job.found.place, error, is_video))
+                failed.append(Failure(tally.job.found.place, error, isinstance(error, UserError)))
                 if isinstance(error, PlaceLost):  # it would be the same for the next ones
                     break
-    for job, n_done, place in said:
-        job.say_done(n_done, place)
+    for tally in tallies:
+        tally.say_done(sizes)
     return failed
+
+
+def _bar(
+    jobs: Sequence[FolderJob], unfinished: Sequence[list[Path]], sizes: Mapping[Path, Size]
+) -> Bar:
+    """Return the bar that counts pictures, those that were finished before among them."""
+    n_all, n_todo = (sum(map(len, some)) for some in ([j.pictures for j in jobs], unfinished))
+    unit = "frame" if sizes else "image"
+    return TERMINAL.bar(jobs[0].found.name, unit, n_all, n_all - n_todo)
+
+
+class Tally:
+    """Counts what becomes of the pictures of a folder.
+
+    Args:
+        job: what is written for them.
+        todo: those that are to be predicted.
+        bar: counts them too.
+        tell: is told of each picture that failed.
+    """
+
+    def __init__(
+        self,
+        job: FolderJob,
+        todo: Sequence[Path],
+        bar: Bar,
+        tell: Callable[[Path, Exception], object] | None = None,
+    ) -> None:
+        self.job = job
+        self.todo = todo
+        self.n_done = 0
+        self.failed: list[Path] = []
+        self._bar = bar
+        self.tell = tell or (lambda path, error: log.error("%s", said_of(path, error)))
+        self._watch = PlaceWatch()
+
+    def count(self, path: Path, error: Exception | None) -> None:
+        """Count a picture, and why it failed if it did.
+
+        Raises:
+            OSError: nothing can be written any more.
+        """
+        self._bar.update()
+        if error is None:
+            self.n_done += 1
+        else:
+            self.tell(path, error)
+        unwritten = error if isinstance(error, OSError) else None
+        if self._watch.is_lost(self.job.maps_folder, unwritten) and unwritten is not None:
+            raise unwritten
+        self.failed += [path] if error is not None else []
+
+    def count_video(self) -> None:
+        """Count the pictures as the frames of a video that is done."""
+        self._bar.update(len(self.todo))
+        self.n_done = len(self.todo)
+
+    def said(self) -> str:
+        """Say how far the folder is."""
+        n_before = len(self.job.pictures) - len(self.todo)
+        return _said_done(self.job, n_before + self.n_done)
+
+    def failures(self) -> list[Failure]:
+        """Return what failed, as one error."""
+        if not self.failed:
+            return []
+        names = ", ".join(path.name for path in self.job.pictures if path in set(self.failed))
+        error = SomeFailed(
+            f"{len(self.failed)} of {len(self.job.pictures)} pictures in {self.job.found.source} "
+            f"could not be predicted: {names}"
+        )
+        return [Failure(self.job.found.place, error)]
+
+    def say_done(self, sizes: Mapping[Path, Size]) -> None:
+        """Print what was written, unless there was nothing to do or an error ended the work."""
+        if self.todo and self.n_done + len(self.failed) == len(self.todo):
+            is_video = self.job.found.source in sizes
+            place = self.job.video_place if is_video else self.job.maps_folder
+            self.job.say_done(self.n_done, place)
+
+
+def said_of(path: Path, error: Exception) -> str:
+    """Say in a line why a picture has no map."""
+    if isinstance(error, UserError):
+        return str(error)
+    unwritten = "no map can be written: " if isinstance(error, OSError) else ""
+    return f"{path}: {unwritten}{error if isinstance(error, OSError) else cause(error)}"
+
+
+class Todo(NamedTuple):
+    """What a worker does at a time."""
+
+    job: int
+    """The place of the folder among all."""
+    pictures: tuple[Path, ...]
+    """Some of its pictures; all of them if they are a video."""
+    is_video: bool = False
+
+
+def start_worker(
+    recipe: Recipe, jobs: Sequence[FolderJob], sizes: Mapping[Path, Size]
+) -> Callable[[Todo], list[Exception | None]]:
+    """Load the network in a worker; see `predict_jobs`.
+
+    Returns:
+        A function that predicts pictures, and returns why each failed, None where it did not. It
+        raises what `predict_video_folder` raises.
+    """
+    how = recipe.how(bool(sizes))
+
+    def do(todo: Todo) -> list[Exception | None]:
+        job = jobs[todo.job]
+        if size := sizes.get(job.found.source):
+            with SILENT.bar("", "frame") as bar:
+                predict_video_folder(how, job, size, bar)
+            return [None] * len(todo.pictures)
+        return [error for _, error in predict_pictures(how, job, todo.pictures)]
+
+    return do
+
+
+def predict_jobs_on_workers(
+    crew: Crew,
+    start: Callable[[], Callable[[Todo], list[Exception | None]]],
+    jobs: Sequence[FolderJob],
+    unfinished: Sequence[list[Path]],
+    sizes: Mapping[Path, Size],
+) -> list[Failure]:
+    """Predict the pictures of folders on workers, a few at a time, and each video on one of them.
+
+    Args:
+        crew: the workers.
+        start: see `start_worker`.
+        jobs: as in `predict_jobs`, and so are the others.
+        unfinished: the pictures of each that are to be predicted.
+        sizes: those that are videos.
+
+    Returns:
+        What failed, which was also told in a table.
+    """
+    told: list[tuple[Path, Exception]] = []
+    failed: list[Failure] = []
+    tell = lambda path, error: told.append((path, error))  # noqa: E731
+    try:
+        with (
+            connected(crew) as n,
+            _bar(jobs, unfinished, sizes) as bar,
+            closing(_done_on_workers(crew, n, start, _todos(jobs, unfinished, sizes))) as all_done,
+        ):
+            tallies = [Tally(*each, bar, tell) for each in zip(jobs, unfinished, strict=True)]
+            for done in all_done:
+                tally = tallies[done.task.job]
+                try:
+                    failed += _counted(done, tally, sizes)
+                except PlaceLost as error:  # it would be the same for the next ones
+                    failed.append(Failure(tally.job.found.place, error))
+                    break
+    finally:  # of workers that were killed
+        for folder in {each for job in jobs for each in (job.maps_folder, job.overlays_folder)}:
+            remove_leftovers(folder)
+    say_failures(told)
+    for tally in tallies:
+        failed += tally.failures()
+        tally.say_done(sizes)
+    return failed
+
+
+def _todos(
+    jobs: Sequence[FolderJob], unfinished: Sequence[list[Path]], sizes: Mapping[Path, Size]
+) -> list[Todo]:
+    """Divide the work: videos as they are, other pictures a few at a time."""
+    todos = []
+    for i, (job, pictures) in enumerate(zip(jobs, unfinished, strict=True)):
+        is_video = job.found.source in sizes
+        step = max(1, len(pictures)) if is_video else PER_TASK
+        parts = [tuple(pictures[k : k + step]) for k in range(0, len(pictures), step)]
+        todos += [Todo(i, part, is_video) for part in parts]
+    return todos
+
+
+def _done_on_workers(
+    crew: Crew,
+    n: int,
+    start: Callable[[], Callable[[Todo], list[Exception | None]]],
+    todos: Sequence[Todo],
+) -> Generator[Done[Todo, list[Exception | None]], None, None]:
+    """Do the work; pictures that failed together, maybe because of one of them, again alone."""
+    alone: list[Todo] = []
+    for done in on_workers(start, todos, n, gpus=crew.gpus):
+        if done.error is not None and len(done.task.pictures) > 1 and not done.task.is_video:
+            alone += [Todo(done.task.job, (path,)) for path in done.task.pictures]
+        else:
+            yield done
+    yield from on_workers(start, alone, n, gpus=crew.gpus)
+
+
+def _counted(
+    done: Done[Todo, list[Exception | None]], tally: Tally, sizes: Mapping[Path, Size]
+) -> list[Failure]:
+    """Count what became of a task.
+
+    Returns:
+        Why the video failed, if it is one and did.
+
+    Raises:
+        PlaceLost: nothing can be written any more.
+    """
+    error, is_video = done.error, tally.job.found.source in sizes
+    if isinstance(error, PlaceLost):
+        raise error
+    if not is_video:
+        with until_lost(tally.job.maps_folder, tally.said):
+            errors = [error] * len(done.task.pictures) if done.result is None else done.result
+            for path, why in zip(done.task.pictures, errors, strict=True):
+                tally.count(path, why)
+    elif error is None:
+        tally.count_video()
+    else:
+        tally.tell(tally.job.found.place, error)
+        known = error if isinstance(error, UserError | SomeFailed) else SomeFailed(cause(error))
+        return [Failure(tally.job.found.place, known, is_video=True)]
+    return []
 
 
 def raise_failures(failed: Sequence[Failure], n_folders: int) -> None:
@@ -496,20 +750,34 @@ def _with_keys(
             yield KeyedFrame(path, key), x
 
 
-def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar: Bar) -> list[str]:
+def predict_image_folder(how: How, tally: Tally) -> None:
+    """Predict unrelated pictures that are not finished.
+
+    Args:
+        how: how to predict.
+        tally: counts them.
+
+    Raises:
+        PlaceLost: nothing can be written any more.
+    """
+    with until_lost(tally.job.maps_folder, tally.said):
+        for path, error in predict_pictures(how, tally.job, tally.todo):
+            tally.count(path, error)
+
+
+def predict_pictures(
+    how: How, job: FolderJob, pictures: Sequence[Path]
+) -> Iterator[tuple[Path, UserError | OSError | None]]:
     """Predict unrelated pictures, several at a time.
 
     Args:
         how: how to predict.
         job: what to write for them.
-        pictures: those that are not finished.
-        bar: counts the pictures.
+        pictures: some of its pictures.
 
     Returns:
-        The names of those that could not be read, which were reported; all others are done.
-
-    Raises:
-        PlaceLost: nothing can be written any more.
+        An iterator over the pictures, with why each could not be read or its map not be
+        written; None where it is done.
     """
     engine, preset = (
         how.predictor.engine,
@@ -537,21 +805,7 @@ def predict_image_folder(how: How, job: FolderJob, pictures: Sequence[Path], bar
             return path, error
         return path, None
 
-    failed: list[str] = []
-    watch, n_done = PlaceWatch(), len(job.pictures) - len(pictures)
-    with until_lost(job.maps_folder, lambda: _said_done(job, n_done)):
-        for path, error in in_threads(predict, pictures, engine.workers):
-            bar.update()
-            if error is None:
-                n_done += 1
-            else:
-                failed.append(path.name)
-                unread = isinstance(error, UserError)
-                log.error("%s", error if unread else f"{path}: no map can be written: {error}")
-            unwritten = error if isinstance(error, OSError) else None
-            if watch.is_lost(job.maps_folder, unwritten) and unwritten is not None:
-                raise unwritten
-    return failed
+    return in_threads(predict, pictures, engine.workers)
 
 
 def check_places(jobs: Sequence[FolderJob]) -> None:

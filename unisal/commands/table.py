@@ -335,6 +335,8 @@ def predictions_from_folder(
     verbose: bool = False,
     tta: str | None = None,
     precision: str = "fp32",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -365,8 +367,12 @@ def predictions_from_folder(
     precision: fp32; int8 for the graph that quantize has made; bf16, for processors with
         instructions for it, in what is fastest there; or auto for the first of int8 and bf16 that
         agrees well enough, as quantize has found, else fp32.
+    workers: predict in so many processes on this machine, each on one processor; with address, on
+        the machines of that cluster (as many as it has room for). It needs unisal[cluster].
+    address: of a Ray cluster; auto for the one that this machine belongs to.
     verbose: print the run, weights, preset and domain that are used.
     """
+    from unisal.cluster.workers import Crew
     from unisal.commands.folders import predict_folders
 
     predict_folders(
@@ -385,6 +391,7 @@ def predictions_from_folder(
         verbose=verbose,
         tta=tta,
         precision=precision,
+        crew=Crew(workers, address),
     )
 
 
@@ -437,6 +444,8 @@ def predict_video(
     verbose: bool = False,
     tta: str | None = None,
     precision: str = "fp32",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -465,8 +474,10 @@ def predict_video(
     tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
         size; or mirror,scales.
     precision: as in predictions_from_folder.
+    workers, address: as in predictions_from_folder; each video is predicted by one worker.
     verbose: print the run, weights, preset and domain that are used.
     """
+    from unisal.cluster.workers import Crew
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
@@ -490,6 +501,7 @@ def predict_video(
         options=options,
         train_id=train_id,
         device=device,
+        crew=Crew(workers, address),
     )
 
 

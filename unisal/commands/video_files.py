@@ -6,14 +6,16 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unisal.checks import check_count
+from unisal.cluster.workers import Crew, connected, on_workers
+from unisal.commands.crew import say_failures, worker_device
 from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
@@ -22,14 +24,20 @@ from unisal.commands.verbose import say_facts
 from unisal.data.picture_kinds import VIDEO_SUFFIXES
 from unisal.data.video_file import VideoFile, is_animation
 from unisal.errors import PlaceLost, SomeFailed, UserError, cause
-from unisal.files import PlaceWatch, derived_name, natural_order
+from unisal.files import (
+    PlaceWatch,
+    derived_name,
+    is_place_error,
+    natural_order,
+    remove_leftovers,
+)
 from unisal.inference.densities import to_density
 from unisal.inference.views import read_tta
 from unisal.predict import Predictor, load
 from unisal.predict.inputs import prepare
 from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
-from unisal.progress import Bar
+from unisal.progress import SILENT, Bar
 from unisal.threads import BackgroundWorker, drawn_ahead
 from unisal.types import Features
 from unisal.writing.formats import distinct_names, find_map_format
@@ -141,7 +149,12 @@ def chosen_maps(maps: Any) -> str | None:
 
 
 def predict_videos(
-    *, video_paths: Sequence[str], options: VideoOptions, train_id: str | None, device: str
+    *,
+    video_paths: Sequence[str],
+    options: VideoOptions,
+    train_id: str | None,
+    device: str,
+    crew: Crew,
 ) -> None:
     """Predict video files, all videos of folders, or all that match patterns.
 
@@ -153,6 +166,7 @@ def predict_videos(
         options: how to predict, and what to write.
         train_id: the run whose weights to use.
         device: where to run.
+        crew: the workers that predict, if there are to be any.
 
     Raises:
         UserError: there is no such video, a place cannot be written, or the only video cannot be
@@ -160,13 +174,14 @@ def predict_videos(
         SomeFailed: some of several could not be read or predicted; all others are done, or those
             before the disk was full.
     """
+    device = worker_device(device, crew)
     paths = find_video_files(video_paths, options)
     names = video_names(paths)
     check_names(paths, options)
     check_places(paths, options, names)
     jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
     with ExitStack() as stack:
-        outcome = _predict_all(jobs, options, train_id, device, stack)
+        outcome = _predict_all(jobs, options, train_id, device, stack, crew, names)
     for note in outcome.notes:
         log.warning("%s", note)
     n_before = len(paths) - len(jobs)
@@ -177,7 +192,7 @@ def predict_videos(
             f"{cause(outcome.lost)}; {GOES_ON}"
         )
     if outcome.failed:
-        _say_failed(outcome.failed, len(paths))
+        _say_failed(outcome.failed, len(paths), as_table=crew.is_wanted)
 
 
 @dataclass
@@ -198,6 +213,8 @@ def _predict_all(
     train_id: str | None,
     device: str,
     stack: ExitStack,
+    crew: Crew,
+    names: Mapping[Path, str],
 ) -> _Outcome:
     """Predict videos one after the other; one that fails does not end the others."""
     lengths, failed, opened = _probe(jobs, stack)
@@ -211,6 +228,13 @@ def _predict_all(
     if options.verbose:
         say_facts("videos", facts)
     bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
+    if crew.is_wanted:
+        for video in opened.values():
+            video.close()
+        start = partial(start_video_worker, options, train_id, device)
+        tasks = [VideoTask(path, names[path], tuple(jobs[path])) for path in lengths]
+        _predict_on_workers(crew, start, tasks, lengths, options, bar, outcome)
+        return outcome
     for path in lengths:
         bar.describe(path.name)
         try:
@@ -225,6 +249,90 @@ def _predict_all(
             outcome.lost = failed[path]
             break
     return outcome
+
+
+class VideoTask(NamedTuple):
+    """A video for a worker."""
+
+    path: Path
+    name: str
+    """How the names of its outputs begin."""
+    outputs: tuple[Path, ...]
+    """Those that are to be written."""
+
+
+class VideoDone(NamedTuple):
+    """What became of it."""
+
+    damage: str | None
+    error: Exception | None
+    reason: OSError | None
+    """What the operating system said, if the place was the reason; errors are sent without it."""
+
+
+def start_video_worker(
+    options: VideoOptions, train_id: str | None, device: str
+) -> Callable[[VideoTask], VideoDone]:
+    """Load the network in a worker; return the function that predicts a video there."""
+    fine_tuned, precision = options.preset.fine_tuned, options.precision
+    predictor = load(train_id, device, fine_tuned, precision, tta=options.tta)
+
+    def do(task: VideoTask) -> VideoDone:
+        outputs = options.outputs(task.path, task.name)
+        todo = {at: outputs[at] for at in task.outputs}
+        try:
+            with VideoFile(task.path) as video, SILENT.bar("", "frame") as bar:
+                return VideoDone(predict_file(predictor, video, todo, options, bar), None, None)
+        except Exception as error:
+            return VideoDone(None, _plain(error), _place_error(error))
+
+    return do
+
+
+def _plain(error: Exception) -> Exception:
+    """Return an error that can be sent, of the same words."""
+    return error if isinstance(error, UserError) else UserError(cause(error))
+
+
+def _place_error(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error that caused one, if the place was the reason."""
+    if not is_place_error(error):
+        return None
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _predict_on_workers(
+    crew: Crew,
+    start: Callable[[], Callable[[VideoTask], VideoDone]],
+    tasks: Sequence[VideoTask],
+    lengths: Mapping[Path, int | None],
+    options: VideoOptions,
+    bar: Bar,
+    outcome: _Outcome,
+) -> None:
+    """Predict videos on workers, each on one of them, and note what became of them."""
+    watch = PlaceWatch()
+    try:
+        with connected(crew) as n, closing(on_workers(start, tasks, n, gpus=crew.gpus)) as all_done:
+            for done in all_done:
+                path = done.task.path
+                damage, error, reason = done.result or VideoDone(None, done.error, None)
+                bar.update(lengths[path] or 0)
+                if error is None:
+                    outcome.notes += [damage] if damage else []
+                    outcome.done.append(path)
+                else:
+                    error.__cause__ = reason
+                    outcome.failed[path] = error
+                if watch.is_lost(options.folder_of(path), error):
+                    outcome.lost = error
+                    break
+    finally:  # of workers that were killed
+        for folder in {options.folder_of(path) for path in lengths}:
+            remove_leftovers(folder)
+    outcome.done.sort(key=list(lengths).index)
 
 
 def predict_file(
@@ -512,11 +620,14 @@ def _say_done(done: Sequence[Path], jobs: Mapping[Path, Iterable[Path]], n_befor
         print(f"{n_before} finished before and skipped; --overwrite=True predicts them again")
 
 
-def _say_failed(failed: Mapping[Path, Exception], n_all: int) -> None:
+def _say_failed(failed: Mapping[Path, Exception], n_all: int, as_table: bool) -> None:
     said = [c if str(p) in (c := cause(e)) else f"{p}: {c}" for p, e in failed.items()]
     if n_all == 1:
         raise UserError(said[0])
-    for line in said:
-        log.error("%s", line)
+    if as_table:
+        say_failures(list(failed.items()))
+    else:
+        for line in said:
+            log.error("%s", line)
     names = ", ".join(str(path) for path in failed)
     raise SomeFailed(f"{len(failed)} of {n_all} videos could not be predicted: {names}")
