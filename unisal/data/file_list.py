@@ -20,7 +20,7 @@ T = TypeVar("T")
 BOM = "\ufeff"
 COMMENT = "#"
 LONGEST_LINE = 1 << 16
-"""Bytes of a line at most. No path is as long, but a film that was named by mistake has no lines."""
+"""Bytes of a line at most. No path is as long; a film that was named by mistake has such lines."""
 URL = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -80,7 +80,9 @@ def _name_in(line: bytes, where: str) -> str:
         UserError: it cannot be the name of a file.
     """
     if len(line) > LONGEST_LINE:
-        raise UserError(f"{where} has more than {LONGEST_LINE} bytes; expected a file's name a line")
+        raise UserError(
+            f"{where} has more than {LONGEST_LINE} bytes; expected a file's name a line"
+        )
     try:
         name = line.decode()
     except UnicodeDecodeError:
@@ -102,22 +104,24 @@ def count_entries(path: Path) -> int:
     return n
 
 
-def same_place(entry: Entry) -> str:
+def same_place(entry: Entry) -> tuple[str]:
     """Return what two lines have in common that name one file, as they are written."""
     if URL.match(entry.place):
-        return entry.place
-    return os.path.abspath(entry.place)  # noqa: PTH100  # links are not followed: that needs disks
+        return (entry.place,)
+    return (os.path.abspath(entry.place),)  # noqa: PTH100  # links are not followed: that is slow
 
 
-def entries_alike(path: Path, key: Callable[[Entry], str]) -> Iterator[list[Entry]]:
+def entries_alike(
+    path: Path, keys: Callable[[Entry], tuple[str, ...]]
+) -> Generator[list[Entry], None, None]:
     """Find the lines of a list that have a key in common.
 
-    Eight bytes a line are held: a digest of its key. Lines whose digests agree are read again, and
-    compared by the keys themselves, so that the answer is exact.
+    Eight bytes a key are held: its digest. Lines whose digests agree are read again, and compared
+    by the keys themselves, so that the answer is exact; only these lines are held.
 
     Args:
         path: the list.
-        key: what to compare; a function of the entry alone.
+        keys: what to compare, different strings; a function of the entry alone.
 
     Yields:
         The lines with each key that several have, at least two, in their order.
@@ -126,7 +130,7 @@ def entries_alike(path: Path, key: Callable[[Entry], str]) -> Iterator[list[Entr
         UserError: what `read_file_list` raises.
     """
     digests = array("Q")
-    digests.extend(_digest(key(entry)) for entry in read_file_list(path))
+    digests.extend(_digest(key) for entry in read_file_list(path) for key in keys(entry))
     found = np.frombuffer(digests, np.uint64) if digests else np.zeros(0, np.uint64)
     found = np.sort(found)
     again = np.unique(found[1:][found[1:] == found[:-1]])
@@ -135,9 +139,9 @@ def entries_alike(path: Path, key: Callable[[Entry], str]) -> Iterator[list[Entr
     suspects = set(again.tolist())
     groups: dict[str, list[Entry]] = {}
     for entry in read_file_list(path):
-        own = key(entry)
-        if _digest(own) in suspects:
-            groups.setdefault(own, []).append(entry)
+        for key in keys(entry):
+            if _digest(key) in suspects:
+                groups.setdefault(key, []).append(entry)
     yield from (group for group in groups.values() if len(group) > 1)
 
 
