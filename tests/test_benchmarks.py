@@ -154,10 +154,10 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
-    helpers = {"__init__", "all", "case", "timing", "limits"}
+    helpers = {"__init__", "all", "case", "timing", "limits", "run_model"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
+        *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
     assert modules - helpers - alone == {name.rpartition(".")[2] for name in in_the_table} | {

@@ -20,8 +20,9 @@ from unisal.data.file_list import (
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import derived_name
 
-AT_A_TIME = 1000
-"""Videos of a list that are looked at, and predicted, together."""
+AT_A_TIME = 10_000
+"""Videos of a list that are looked into, and predicted, together: many more than workers, since the
+last of them are waited for before the next ones begin."""
 
 log = logging.getLogger(__name__)
 

@@ -454,7 +454,7 @@ def predict_video(
     video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
         name, as often as there are videos: every word that is not --name=value names some.
     files: in place of video_path: a list of videos, a path a line, from its folder. They are
-        predicted 1000 at a time.
+        predicted 10000 at a time.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal), or the file of a graph (.onnx).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.

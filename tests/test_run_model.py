@@ -1,0 +1,66 @@
+"""The model of a run agrees with what can be computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.run_model import Cluster, Costs, Work, simulate
+
+COSTS = Costs(frame=0.02, video=0.5, worker=3, run=2)
+TASK = 0.5 + 100 * 0.02
+
+
+@pytest.mark.parametrize(("videos", "workers"), [(1, 1), (12, 1), (12, 4), (13, 4), (3, 8)])
+def test_equal_workers_take_turns(videos, workers):
+    run = simulate(Work(videos=videos, frames=100), COSTS, Cluster(workers=workers))
+    assert run.seconds == pytest.approx(2 + 3 + math.ceil(videos / workers) * TASK)
+    assert run.lost == 0
+
+
+def test_more_workers_than_cores_share_them():
+    work = Work(videos=40, frames=100)
+    few = simulate(work, COSTS, Cluster(workers=2, cores=2)).seconds
+    many = simulate(work, COSTS, Cluster(workers=4, cores=2)).seconds
+    assert many - few == pytest.approx(3)  # four start on two cores
+
+
+def test_storage_that_is_slower_than_the_workers_decides():
+    work = Work(videos=200, frames=100, video_bytes=1e9)
+    run = simulate(work, COSTS, Cluster(workers=50, bandwidth=1e9))
+    assert run.seconds == pytest.approx(2 + 3 + 200, rel=0.01) and run.limit == "storage"
+    run = simulate(work, COSTS, Cluster(workers=50, bandwidth=1e12))
+    assert run.seconds == pytest.approx(2 + 3 + 4 * TASK, rel=0.01) and run.limit == "workers"
+
+
+def test_whoever_gives_out_the_work_may_be_the_limit():
+    costs = Costs(frame=0.02, video=0.5, worker=3, probe=0.1)
+    run = simulate(Work(videos=1000, frames=100), costs, Cluster(workers=1000))
+    assert run.seconds == pytest.approx(100 + 3 + TASK) and run.limit == "driver"
+
+
+def test_slow_workers_do_less_and_are_waited_for():
+    work = Work(videos=10_000, frames=100)
+    run = simulate(work, COSTS, Cluster(workers=10, slow_share=0.5, slowdown=2))
+    rate = (5 + 5 / 2) / TASK
+    assert 5 <= run.seconds - 10_000 / rate <= 5 + 2 * TASK
+
+
+def test_lost_workers_cost_what_they_had_begun_and_a_start():
+    # The expectation of an attempt repeated until none is lost: (e^(at) - 1) (1 / a + start).
+    losses, n = 600.0, 20_000
+    run = simulate(Work(videos=n, frames=100), COSTS, Cluster(workers=1, losses=losses))
+    again = math.expm1(losses / 3600 * TASK)
+    assert run.lost == pytest.approx(n * again, rel=0.05)
+    assert run.seconds - 5 == pytest.approx(n * again * (3600 / losses + 3), rel=0.03)
+
+
+def test_each_part_of_a_list_waits_for_its_last_video():
+    work = Work(videos=30, frames=100, at_a_time=10)
+    run = simulate(work, COSTS, Cluster(workers=4))
+    assert run.seconds == pytest.approx(2 + 3 * (3 + 3 * TASK))
+    few = simulate(Work(videos=400, frames=10_000, at_a_time=10), COSTS, Cluster(workers=40))
+    assert few.seconds > 0.99 * 40 * 200  # most parts of a run with small parts do nothing
+    small = Costs(frame=0.02, video=0.5, worker=60)
+    assert simulate(work, small, Cluster(workers=10)).limit == "waiting"
