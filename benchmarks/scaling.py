@@ -44,7 +44,7 @@ MILLION = 1_000_000
 A_MINUTE = 60 * RATE
 
 CORES, BANDWIDTH = 32, 2e9
-"""Assumed: cores of a machine, each for a worker; bytes per second of the storage that all share."""
+"""Assumed: cores of a machine, each for a worker; bytes per second of the shared storage."""
 LOSSES, SLOW_SHARE, SLOWDOWN = 0.01, 0.05, 1.5
 """Assumed: losses of each worker per hour, share of the slow ones, and how slow they are."""
 MACHINES = 1, 10, 30, 100
