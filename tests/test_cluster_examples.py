@@ -107,7 +107,7 @@ def fake(folder, name, script):
     ],
 )
 def test_what_a_script_starts(tmp_path, name, words, expected):
-    fake(tmp_path, "scontrol", 'printf "m1\\nm2\\n"')
+    fake(tmp_path, "scontrol", "printf 'm%s\\n' {1..30000}")  # more than a pipe holds
     fake(tmp_path, "srun", 'echo "$OMP_NUM_THREADS" "$@"')
     env = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
