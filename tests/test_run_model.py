@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from benchmarks import scaling
 from benchmarks.run_model import Cluster, Costs, Work, simulate
 
 COSTS = Costs(frame=0.02, video=0.5, worker=3, run=2)
@@ -64,3 +65,32 @@ def test_each_part_of_a_list_waits_for_its_last_video():
     assert few.seconds > 0.99 * 40 * 200  # most parts of a run with small parts do nothing
     small = Costs(frame=0.02, video=0.5, worker=60)
     assert simulate(work, small, Cluster(workers=10)).limit == "waiting"
+
+
+def test_the_benchmark_finds_the_costs_of_a_run(tmp_path, monkeypatch, capsys):
+    true = Costs(frame=0.03, video=0.4, worker=5)
+
+    def seconds(files, workers, words=()):
+        names = files.read_text().split()
+        with scaling.VideoFile(files.parent / names[0]) as video:
+            n = sum(1 for _ in video)
+        return simulate(Work(videos=len(names), frames=n), true, Cluster(workers=workers)).seconds
+
+    monkeypatch.setattr(scaling, "seconds", seconds)
+    monkeypatch.setattr(scaling, "SIZES", ((36, 64), (72, 128)))
+    lengths = scaling.Lengths(3, 9, 4, 4, 1)
+    costs, frames = scaling.measure_costs(tmp_path, lengths)
+    assert (costs.frame, costs.video, costs.worker) == pytest.approx((0.03, 0.4, 5))
+    assert frames[72, 128].worker == pytest.approx(0.03) and frames[72, 128].decoding > 0
+    monkeypatch.setattr(scaling.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    scaling.check_model(tmp_path, lengths, costs)
+    assert capsys.readouterr().out.count("| 1.00 |") == len(scaling.WORKERS)
+
+
+def test_the_table_of_a_million_videos(monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "MILLION", 2000)
+    scaling.ask_for_a_million(COSTS, scaling.FrameCost(0.02, 0.005, 3000), 6000)
+    rows = capsys.readouterr().out.strip().splitlines()[2:]
+    assert len(rows) == len(scaling.MACHINES) * (1 + len(scaling.GPU_RATES))
+    hours = [float(row.split("|")[3]) for row in rows[: len(scaling.MACHINES)]]
+    assert hours == sorted(hours, reverse=True) and all(row.count("|") == 7 for row in rows)
