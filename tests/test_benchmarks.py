@@ -163,10 +163,10 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
-    helpers = {"__init__", "all", "case", "timing", "limits"}
+    helpers = {"__init__", "all", "case", "timing", "limits", "run_model"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer", "precision", "merge_gaze"),
+        *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling"),
         "mixed_precision",
         *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }

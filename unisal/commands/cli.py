@@ -413,9 +413,10 @@ def _deferred(command: Command, words: Sequence[str]) -> Callable[..., _Call]:
             return _Call(command, arguments, options)
         named = options.pop(inputs, None)
         given = arguments if named is None else (named, *arguments)
-        if not given and signature.parameters[inputs].default is inspect.Parameter.empty:
+        default = signature.parameters[inputs].default
+        if not given and default is inspect.Parameter.empty:
             raise UserError(f"{inputs} is missing: the files or folders to work on")
-        return _Call(command, (), {inputs: given, **options} if given else options)
+        return _Call(command, (), {inputs: given or default, **options})
 
     if inputs is not None:  # any number of words, then options by their names
         more = inspect.Parameter("words", inspect.Parameter.VAR_POSITIONAL)

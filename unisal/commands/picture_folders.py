@@ -177,7 +177,8 @@ def _named_pictures(folder: Path, pictures: list[Path], out: Path) -> PictureSet
         siblings = list_files(folder).pictures
     except UserError:  # a folder that may not be listed, with files that may be read
         siblings = []
-    siblings += [path for path in pictures if path not in siblings]
+    known = set(siblings)
+    siblings += [path for path in pictures if path not in known]
     place = pictures[0] if len(pictures) == 1 else folder
     return PictureSet(place, folder, sorted(pictures, key=natural_order), siblings, out)
 

@@ -5,6 +5,7 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -317,9 +318,11 @@ def score_model(
     )
 
 
+@stands_for("files", "folder_path")
 def predictions_from_folder(
     folder_path: Inputs,
     *,
+    files: str | None = None,
     is_video: bool = False,
     source: str | None = None,
     train_id: str | None = None,
@@ -346,6 +349,7 @@ def predictions_from_folder(
     weights and options, is skipped.
 
     folder_path: a folder, or one picture, whose map goes to saliency/ beside it.
+    files: in place of folder_path: a list of pictures or folders, a path a line, from its folder.
     is_video: the pictures are the frames of one video, in the order of their names.
     source, preset: two names of one option: the preset, named after the data set whose pictures
         are most similar. Images: SALICON, MIT1003 or MIT300 (the run's default, else SALICON);
@@ -374,9 +378,11 @@ def predictions_from_folder(
     """
     from unisal.cluster.workers import Crew
     from unisal.commands.folders import predict_folders
+    from unisal.commands.listed import listed_places
 
+    places = listed_places(as_path(files), folder_path)
     predict_folders(
-        folders=[Path(word) for word in as_inputs(folder_path, "folder_path")],
+        folders=[Path(word) for word in places or as_inputs(folder_path, "folder_path")],
         is_video=is_video,
         source=chosen_preset(source, preset),
         train_id=train_id,
@@ -426,9 +432,11 @@ def predict_examples(
     )
 
 
+@stands_for("files", "video_path")
 def predict_video(
     video_path: Inputs,
     *,
+    files: str | None = None,
     out_dir: str | None = None,
     train_id: str | None = None,
     overlay: bool = True,
@@ -455,6 +463,8 @@ def predict_video(
 
     video_path: a video, a folder of videos, or a pattern: clips/*.mp4. It is typed without its
         name, as often as there are videos: every word that is not --name=value names some.
+    files: in place of video_path: a list of videos, a path a line, from its folder. They are
+        predicted 10000 at a time.
     out_dir: the folder to write to (saliency/ beside each video).
     train_id: the run whose weights to use (pretrained_unisal), or the file of a graph (.onnx).
     overlay: write the frames with their maps overlaid, <name>_overlay.mp4.
@@ -478,6 +488,7 @@ def predict_video(
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.cluster.workers import Crew
+    from unisal.commands.listed import predict_listed
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
@@ -496,13 +507,20 @@ def predict_video(
         tta=tta,
         precision=precision,
     )
-    predict_videos(
-        video_paths=as_inputs(video_path, "video_path"),
-        options=options,
-        train_id=train_id,
-        device=device,
-        crew=Crew(workers, address),
-    )
+
+    def predict(paths: Sequence[str]) -> None:
+        predict_videos(
+            video_paths=paths,
+            options=options,
+            train_id=train_id,
+            device=device,
+            crew=Crew(workers, address),
+        )
+
+    if files is None:
+        predict(as_inputs(video_path, "video_path"))
+    else:
+        predict_listed(Path(from_home(files)), video_path, options, predict)
 
 
 def predict_camera(

@@ -515,8 +515,10 @@ def video_names(paths: Sequence[Path]) -> dict[Path, str]:
     same name whether it is predicted by itself or with the others.
     """
     names: dict[Path, str] = {}
-    for folder in {path.parent: None for path in paths}:
-        wanted = [path for path in paths if path.parent == folder]
+    by_folder: dict[Path, dict[Path, None]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, {})[path] = None
+    for folder, wanted in by_folder.items():
         try:
             beside = [p for p in folder.iterdir() if is_video_name(p) and p not in wanted]
         except OSError:  # a folder that may not be listed, with files that may be read

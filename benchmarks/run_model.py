@@ -1,0 +1,135 @@
+"""A model of a run that predicts many videos on many workers: how long, and what limits it.
+
+Each event is simulated: a worker takes the next video when it is free, its data share one storage,
+whoever gives out the work looks into each video first, and workers are lost at random and begin
+their video again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What was measured, in seconds of one worker.
+
+    Args:
+        frame: for a frame.
+        video: for a video in addition, whatever its length.
+        worker: until a worker has started.
+        run: until the first worker starts.
+        probe: to look into a video before it is given to a worker, one after the other.
+    """
+
+    frame: float
+    video: float
+    worker: float
+    run: float = 0
+    probe: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """The machines.
+
+    Args:
+        workers: how many there are.
+        cores: how many of them compute at the same time at their full speed; None for all.
+        bandwidth: of the storage that all share, in bytes per second; None for no limit.
+        slow_share: share of the workers that are slow, from 0 to 1.
+        slowdown: how many times as long as the others these take.
+        losses: of each worker per hour.
+    """
+
+    workers: int
+    cores: int | None = None
+    bandwidth: float | None = None
+    slow_share: float = 0
+    slowdown: float = 1
+    losses: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is predicted.
+
+    Args:
+        videos: how many.
+        frames: in each.
+        video_bytes: read and written for each.
+        at_a_time: how many are looked into, and then predicted, before the next ones; None for all.
+    """
+
+    videos: int
+    frames: int
+    video_bytes: float = 0
+    at_a_time: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of it."""
+
+    seconds: float
+    """From the command to its end."""
+    busy: dict[str, float]
+    """Share of the time in which each part works: `workers`, `storage` and `driver`."""
+    lost: int
+    """Workers that were lost, and replaced."""
+
+    @property
+    def limit(self) -> str:
+        """The part that works most of the time; `waiting` if none does so half of it."""
+        most = max(self.busy, key=self.busy.__getitem__)
+        return most if self.busy[most] >= 0.5 else "waiting"
+
+
+def simulate(work: Work, costs: Costs, cluster: Cluster, seed: int = 0) -> Run:
+    """Simulate a run.
+
+    Args:
+        work: what is predicted.
+        costs: what was measured.
+        cluster: the machines.
+        seed: of the losses, which come at random (exponential times between them).
+
+    Returns:
+        How long it takes. A loss costs the time since its video was begun and a worker's start.
+    """
+    draw = random.Random(seed)
+    n = min(cluster.workers, work.videos)
+    crowding = max(1.0, n / cluster.cores) if cluster.cores else 1.0
+    n_slow = round(cluster.slow_share * n)
+    task = (costs.video + work.frames * costs.frame) * crowding
+    transfer = work.video_bytes / cluster.bandwidth if cluster.bandwidth else 0.0
+    at_a_time = work.at_a_time or work.videos
+    now, storage_free = costs.run, 0.0
+    worked, lost = 0.0, 0
+    for begun in range(0, work.videos, at_a_time):
+        n_videos = min(at_a_time, work.videos - begun)
+        now += n_videos * costs.probe
+        ready = now + costs.worker * crowding  # each part of the list starts workers of its own
+        free = [(ready, i) for i in range(n)]
+        ends = now
+        for _ in range(n_videos):
+            at, i = heapq.heappop(free)
+            takes = task * (cluster.slowdown if i < n_slow else 1)
+            while cluster.losses and (lives := draw.expovariate(cluster.losses / 3600)) < takes:
+                at += lives + costs.worker
+                worked += lives
+                lost += 1
+            storage_free = max(storage_free, at) + transfer
+            end = max(at + takes, storage_free)
+            worked += takes
+            heapq.heappush(free, (end, i))
+            ends = max(ends, end)
+        now = ends
+    busy = {
+        "workers": worked / (n * now),
+        "storage": work.videos * transfer / now,
+        "driver": (costs.run + work.videos * costs.probe) / now,
+    }
+    return Run(now, busy, lost)
