@@ -116,7 +116,9 @@ def _lines(out: Path, facts: dict[str, Any]) -> list[str]:
     what = f"{facts['kind']}, domain {facts['domain']}, {facts['precision']}"
     if facts["size"] and not facts["resize"]:
         what += ", pictures of {} x {}".format(*facts["size"])
-    lines = [f"{out}: {what}, {out.stat().st_size / 1e6:.1f} MB"]
+    written = [out, out.with_suffix(".bin")] if out.suffix == ".xml" else [out]
+    size = sum(path.stat().st_size for path in written) / 1e6
+    lines = [f"{' and '.join(map(str, written))}: {what}, {size:.1f} MB"]
     lines += [f"  {name}: {text}" for name, text in facts["tensors"].items()]
     if facts["kind"] == "videos":
         lines.append(
