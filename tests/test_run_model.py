@@ -70,7 +70,7 @@ def test_each_part_of_a_list_waits_for_its_last_video():
 def test_the_benchmark_finds_the_costs_of_a_run(tmp_path, monkeypatch, capsys):
     true = Costs(frame=0.03, video=0.4, worker=5)
 
-    def seconds(files, workers, words=()):
+    def seconds(files, workers, *_):
         names = files.read_text().split()
         with scaling.VideoFile(files.parent / names[0]) as video:
             n = sum(1 for _ in video)
