@@ -321,6 +321,7 @@ def test_all_options_exist():
     known |= {f.name for f in (*fields(TrainerConfig), *fields(FineTuneConfig))}
     known |= {*PUBLISHED_KEYS, "help", "no"}  # pip has `--no-deps`
     known |= {"standalone", "nproc", "nnodes", "rdzv", "max"}  # the beginnings of torchrun's
+    known |= {"exclusive"}  # of sbatch
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 
