@@ -58,9 +58,9 @@ class Lengths(NamedTuple):
     """How many frames the videos have, and how many videos there are."""
 
     short: int = 10
-    long: int = 150
-    several: int = 12
-    checked: int = 60
+    long: int = 120
+    several: int = 10
+    checked: int = 40
     rounds: int = 2
 
 
