@@ -58,9 +58,9 @@ class Lengths(NamedTuple):
     """How many frames the videos have, and how many videos there are."""
 
     short: int = 10
-    long: int = 150
-    several: int = 12
-    checked: int = 60
+    long: int = 120
+    several: int = 10
+    checked: int = 40
     rounds: int = 2
 
 
@@ -148,7 +148,12 @@ def measure_costs(folder: Path, lengths: Lengths) -> tuple[Costs, dict[tuple[int
             several = seconds(write_list(folder / "several.txt", short, lengths.several), 1)
             video_cost = (several - one) / (lengths.several - 1) - lengths.short * frame
             start = one - video_cost - lengths.short * frame
-    costs = Costs(frame=frames[SIZES[0]].worker, video=video_cost, worker=start, probe=opening)
+    costs = Costs(
+        frame=frames[SIZES[0]].worker,
+        video=video_cost - opening,  # one worker waits while the next video is looked into
+        worker=start,
+        probe=opening,
+    )
     if min(*(cost.worker for cost in frames.values()), costs.video, costs.worker) <= 0:
         print("NO RESULT: a cost is negative. Something else runs, or the videos are too short.\n")
         costs = replace(costs, frame=abs(costs.frame), video=abs(costs.video), worker=abs(start))

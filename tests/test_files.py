@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import stat
 import subprocess
 import sys
@@ -434,3 +435,17 @@ def test_a_tilde_is_the_home_folder_unless_something_is_called_so(tmp_path, monk
     (tmp_path / "~").mkdir()
     (tmp_path / "~" / "maps").touch()
     assert from_home("~/maps") == "~/maps"
+
+
+def by_tokens(name):
+    """-> the natural order as it is said: numbers by value where their digits stand."""
+    tokens = re.findall(r"[0-9]+|[^0-9]", name)
+    return [("0", int(t)) if t[0] in "0123456789" else (t, 0) for t in tokens], (name,)
+
+
+def test_the_natural_order_of_names_of_any_kind():
+    draw = random.Random(0)
+    letters = "0012 9/:a-.\x01é٣\ud800"
+    names = {"".join(draw.choices(letters, k=draw.randint(1, 7))) for _ in range(3000)}
+    names = [name for name in names if "/" not in name and name != "."]
+    assert sorted(names, key=natural_order) == sorted(names, key=by_tokens)

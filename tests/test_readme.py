@@ -339,6 +339,7 @@ def test_all_options_exist():
     known |= {*PUBLISHED_KEYS, "help", "no", "allow"}  # pip's `--no-deps`, a linker's `--allow-...`
     known |= {"standalone", "nproc", "nnodes", "rdzv", "max"}  # the beginnings of torchrun's
     known |= {"head"}  # of `ray start`
+    known |= {"exclusive"}  # of sbatch
     assert set(re.findall(r"--([a-z0-9_]+)", TEXT)) - known == set()
 
 

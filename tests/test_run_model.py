@@ -68,23 +68,30 @@ def test_each_part_of_a_list_waits_for_its_last_video():
 
 
 def test_the_benchmark_finds_the_costs_of_a_run(tmp_path, monkeypatch, capsys):
-    true = Costs(frame=0.03, video=0.4, worker=5)
+    true = Costs(frame=0.03, video=0.4, worker=5, probe=0.1)
 
-    def seconds(files, workers, _=()):
+    def seconds(files, workers, *_):
         names = files.read_text().split()
         with scaling.VideoFile(files.parent / names[0]) as video:
             n = sum(1 for _ in video)
         return simulate(Work(videos=len(names), frames=n), true, Cluster(workers=workers)).seconds
 
     monkeypatch.setattr(scaling, "seconds", seconds)
+    monkeypatch.setattr(scaling, "measure_decoding", lambda _: (0.1, 0.004))
     monkeypatch.setattr(scaling, "SIZES", ((36, 64), (72, 128)))
     lengths = scaling.Lengths(3, 9, 4, 4, 1)
     costs, frames = scaling.measure_costs(tmp_path, lengths)
-    assert (costs.frame, costs.video, costs.worker) == pytest.approx((0.03, 0.4, 5))
-    assert frames[72, 128].worker == pytest.approx(0.03) and frames[72, 128].decoding > 0
+    found = costs.frame, costs.video, costs.worker, costs.probe
+    assert found == pytest.approx((0.03, 0.4, 5, 0.1))
+    assert frames[72, 128].worker == pytest.approx(0.03)
     monkeypatch.setattr(scaling.os, "sched_getaffinity", lambda _: range(8), raising=False)
     scaling.check_model(tmp_path, lengths, costs)
     assert capsys.readouterr().out.count("| 1.00 |") == len(scaling.WORKERS)
+
+
+def test_what_decoding_costs(tmp_path):
+    path = scaling.write_video(tmp_path / "a.mp4", (36, 64), 5)
+    assert min(scaling.measure_decoding(path)) > 0
 
 
 def test_the_table_of_a_million_videos(monkeypatch, capsys):

@@ -20,7 +20,7 @@ from typing import Any
 
 from unisal.errors import UserError
 
-DIGITS = "0123456789"
+NUMBER = re.compile("[0-9]+")
 MAX_NAME_BYTES = 255
 """How long a file's name may be; the limit of all common file systems."""
 MAX_PREFIX_BYTES = 60
@@ -365,9 +365,16 @@ def natural_order(path: PurePath | str) -> tuple[object, ...]:
     in the zeros (`1.jpg`, `01.jpg`) is in the order of the names too.
     """
     parts = PurePath(path).parts
-    tokens = [re.findall(r"[0-9]+|[^0-9]", part) for part in parts]
-    # A number stands where its digits do among the other characters.
-    return [[("0", int(t)) if t[0] in DIGITS else (t, 0) for t in name] for name in tokens], parts
+    return [NUMBER.sub(_sortable, part) for part in parts], parts
+
+
+def _sortable(number: re.Match[str]) -> str:
+    """Return a number as text that sorts by its value: where its digits do, by length, by digits.
+
+    A string for each name, since a folder may hold a million of them.
+    """
+    digits = number[0].lstrip("0")
+    return f"0{chr(len(digits))}{digits}"
 
 
 def derived_name(stem: str, ending: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import run_command, write_photo
+from support import call_command, run_command, write_photo, write_run
 from videos import video_options
 
 from unisal.commands import listed
@@ -98,8 +98,9 @@ def test_a_fault_ends_the_command_with_the_code_of_a_mistake(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
-def test_listed_pictures_get_the_maps_of_typed_ones(tmp_path):
+def test_listed_pictures_get_the_maps_of_typed_ones(tmp_path, monkeypatch):
+    write_run(tmp_path / "runs" / "mine_unisal")
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path / "runs"))
     for folder in ("typed", "listed"):
         (tmp_path / folder).mkdir()
         for name in ("a", "b"):
@@ -107,8 +108,8 @@ def test_listed_pictures_get_the_maps_of_typed_ones(tmp_path):
     path = write_list(tmp_path, "listed/a.png", "# all", "listed/b.png")
     typed = [str(tmp_path / "typed" / f"{name}.png") for name in ("a", "b")]
     for words in (typed, [f"--files={path}"]):
-        done = run_command("predictions_from_folder", *words, "--device=cpu")
-        assert done.returncode == 0, done.stderr
+        more = ("--train_id=mine_unisal", "--device=cpu")
+        assert call_command("predictions_from_folder", *words, *more) == 0
     for name in ("a.png", "b.png"):
         maps = [(tmp_path / f / "saliency" / name).read_bytes() for f in ("typed", "listed")]
         assert maps[0] == maps[1]
