@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from unisal.export.plan import DENSITY, LOGITS, PICTURE, Plan
 from unisal.files import write_atomically
 from unisal.inference.graph_file import EXPORTED, NEXT_STATE, STATE, Graph, with_entries
 from unisal.inference.sessions import import_openvino, openvino_core
+from unisal.types import STRIDE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,16 +168,17 @@ def _write_torchscript(path: Path, graph: Graph, plan: Plan) -> None:
     import torch
 
     network, example = _in_pytorch(graph, plan)
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the guide says that PyTorch deprecates it
         core, shape = network.core, example[0].shape
         rows, columns = network.input_cells(example[0])
-        frame = torch.zeros(shape[0], 3, 32 * rows, 32 * columns)
+        frame = torch.zeros(shape[0], 3, STRIDE * rows, STRIDE * columns)
         taken = [frame, network.prior_maps(shape[0], rows, columns)]
         taken += [torch.zeros(shape[0], network.channels, rows, columns)] if example[1:] else []
         network.core = torch.jit.trace(core, tuple(taken), check_trace=False)
         scripted = torch.jit.script(network)
-    extra = {ARCHIVED: json.dumps(graph.facts[FACTS])}
-    write_atomically(path, lambda new: torch.jit.save(scripted, str(new), _extra_files=extra))
+        extra = {ARCHIVED: json.dumps(graph.facts[FACTS])}
+        write_atomically(path, lambda new: torch.jit.save(scripted, str(new), _extra_files=extra))
 
 
 def _write_torch_export(path: Path, graph: Graph, plan: Plan) -> None:
@@ -188,7 +191,7 @@ def _write_torch_export(path: Path, graph: Graph, plan: Plan) -> None:
     ]
     if not plan.resize:
         sides = plan.size or [
-            32 * torch.export.Dim(f"{name}_cells", min=1, max=MAX_SIDE // 32)
+            STRIDE * torch.export.Dim(f"{name}_cells", min=1, max=MAX_SIDE // STRIDE)
             for name in ("height", "width")
         ]
     shapes: dict[str, dict[int, Any]] = {PICTURE: _dynamic((batch, *sides))}

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +35,6 @@ from unisal.inference.network import (
 from unisal.inference.processor import BF16_FLAGS, cpu_flags, cpu_name, lacks, no_bf16
 from unisal.inference.runtime import OnnxRuntime, Runtime
 from unisal.inference.sessions import ONNX, OPENVINO
-
-if TYPE_CHECKING:
-    pass
 
 FP32, BF16, TORCH = "fp32", "bf16", "torch"
 HOLDS, NETWORK, RUNTIME, VERSION = "holds", "network", "runtime", "runtime_version"

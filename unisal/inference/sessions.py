@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from queue import Empty, SimpleQueue
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
 ONNX, OPENVINO = "onnx", "openvino"
 TELEMETRY = "openvino_telemetry"
+"""What OpenVINO sends messages with, if it can be imported."""
 ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """ONNX Runtime's option for products in bfloat16, which it has on Arm alone."""
+
+_importing = RLock()
+"""Held while OpenVINO is imported and its core is made, so that threads do not do so twice."""
 
 
 class Port(Protocol):
@@ -115,16 +120,16 @@ def import_openvino() -> Any:
     Raises:
         ImportError: it is missing.
     """
-    if TELEMETRY in sys.modules or OPENVINO in sys.modules:
-        return import_module(OPENVINO)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        return import_module(OPENVINO)  # which goes without what cannot be imported
-    finally:
-        del sys.modules[TELEMETRY]
+    with _importing:
+        if TELEMETRY in sys.modules or OPENVINO in sys.modules:
+            return import_module(OPENVINO)
+        sys.modules[TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            return import_module(OPENVINO)  # which goes without what cannot be imported
+        finally:
+            del sys.modules[TELEMETRY]
 
 
-@cache
 def openvino_core() -> Any:
     """Return OpenVINO's `Core`, the same in each call.
 
@@ -135,6 +140,12 @@ def openvino_core() -> Any:
     Raises:
         ImportError: the package is missing.
     """
+    with _importing:
+        return _core()
+
+
+@cache
+def _core() -> Any:
     return import_openvino().Core()
 
 

@@ -294,7 +294,7 @@ class Predictor:
                 read or has another size than the first one (when its turn has come; says which
                 frame).
         """
-        preset = find_preset(source, own=self.presets)
+        preset = self.preset(source)
         window = smoothing_window(smooth_method)
         step = None if frame_step is None else check_count(frame_step, "frame_step")
         domain = self.engine.domain(domain or preset.domain)
@@ -460,7 +460,7 @@ class Predictor:
             UserError: an option is wrong, or no graph can be made of the network.
         """
         source = source or self.image_preset
-        preset = find_preset(source, own=self.presets)
+        preset = self.preset(source)
         domain = self.engine.domain(domain or preset.domain)
         static = not preset.is_video or self.engine.is_static(domain)
         model, facts = self.engine.network.graph(domain, static)
