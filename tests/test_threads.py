@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from contextlib import closing
 
 import pytest
 
-from unisal.threads import BackgroundWorker, drawn_ahead, in_threads
+from unisal.threads import BackgroundWorker, FreshLock, drawn_ahead, in_threads
 
 
 def test_results_come_in_order_whichever_is_done_first():
@@ -176,3 +177,11 @@ def test_what_waits_is_given_up_when_the_block_fails():
     with pytest.raises(KeyError):
         fail()
     assert len(done) <= 5 and no_threads_left()
+
+
+def test_the_copy_of_a_fresh_lock_is_held_by_nobody():
+    lock = FreshLock()
+    with lock:
+        copy = pickle.loads(pickle.dumps(lock))
+        with copy:  # or this would wait for ever
+            assert not lock._lock.acquire(blocking=False)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import repeat
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 X = TypeVar("X")
@@ -96,6 +97,22 @@ def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:
     finally:
         if isinstance(source, Generator):
             source.close()
+
+
+class FreshLock:
+    """A lock; its copy, also in another process, is a new one that nobody holds."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[FreshLock], tuple[()]]:
+        return type(self), ()
 
 
 class BackgroundWorker(Generic[X]):

@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 
 from unisal.cluster import workers
-from unisal.cluster.workers import Crew, WorkerLost, connected, on_workers
-from unisal.errors import UserError
+from unisal.cluster.workers import Crew, Done, WorkerLost, connected, in_order, on_workers
+from unisal.errors import PlaceLost, UserError
 
 
 class CannotBeSent(Exception):
@@ -126,3 +126,37 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'unisal\[cluster\]'"), connected(Crew(2)):
         pass
+
+
+def test_results_are_put_in_order_and_the_first_failure_is_raised_in_its_turn():
+    tasks = "abcd"
+    found = [
+        Done("c", 3, None),
+        Done("a", 1, None),
+        Done("d", None, OSError("d")),
+        Done("b", 2, None),
+    ]
+    results = in_order(iter(found), tasks)
+    assert [next(results) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(OSError, match="d"):
+        next(results)
+    ended = in_order(iter([Done("b", None, None), Done("a", None, None)]), "ab")
+    assert list(ended) == [None, None]  # a result may be None
+
+
+def test_parts_of_what_failed_are_done_again_but_not_where_nothing_can_be_written(monkeypatch):
+    errors = {(1, 2): WorkerLost("together"), (3,): WorkerLost("alone"), (4, 5): PlaceLost("full")}
+    begun = []
+
+    def on_workers(start, tasks, workers, *, gpus):
+        assert (start, workers, gpus) == (None, 2, 0.5)
+        for task in tasks:
+            begun.append(task)
+            yield Done(task, sum(task), errors.get(task))
+
+    monkeypatch.setattr(workers, "on_workers", on_workers)
+    tasks = [(1, 2), (3,), (4, 5), (6, 7)]
+    split = lambda task: [(part,) for part in task]  # noqa: E731
+    done = {d.task: d.error for d in workers.with_parts(None, tasks, 2, split, gpus=0.5)}
+    assert begun == [*tasks, (1,), (2,)]
+    assert done == {(1,): None, (2,): None, (6, 7): None, **dict(list(errors.items())[1:])}

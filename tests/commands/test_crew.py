@@ -11,7 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from support import PROJECT, call_command, lively_network, write_network, write_photo
+from gaze_folders import write_gaze
+from support import (
+    PROJECT,
+    call_command,
+    lively_network,
+    write_dhf1k,
+    write_network,
+    write_photo,
+    write_salicon,
+)
 from videos import numbered, write_clip
 
 N = 32
@@ -59,8 +68,13 @@ def wait_for(condition, process):
     pytest.fail("it takes too long")
 
 
-def run_and_kill(place, command, n_done, n):
-    """Run a command with two workers, of which one is killed after the first of `n` results."""
+def run_and_kill(place, command, n_done=None, n=0):
+    """Run a command with two workers, of which one is killed after the first of `n` results.
+
+    Where there are no results before the end, it is killed when its work has just begun.
+    """
+    if n_done is None:
+        n_done, n = lambda: len(workers_of(place)), 3
     before = n_done()
     arguments = [sys.executable, str(PROJECT / "run.py"), *command, "--workers=2"]
     pipe = subprocess.PIPE
@@ -126,6 +140,49 @@ def test_videos_on_workers_of_which_one_is_killed(places):
         "run.py: 1 of 7 videos could not be predicted: clips/damaged.mp4",
     ]
     assert content(places / "clips") == content(films)
+
+
+def write_data_sets(folder):
+    """Write data sets of images and videos below a folder, and name them in the environment."""
+    write_salicon(folder / "SALICON", "val", 20, (96, 128))
+    broken = folder / "SALICON" / "images" / "COCO_val2014_000000000003.jpg"
+    broken.write_bytes(broken.read_bytes()[:900])  # its header is whole
+    write_dhf1k(folder / "DHF1K", {601: 5, 602: 4, 603: 3})
+    write_gaze(folder / "crowd", {f"{i}.jpg": (96, 128) for i in range(60)})
+    return {f"{name}_DATA_DIR": str(folder / name) for name in ("SALICON", "DHF1K")}
+
+
+@pytest.mark.slow
+def test_data_sets_on_workers_of_which_one_is_killed(places, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    for name, folder in write_data_sets(places).items():
+        monkeypatch.setenv(name, folder)
+    command = "generate_predictions", "--sources=SALICON,DHF1K", "--phase=eval", "--device=cpu"
+    monkeypatch.setenv("PRED_DIR", str(places / "one_process"))
+    assert call_command(*command) == 1
+    said = capsys.readouterr()
+    monkeypatch.setenv("PRED_DIR", str(places / "workers"))
+    done = places / "workers" / "pretrained_unisal"
+    process = run_and_kill(places, command, lambda: len([*done.rglob("*.png")]), 31)
+    assert process.returncode == 1
+    assert process.stdout.replace("workers/", "one_process/") == said.out
+    assert "SALICON COCO_val2014_000000000003" in process.stderr
+    assert content(places / "workers") == content(places / "one_process")
+    assert len([*done.rglob("*.png")]) == 31
+
+    scored = "score_model", "--data=crowd", "--metrics=kld,nss,aucs,ig", "--device=cpu"
+    monkeypatch.chdir(places)
+    run = places / "runs" / "pretrained_unisal"
+    before = content(run)
+    assert call_command(*scored) == 0
+    table, files = capsys.readouterr().out, content(run)
+    assert len(files) > len(before)
+    for path in files.keys() - before.keys():
+        (run / path).unlink()
+    process = run_and_kill(places, scored)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == table
+    assert content(run) == files
 
 
 def test_workers_have_no_gpu_of_their_own(places, capsys):

@@ -6,15 +6,23 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import (
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from unisal.checks import check_count, check_number
-from unisal.errors import SomeFailed, UserError, cause
+from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 
 X = TypeVar("X", bound=Hashable)
 Y = TypeVar("Y")
@@ -79,6 +87,10 @@ class Crew:
     def is_wanted(self) -> bool:
         """Whether there are to be workers; otherwise one process does it all."""
         return self.workers is not None or self.address is not None
+
+
+ONE_PROCESS = Crew()
+"""No workers: one process does it all."""
 
 
 def require_ray() -> Any:
@@ -331,3 +343,62 @@ def on_workers(
     finally:
         for actor, _ in running.values():
             ray.kill(actor)
+
+
+def with_parts(
+    start: Callable[[], Callable[[X], Y]],
+    tasks: Sequence[X],
+    workers: int,
+    split: Callable[[X], Sequence[X]],
+    *,
+    gpus: float = 0,
+) -> Generator[Done[X, Y], None, None]:
+    """Do tasks on workers; the parts of those that failed, maybe for one of them, again one by one.
+
+    Args:
+        start: see `on_workers`.
+        tasks: what to do.
+        workers: see `on_workers`.
+        split: returns the parts of a task that failed as a whole; one or none if it has none.
+        gpus: see `on_workers`.
+
+    Yields:
+        What became of each task, or instead of each of its parts, as they end.
+
+    Raises:
+        Exception: as in `on_workers`.
+    """
+    parts: list[X] = []
+    with closing(on_workers(start, tasks, workers, gpus=gpus)) as all_done:
+        for done in all_done:
+            is_whole = done.error is None or isinstance(done.error, PlaceLost)
+            found = () if is_whole else split(done.task)
+            if len(found) > 1:
+                parts += found
+            else:
+                yield done
+    with closing(on_workers(start, parts, workers, gpus=gpus)) as all_done:
+        yield from all_done
+
+
+def in_order(all_done: Iterable[Done[X, Y]], tasks: Sequence[X]) -> Iterator[Y]:
+    """Return results in the order of the tasks, those that come too early kept until their turn.
+
+    Args:
+        all_done: what became of the tasks, as they end.
+        tasks: in order.
+
+    Yields:
+        The result of each.
+
+    Raises:
+        Exception: why a task has none, when its turn has come.
+    """
+    place, early, due = {task: i for i, task in enumerate(tasks)}, dict[int, Done[X, Y]](), 0
+    for done in all_done:
+        early[place[done.task]] = done
+        while (next_one := early.pop(due, None)) is not None:
+            if next_one.error is not None:
+                raise next_one.error
+            due += 1
+            yield cast("Y", next_one.result)

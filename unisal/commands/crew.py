@@ -10,6 +10,12 @@ from unisal.cluster.workers import Crew
 from unisal.errors import UserError, cause
 from unisal.files import natural_order
 
+PER_TASK = 8
+"""Pictures that a worker predicts before it reports: few enough that all end at about one time."""
+
+Indices = tuple[int, ...]
+"""Some videos or images of a data set, by number from 0."""
+
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +32,19 @@ def worker_device(device: str, crew: Crew) -> str:
     return "cpu"
 
 
-def say_failures(failed: Sequence[tuple[Path, Exception]]) -> None:
+def batches(indices: Sequence[int], is_video: bool = False, size: int = PER_TASK) -> list[Indices]:
+    """Divide the videos or images of a data set into tasks.
+
+    Args:
+        indices: their numbers.
+        is_video: whether they are videos, each of which is a task.
+        size: how many images a task has at most.
+    """
+    size = 1 if is_video else size
+    return [tuple(indices[i : i + size]) for i in range(0, len(indices), size)]
+
+
+def say_failures(failed: Sequence[tuple[Path | str, Exception]]) -> None:
     """Log a table of what failed and why, in natural order; nothing if nothing did."""
     if not failed:
         return

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unisal.cluster.workers import Crew, Done, connected, on_workers
-from unisal.commands.crew import say_failures, worker_device
+from unisal.cluster.workers import Crew, Done, connected, with_parts
+from unisal.commands.crew import PER_TASK, say_failures, worker_device
 from unisal.commands.folder_jobs import (
     READ_AHEAD,
     READERS,
@@ -64,9 +64,6 @@ from unisal.writing.formats import find_map_format
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
-
-PER_TASK = 8
-"""Pictures that a worker predicts before it reports: few enough that all end at about one time."""
 
 PLACE_ADVICE = "name another folder with --out_dir"
 
@@ -575,7 +572,9 @@ def predict_jobs_on_workers(
         with (
             connected(crew) as n,
             _bar(jobs, unfinished, sizes) as bar,
-            closing(_done_on_workers(crew, n, start, _todos(jobs, unfinished, sizes))) as all_done,
+            closing(
+                with_parts(start, _todos(jobs, unfinished, sizes), n, _parts_of, gpus=crew.gpus)
+            ) as all_done,
         ):
             tallies = [Tally(*each, bar, tell) for each in zip(jobs, unfinished, strict=True)]
             for done in all_done:
@@ -608,20 +607,9 @@ def _todos(
     return todos
 
 
-def _done_on_workers(
-    crew: Crew,
-    n: int,
-    start: Callable[[], Callable[[Todo], list[Exception | None]]],
-    todos: Sequence[Todo],
-) -> Generator[Done[Todo, list[Exception | None]], None, None]:
-    """Do the work; pictures that failed together, maybe because of one of them, again alone."""
-    alone: list[Todo] = []
-    for done in on_workers(start, todos, n, gpus=crew.gpus):
-        if done.error is not None and len(done.task.pictures) > 1 and not done.task.is_video:
-            alone += [Todo(done.task.job, (path,)) for path in done.task.pictures]
-        else:
-            yield done
-    yield from on_workers(start, alone, n, gpus=crew.gpus)
+def _parts_of(todo: Todo) -> list[Todo]:
+    """Divide a task into its pictures; a video is a whole."""
+    return [] if todo.is_video else [Todo(todo.job, (path,)) for path in todo.pictures]
 
 
 def _counted(

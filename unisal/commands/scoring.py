@@ -5,12 +5,16 @@ See docs/behaviour.md, "Scoring and prediction".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unisal.cluster.workers import ONE_PROCESS, Crew, connected, in_order, on_workers
+from unisal.commands.crew import Indices, batches, worker_device
 from unisal.commands.places import prepare_folder, until_lost
 from unisal.commands.progress import TERMINAL
 from unisal.config import run_dir, run_dir_to_write, save_json, writable_run_dir
@@ -34,17 +38,22 @@ from unisal.evaluate.scores import (
     format_table,
 )
 from unisal.evaluate.scoring import (
+    FrameScorer,
+    ScoredFrame,
     dataset_to_score,
+    gather_scores,
     make_needed_centre_bias,
     predict_frame,
     score_baselines,
     score_dataset,
+    score_frames,
     score_one_left_out,
 )
 from unisal.evaluate.subsets import Subsets
 from unisal.files import require_writable_file
 from unisal.inference.engine import Engine
 from unisal.inference.views import read_tta
+from unisal.predict.datasets import predict_dataset
 from unisal.predict.loading import load_network
 from unisal.predict.presets import source_domain
 from unisal.types import LogDensity
@@ -63,6 +72,7 @@ def score_model(
     device: str,
     options: ScoringOptions,
     tta: str | None = None,
+    crew: Crew = ONE_PROCESS,
 ) -> list[Result]:
     """Score a run on each source, and write the scores into its folder.
 
@@ -78,12 +88,16 @@ def score_model(
         options: how to score.
         tta: see `unisal.inference.engine.Engine`; for a run that is compared with as well. The
             names of the files then say so (`SALICON_tta_mirror_...`).
+        crew: the workers that predict and score, if there are to be any. Baselines are scored in
+            this process.
 
     Raises:
+        SomeFailed: workers died of a picture or video (killed, or out of memory).
         UserError: a source or run is unknown, data is missing, or a metric cannot be computed on a
             source (before any work is done); or a prediction is not finite.
     """
     read_tta(tta)
+    device = worker_device(device, crew)
     folder = run_dir(train_id)
     rival = None if options.against is None else run_dir(options.against)
     datasets = [
@@ -96,35 +110,54 @@ def score_model(
     folder = writable_run_dir(train_id)
 
     @cache
-    def engine(run: str | None, fine_tuned: bool) -> Engine:
-        return Engine(load_network(run, fine_tuned=fine_tuned), device, tta=tta)
+    def model(run: str | None, fine_tuned: bool) -> _Model:
+        return _Model.load(run, fine_tuned, device, tta)
 
     def predict(result: Result, index: int, number: int) -> LogDensity:
-        dataset, network = result.dataset, engine(train_id, result.dataset.fine_tuned)
-        return predict_frame(network, dataset, result.domain, index, number)
+        dataset, engine = result.dataset, model(train_id, result.dataset.fine_tuned).engine
+        return predict_frame(engine, dataset, result.domain, index, number)
 
     results: list[Result] = []
     done = lambda: f"{len(results)} of {len(datasets)} data sets"  # noqa: E731
-    with until_lost(folder, done, "make room and repeat the command"):
+    with (
+        until_lost(folder, done, "make room and repeat the command"),
+        connected(crew) if crew.is_wanted else nullcontext(),
+    ):
         for plan in plans:
             dataset = plan.dataset
             against = None
             if rival is not None:
-                network = engine(options.against, dataset.fine_tuned)
-                against = _Rival.of(network, rival.name, plan, model_domain)
+                other = model(options.against, dataset.fine_tuned)
+                against = _Rival.of(other, rival.name, plan, model_domain)
             wanted = model_domain or source_domain(train_id, dataset)
-            network = engine(train_id, dataset.fine_tuned)
-            result = plan.score(network, wanted, model_domain is not None, baselines)
+            own = model(train_id, dataset.fine_tuned)
+            result = plan.score(own, wanted, model_domain is not None, baselines, crew)
             if against is not None:
-                result = plan.compare(result, folder.name, against)
+                result = plan.compare(result, folder.name, against, crew)
             place = folder / dataset.score_folder(folder)
-            save_result(result, place, plan.options, folder.name, network.tta)
+            save_result(result, place, plan.options, folder.name, own.engine.tta)
             _print_result(result, folder.name, plan.options)
             results.append(result)
         if report:
             write_report(folder / REPORT, folder.name, results, predict, options, TERMINAL)
             print(f"report: {folder / REPORT}")
     return results
+
+
+class _Model(NamedTuple):
+    """A run's network, and what it takes to load it in another process."""
+
+    engine: Engine
+    load_again: Callable[[], Engine]
+
+    @classmethod
+    def load(cls, run: str | None, fine_tuned: bool, device: str, tta: str | None) -> _Model:
+        again = partial(_load_engine, run, fine_tuned, device, tta)
+        return cls(again(), again)
+
+
+def _load_engine(run: str | None, fine_tuned: bool, device: str, tta: str | None) -> Engine:
+    return Engine(load_network(run, fine_tuned=fine_tuned), device, tta=tta)
 
 
 class _Plan(NamedTuple):
@@ -150,22 +183,22 @@ class _Plan(NamedTuple):
         centre_bias = make_needed_centre_bias(dataset, options, TERMINAL)
         return cls(dataset, options, centre_bias, gaze, scorer, in_detail)
 
-    def score(self, engine: Engine, wanted: str, named: bool, baselines: bool) -> Result:
+    def score(self, model: _Model, wanted: str, named: bool, baselines: bool, crew: Crew) -> Result:
         """Score the run, and the baselines if they are wanted.
 
         Args:
-            engine: runs its network.
+            model: its network.
             wanted: the network domain.
             named: whether the files say which domain it was.
             baselines: whether to score the baselines.
+            crew: the workers, if there are to be any.
         """
         dataset, options, centre_bias = self.dataset, self.options, self.centre_bias
+        engine = model.engine
         domain = engine.domain(wanted)
         name = dataset.score_name + (f"_as_{domain}" if named else "")
         name = "_".join([name, *(["tta"] if engine.tta else []), *engine.tta])
-        scores = score_dataset(
-            engine, dataset, domain, name, options, centre_bias, TERMINAL, self.scorer
-        )
+        scores = self._scores(model, domain, name, self.scorer, crew)
         subsets = {} if self.scorer is None else self.scorer.scores(scores.titles)
         each_observer = subsets.pop(EACH_OBSERVER, None)
         others: dict[str, Scores] = {}
@@ -183,33 +216,70 @@ class _Plan(NamedTuple):
                 result.comparisons.extend(pairs)
         return result
 
-    def compare(self, result: Result, run: str, rival: _Rival) -> Result:
+    def compare(self, result: Result, run: str, rival: _Rival, crew: Crew) -> Result:
         """Add the scores of another run, and tests of the first one against it."""
         first, second = f"{run} ({result.domain})", f"{rival.name} ({rival.domain})"
-        against = score_dataset(
-            rival.engine,
-            self.dataset,
-            rival.domain,
-            second,
-            self.options,
-            self.centre_bias,
-            TERMINAL,
-        )
+        against = self._scores(rival.model, rival.domain, second, None, crew)
         tests = compare(RUN, replace(result.scores, name=first), against, self.options.random_seed)
         return replace(result, against=against, comparisons=[*tests, *result.comparisons])
+
+    def _scores(
+        self, model: _Model, domain: str, name: str, subsets: SubsetScorer | None, crew: Crew
+    ) -> Scores:
+        """Predict and score every frame, here or on workers: the same numbers."""
+        how = self.options, self.centre_bias
+        if not crew.is_wanted:
+            return score_dataset(model.engine, self.dataset, domain, name, *how, TERMINAL, subsets)
+        model.engine.make_graph(domain, self.dataset.is_video)  # once, and not in each worker
+        start = partial(start_scoring, model.load_again, self.dataset, domain, *how, subsets)
+        tasks = batches(range(len(self.dataset.lengths())), self.dataset.is_video)
+        with (
+            connected(crew) as n,
+            closing(on_workers(start, tasks, n, gpus=crew.gpus)) as all_done,
+        ):
+            scored: Iterator[list[ScoredFrame]] = in_order(all_done, tasks)
+            frames = chain.from_iterable(scored)
+            return gather_scores(self.dataset, frames, name, self.options, TERMINAL, subsets)
+
+
+def start_scoring(
+    load: Callable[[], Engine],
+    dataset: SaliencyDataset,
+    domain: str,
+    options: ScoringOptions,
+    centre_bias: CentreBias | None,
+    subsets: SubsetScorer | None,
+) -> Callable[[Indices], list[ScoredFrame]]:
+    """Load the network in a worker; return the function that scores some of a data set there.
+
+    Args:
+        load: loads the network.
+        dataset: what is scored.
+        domain: the network domain to use.
+        options: how to score.
+        centre_bias: that of the training part, where it is needed.
+        subsets: scores subsets of the gaze, too.
+    """
+    engine, scorer = load(), FrameScorer(dataset, options, centre_bias, subsets)
+
+    def do(chosen: Indices) -> list[ScoredFrame]:
+        predictions = predict_dataset(engine, dataset, domain, size="target", chosen=chosen)
+        return list(score_frames(scorer, predictions))
+
+    return do
 
 
 class _Rival(NamedTuple):
     """Another run, to be compared with."""
 
-    engine: Engine
+    model: _Model
     name: str
     domain: str
 
     @classmethod
-    def of(cls, engine: Engine, name: str, plan: _Plan, model_domain: str | None) -> _Rival:
+    def of(cls, model: _Model, name: str, plan: _Plan, model_domain: str | None) -> _Rival:
         """Choose its domain: the named one, else the scored run's, else the source's own."""
-        named, known = plan.options.against_domain, engine.sources
+        named, known = plan.options.against_domain, model.engine.sources
         if named is not None and named not in known:
             raise UserError(
                 f"against_domain is {named!r}; {name} has the domains {', '.join(known)}"
@@ -217,7 +287,7 @@ class _Rival(NamedTuple):
         if named is None and model_domain in known:
             named = model_domain
         usual = source_domain(plan.options.against, plan.dataset)
-        return cls(engine, name, engine.domain(named or usual))
+        return cls(model, name, model.engine.domain(named or usual))
 
 
 def _check_places(train_id: str | None, datasets: Sequence[SaliencyDataset], report: bool) -> None:

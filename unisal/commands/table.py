@@ -261,6 +261,9 @@ def score_model(
     against: str | None = None,
     against_domain: str | None = None,
     tta: str | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    worker_gpus: float = 0,
 ) -> None:
     """Score a trained network on validation data; writes JSON files into the run's folder.
 
@@ -293,7 +296,10 @@ def score_model(
     against_domain: the network domain that the other run uses (the same).
     tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
         size; or mirror,scales. The files' names then say so.
+    workers, address, worker_gpus: as in predictions_from_folder; the scores are the same. Baselines
+        are scored in one process.
     """
+    from unisal.cluster.workers import Crew
     from unisal.commands.scoring import score_model
 
     names = as_names(metrics, "metrics")
@@ -315,6 +321,7 @@ def score_model(
             against_domain=against_domain,
         ),
         tta=tta,
+        crew=Crew(workers, address, worker_gpus),
     )
 
 
@@ -340,6 +347,7 @@ def predictions_from_folder(
     precision: str = "fp32",
     workers: int | None = None,
     address: str | None = None,
+    worker_gpus: float = 0,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -374,6 +382,7 @@ def predictions_from_folder(
     workers: predict in so many processes on this machine, each on one processor; with address, on
         the machines of that cluster (as many as it has room for). It needs unisal[cluster].
     address: of a Ray cluster; auto for the one that this machine belongs to.
+    worker_gpus: GPUs of each worker (0: they predict on the CPU): 0.25 for four workers on one GPU.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.cluster.workers import Crew
@@ -397,7 +406,7 @@ def predictions_from_folder(
         verbose=verbose,
         tta=tta,
         precision=precision,
-        crew=Crew(workers, address),
+        crew=Crew(workers, address, worker_gpus),
     )
 
 
@@ -454,6 +463,7 @@ def predict_video(
     precision: str = "fp32",
     workers: int | None = None,
     address: str | None = None,
+    worker_gpus: float = 0,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -484,7 +494,8 @@ def predict_video(
     tta: also predict other views and average: mirror, the mirror image; scales, 3/4 and 5/4 of the
         size; or mirror,scales.
     precision: as in predictions_from_folder.
-    workers, address: as in predictions_from_folder; each video is predicted by one worker.
+    workers, address, worker_gpus: as in predictions_from_folder; each video is predicted by one
+        worker.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.cluster.workers import Crew
@@ -514,7 +525,7 @@ def predict_video(
             options=options,
             train_id=train_id,
             device=device,
-            crew=Crew(workers, address),
+            crew=Crew(workers, address, worker_gpus),
         )
 
     if files is None:
@@ -679,6 +690,9 @@ def generate_predictions(
     verbose: bool = False,
     tta: str | None = None,
     gaze: Any = None,
+    workers: int | None = None,
+    address: str | None = None,
+    worker_gpus: float = 0,
 ) -> None:
     """Write the saliency maps of whole data sets, to be submitted to a benchmark or compared.
 
@@ -699,7 +713,10 @@ def generate_predictions(
     verbose: print the run, weights and domain that are used.
     gaze: entries that replace those of gaze.json: --gaze="{'columns': {'x': 'gx', 'y': 'gy'}}"
         (those that the run was trained with).
+    workers, address, worker_gpus: as in predictions_from_folder; each video is predicted by one
+        worker.
     """
+    from unisal.cluster.workers import Crew
     from unisal.commands.generate import generate_predictions
 
     generate_predictions(
@@ -713,6 +730,7 @@ def generate_predictions(
         device=device,
         verbose=verbose,
         tta=tta,
+        crew=Crew(workers, address, worker_gpus),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from itertools import pairwise
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from unisal.evaluate.frames import FixationMap
 from unisal.evaluate.gaze import Gaze
 from unisal.evaluate.gaze import blur_of_maps as blur_of_maps
 from unisal.progress import SILENT, Progress
+from unisal.threads import FreshLock
 from unisal.types import Density, LogDensity, Size
 
 CHANCE, CENTRE_BIAS, OBSERVERS = "chance", "centre bias", "half of the observers"
@@ -37,7 +37,7 @@ class Baseline:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, LogDensity] = OrderedDict()
-        self._lock = Lock()
+        self._lock = FreshLock()
 
     def density(self, size: Size) -> NDArray[np.float64]:
         """Return the density `[h, w]` at (height, width) `size`, above 0 everywhere."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -15,6 +13,7 @@ from unisal.data.gaze.maps import density_map, fixation_map
 from unisal.data.spread import evenly_spread
 from unisal.errors import UserError
 from unisal.evaluate.frames import FixationMap
+from unisal.threads import FreshLock
 from unisal.types import Density
 
 FRAMES_FOR_BLUR = 5
@@ -32,7 +31,7 @@ class Gaze:
     def __init__(self, dataset: SaliencyDataset) -> None:
         self.dataset = dataset
         self._blur: float | None = None
-        self._lock = Lock()
+        self._lock = FreshLock()
 
     def read(self, index: int, number: int | None = None) -> Fixations | None:
         """Return the fixations on a picture or film.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,28 +237,98 @@ def score_predictions(
             made.
     """
     options = options or ScoringOptions()
-    lengths = dataset.lengths()
-    maker = FrameMaker(dataset, options, centre_bias)
-    wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
-    frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
+    scorer = FrameScorer(dataset, options, centre_bias, subsets)
+    scored = score_frames(scorer, predictions)
+    return gather_scores(dataset, scored, name, options, progress, subsets)
 
-    def score(
-        prediction: tuple[FrameKey, LogDensity],
-    ) -> tuple[FrameKey, list[float], SubsetRows]:
-        key, log_density = prediction
-        if not dataset.is_looked_at(*key):
-            return key, [float("nan")] * len(options.metrics), []
-        target, fixations = read_ground_truth(dataset, key)
+
+class ScoredFrame(NamedTuple):
+    """A frame's scores."""
+
+    key: FrameKey
+    row: list[float]
+    """Of each metric; NaN where it was not computed."""
+    of_subsets: SubsetRows
+    """The same against subsets of the gaze."""
+
+
+class FrameScorer:
+    """Scores the predictions of single frames of a data set; safe to call from several threads.
+
+    Args:
+        dataset: see `score_predictions`.
+        options: how to score.
+        centre_bias: see `score_predictions`.
+        subsets: see `score_predictions`.
+
+    Raises:
+        UserError: see `score_predictions`.
+    """
+
+    def __init__(
+        self,
+        dataset: SaliencyDataset,
+        options: ScoringOptions,
+        centre_bias: CentreBias | None = None,
+        subsets: SubsetScorer | None = None,
+    ) -> None:
+        self._dataset, self._options, self._subsets = dataset, options, subsets
+        self._maker = FrameMaker(dataset, options, centre_bias)
+        self._wanted = wanted_metrics(dataset, options)
+
+    def score(self, prediction: tuple[FrameKey, LogDensity]) -> ScoredFrame:
+        """Score a prediction; all NaN where the frame was not looked at.
+
+        Raises:
+            UserError: the ground truth is faulty.
+        """
+        (key, log_density), options = prediction, self._options
+        if not self._dataset.is_looked_at(*key):
+            return ScoredFrame(key, [float("nan")] * len(options.metrics), [])
+        target, fixations = read_ground_truth(self._dataset, key)
         rng = options.rng(SPLITS_STREAM, *key)
-        frame = maker.make(key.video, log_density, target, fixations, rng)
-        chosen = wanted[key.video][key.number - 1]
+        frame = self._maker.make(key.video, log_density, target, fixations, rng)
+        chosen = self._wanted[key.video][key.number - 1]
         row = score_frame(frame, options.metrics, chosen)
-        return key, row, [] if subsets is None else subsets.rows(frame, key, row, chosen)
+        rows = [] if self._subsets is None else self._subsets.rows(frame, key, row, chosen)
+        return ScoredFrame(key, row, rows)
 
+
+def wanted_metrics(dataset: SaliencyDataset, options: ScoringOptions) -> list[NDArray[np.bool_]]:
+    """Return which metrics are computed on each frame, `[frames, metrics]` of each video."""
+    lengths = enumerate(dataset.lengths())
+    return [choose_metrics(i, n, dataset.is_video, options) for i, n in lengths]
+
+
+def score_frames(scorer: FrameScorer, predictions: KeyedPredictions) -> Iterator[ScoredFrame]:
+    """Score predictions in threads of their own; yield the frames in the same order."""
     workers = compute_threads()
+    return in_threads(scorer.score, predictions, workers, ahead=2 * workers)
+
+
+def gather_scores(
+    dataset: SaliencyDataset,
+    scored: Iterable[ScoredFrame],
+    name: str,
+    options: ScoringOptions,
+    progress: Progress = SILENT,
+    subsets: SubsetScorer | None = None,
+) -> Scores:
+    """Put the scores of frames together.
+
+    Args:
+        dataset: see `score_predictions`.
+        scored: every frame, in order.
+        name: name of the scores.
+        options: how they were scored.
+        progress: counts the frames.
+        subsets: keeps the scores of subsets.
+    """
+    lengths, wanted = dataset.lengths(), wanted_metrics(dataset, options)
+    frames = [np.full((n, len(options.metrics)), np.nan) for n in lengths]
     unit = "frame" if dataset.is_video else "image"
     with progress.bar(f"score {name}", unit, sum(lengths)) as bar:
-        for key, row, rows in in_threads(score, predictions, workers, ahead=2 * workers):
+        for key, row, rows in scored:
             frames[key.video][key.number - 1] = row
             if subsets is not None:
                 subsets.add(key.video, rows, wanted[key.video][key.number - 1])
@@ -407,7 +478,7 @@ def _score_trials(
     """
     lengths = dataset.lengths()
     maker = FrameMaker(dataset, options, centre_bias)
-    wanted = [choose_metrics(i, n, dataset.is_video, options) for i, n in enumerate(lengths)]
+    wanted = wanted_metrics(dataset, options)
     keys = [FrameKey(i, number) for i, n in enumerate(lengths) for number in range(1, n + 1)]
 
     def score(

@@ -174,6 +174,17 @@ class Engine:
         on_cpu = self.device == "cpu"
         return max(1, compute_threads() // 2) if on_cpu else self.workers
 
+    def make_graph(self, domain: str, is_video: bool) -> None:
+        """Have a domain's graph made, if graphs are run, so that it is there for other processes.
+
+        Args:
+            domain: one of the network's domains.
+            is_video: whether it is about videos.
+        """
+        if self.runtime.name == "onnx":
+            with contextlib.suppress(GraphError):  # then there are none, in no process
+                self.network.graph(domain, not is_video or self.is_static(domain))
+
     def domain(self, name: str) -> str:
         """Return the network's domain of that name, or its first one with a warning."""
         if name in self.sources:
