@@ -139,6 +139,30 @@ def remove_leftovers(folder: Path, below: bool = False, of: Collection[str] = ()
                     _remove(path)
 
 
+def remove_oldest(folder: Path, pattern: str, max_bytes: int, keep: int = 1) -> None:
+    """Remove files or folders that were not changed for longest while they take too much room.
+
+    Args:
+        folder: where they are.
+        pattern: of their names.
+        max_bytes: how much they may take together.
+        keep: how many of the newest stay, however large they are.
+    """
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # another process may remove it, too
+            parts = path.iterdir() if path.is_dir() else [path]
+            size = sum(part.stat().st_size for part in parts)
+            found.append((path.stat().st_mtime, size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found)[: max(0, len(found) - keep)]:
+        if total <= max_bytes:
+            break
+        with contextlib.suppress(OSError):
+            _remove(path)
+            total -= size
+
+
 def _temporary(path: Path, name: str, create: Callable[[Path], object]) -> Path:
     """Create something beside `path` under a hidden name that nothing else has."""
     prefix = _cut(name, MAX_PREFIX_BYTES)

@@ -147,7 +147,7 @@ def test_signals_come_through_when_graphs_were_freed_in_another_thread():
 @pytest.mark.skipif(lacks(BF16_FLAGS), reason="the processor has no bfloat16")
 @pytest.mark.usefixtures("run")
 def test_openvino_computes_the_graph_in_the_precision_that_is_named():
-    model, facts = load_network("mine").graph(DOMAIN, True)
+    model, facts, _ = load_network("mine").graph(DOMAIN, True)
     frame = np.random.default_rng(1).normal(size=(3, 64, 96)).astype(np.float32)
     exact, same, near = (
         Session(opened, facts).run(frame, None)[0]

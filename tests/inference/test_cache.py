@@ -216,7 +216,7 @@ def test_without_the_package_onnx_a_new_graph_is_left_to_pytorch(monkeypatch, ca
 def test_a_file_gives_back_what_was_written(tmp_path):
     path = tmp_path / "a.onnx"
     path.write_bytes(to_bytes(GRAPH))
-    model, facts = read_graph(path)
+    model, facts, _ = read_graph(path)
     assert model == GRAPH.model
     assert facts == {**FACTS, "format": 1} == read_facts(path)
 

@@ -158,6 +158,7 @@ def predict_folders(
         if verbose:
             say_facts(kind_of(is_video), facts)
         if crew.is_wanted:
+            how.predictor.engine.warm_up(how.domain, is_video)
             start = partial(start_worker, recipe, jobs, sizes)
             failed += predict_jobs_on_workers(crew, start, jobs, unfinished, sizes)
         else:

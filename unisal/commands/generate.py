@@ -141,7 +141,7 @@ def _predict(job: Job, left: Sequence[int], engine: Engine, crew: Crew, start: S
     remove_leftovers(job.folder, below=True, of=job.file_names)
     failed: list[Failed] = []
     if crew.is_wanted and left:
-        engine.make_graph(job.domain, dataset.is_video)  # once, and not in each worker
+        engine.warm_up(job.domain, dataset.is_video)  # once, and not in each worker
         written = write_on_workers(crew, start, job, left, failed)
     else:
         written = write_here(engine, job, left, failed)

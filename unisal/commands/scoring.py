@@ -230,7 +230,7 @@ class _Plan(NamedTuple):
         how = self.options, self.centre_bias
         if not crew.is_wanted:
             return score_dataset(model.engine, self.dataset, domain, name, *how, TERMINAL, subsets)
-        model.engine.make_graph(domain, self.dataset.is_video)  # once, and not in each worker
+        model.engine.warm_up(domain, self.dataset.is_video)  # once, and not in each worker
         start = partial(start_scoring, model.load_again, self.dataset, domain, *how, subsets)
         tasks = batches(range(len(self.dataset.lengths())), self.dataset.is_video)
         with (

@@ -231,6 +231,7 @@ def _predict_all(
     if crew.is_wanted:
         for video in opened.values():
             video.close()
+        predictor.engine.warm_up(facts.domain, is_video=True)
         start = partial(start_video_worker, options, train_id, device)
         tasks = [VideoTask(path, names[path], tuple(jobs[path])) for path in lengths]
         _predict_on_workers(crew, start, tasks, lengths, options, bar, outcome)

@@ -17,7 +17,13 @@ from typing import Any
 
 from unisal.config import GRAPH_SUFFIX, PACKAGE_DIR, cache_dir, to_json
 from unisal.errors import UserError, cause
-from unisal.files import content_key, key_of, remove_leftovers, write_atomically
+from unisal.files import (
+    content_key,
+    key_of,
+    remove_leftovers,
+    remove_oldest,
+    write_atomically,
+)
 from unisal.inference.graph_file import Graph, read_facts, read_graph, to_bytes
 from unisal.version import __version__
 
@@ -104,23 +110,7 @@ def keep_graph(network: str, domain: str, static: bool, graph: Graph, kind: str 
         log.info("the graph is not kept in %s: %s", path.parent, cause(error))
         return
     remove_leftovers(path.parent)
-    _make_room(path.parent)
-
-
-def _make_room(folder: Path) -> None:
-    """Remove the graphs that were not used for longest while there are more than `MAX_BYTES`."""
-    found = []
-    for path in folder.glob(f"*{GRAPH_SUFFIX}"):
-        with contextlib.suppress(OSError):  # another process may remove it, too
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found)[:-1]:  # the newest one stays, however large it is
-        if total <= MAX_BYTES:
-            break
-        with contextlib.suppress(OSError):
-            path.unlink()
-            total -= size
+    remove_oldest(path.parent, f"*{GRAPH_SUFFIX}", MAX_BYTES)
 
 
 def _path(network: str, domain: str, static: bool, kind: str = FP32) -> Path:

@@ -20,7 +20,7 @@ from unisal.inference.densities import log_density, mean_log_density
 from unisal.inference.network import GraphNetwork, Network, RunNetwork, SavedNetwork, WithFeatures
 from unisal.inference.runtime import Frame, OnnxRuntime, Runtime, State, check_names, pick_runtime
 from unisal.inference.views import Tta, read_tta, views_of
-from unisal.types import Features, LogDensity, Size
+from unisal.types import STRIDE, Features, LogDensity, Size
 
 if TYPE_CHECKING:
     from unisal.model import UNISAL
@@ -174,16 +174,15 @@ class Engine:
         on_cpu = self.device == "cpu"
         return max(1, compute_threads() // 2) if on_cpu else self.workers
 
-    def make_graph(self, domain: str, is_video: bool) -> None:
-        """Have a domain's graph made, if graphs are run, so that it is there for other processes.
+    def warm_up(self, domain: str, is_video: bool) -> None:
+        """Predict a small frame, so that other processes find the domain's graph in the cache.
 
         Args:
             domain: one of the network's domains.
-            is_video: whether it is about videos.
+            is_video: whether it is for videos.
         """
-        if self.runtime.name == "onnx":
-            with contextlib.suppress(GraphError):  # then there are none, in no process
-                self.network.graph(domain, not is_video or self.is_static(domain))
+        frame = np.zeros((3, STRIDE, STRIDE), np.float32)
+        self.runtime.logits([[frame]], [None], domain, not is_video or self.is_static(domain))
 
     def domain(self, name: str) -> str:
         """Return the network's domain of that name, or its first one with a warning."""

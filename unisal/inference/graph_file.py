@@ -52,6 +52,8 @@ class Graph(NamedTuple):
     """The serialised ONNX model, without the entries."""
     facts: dict[str, Any]
     """See `unisal.inference.graph.record`."""
+    digest: str = ""
+    """That of the file it was read from; empty if it is of none."""
 
 
 def to_bytes(graph: Graph) -> bytes:
@@ -80,7 +82,7 @@ def from_bytes(content: bytes, name: str) -> Graph:
     length, facts = _read_facts(io.BytesIO(content), name)
     if content[max(0, end) :] != _entry(CHECKSUM, checksum):
         raise UserError(f"{name} is damaged: its checksum is not that of its content")
-    return Graph(content[:length], facts)
+    return Graph(content[:length], facts, checksum)
 
 
 def read_graph(path: Path) -> Graph:

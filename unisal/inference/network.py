@@ -169,6 +169,8 @@ class RunNetwork:
             except ImportError as error:  # of the package `onnx`
                 raise GraphError(f"no ONNX graph can be made of this network: {error}") from None
             keep_graph(self.key, domain, static, found, kind)
+            # As the next process finds it, whose session is then the same.
+            found = find_graph(self.key, domain, static, kind) or found
         return found
 
     def _is_as_read(self) -> bool:

@@ -24,6 +24,17 @@ def cpu_name() -> str:
     return names[0] if names else f"{platform.machine()} {platform.processor()}"
 
 
+def processor_facts() -> list[str]:
+    """Return the processors' names and flags, or what Python knows; the same at any time."""
+    names = ("model name", "flags", "Features")
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    found = {line for line in lines if line.startswith(names)}
+    return [platform.machine(), platform.processor(), *sorted(found)]
+
+
 def no_bf16(device: str) -> UserError:
     """Return the error that a device has no instructions for bfloat16."""
     return UserError(

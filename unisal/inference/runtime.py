@@ -337,11 +337,11 @@ class OnnxRuntime:
     def _make_session(self, domain: str, static: bool, threads: int) -> Session:
         """Get the graph of a domain and make a session that runs it."""
         is_bf16 = self.network.precision(domain, static) == "bf16"
-        model, facts = self.network.graph(domain, static)
+        model, facts, digest = self.network.graph(domain, static)
         if is_bf16 and self.bf16_runtime == OPENVINO:
             opened: Opened = open_openvino(model, threads)
         else:
-            opened = open_onnx(model, threads, is_bf16 and self.bf16_runtime == ONNX)
+            opened = open_onnx(model, threads, is_bf16 and self.bf16_runtime == ONNX, digest)
         del model
         give_back_freed_memory()
         return Session(opened, facts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,16 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from unisal.errors import cause
 from unisal.forks import compute_threads
+from unisal.inference.prepared import WEIGHTS, forget, prepared_graph
 
 if TYPE_CHECKING:
+    import onnxruntime
     import openvino
 
 ONNX, OPENVINO = "onnx", "openvino"
 TELEMETRY = "openvino_telemetry"
 """What OpenVINO sends messages with, if it can be imported."""
+EXTERNAL_WEIGHTS = "session.optimized_model_external_initializers_file_name"
+"""ONNX Runtime's option for a file of its own for the weights of a graph that it writes."""
 ARM_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """ONNX Runtime's option for products in bfloat16, which it has on Arm alone."""
+
+log = logging.getLogger(__name__)
 
 _importing = RLock()
 """Held while OpenVINO is imported and its core is made, so that threads do not do so twice."""
@@ -60,15 +69,39 @@ class Opened(Protocol):
         ...
 
 
-def open_onnx(model: bytes, threads: int, bf16: bool = False) -> Opened:
-    """Open a graph in ONNX Runtime.
+def open_onnx(model: bytes, threads: int, bf16: bool = False, digest: str = "") -> Opened:
+    """Open a graph in ONNX Runtime, with weights that processes share if that is possible.
 
     Args:
         model: the serialised ONNX model.
         threads: how many compute.
         bf16: whether products may be computed in bfloat16, on processors of Arm.
+        digest: that of the model's file, by which it is found again; empty for one that will not
+            be opened again.
     """
+    if digest:
+        prepare = partial(_prepare, model, bf16)
+        if (prepared := prepared_graph(digest, prepare, str(bf16))) is not None:
+            try:
+                return _open(str(prepared), _options(threads, bf16, is_prepared=True))
+            except Exception as error:  # ONNX Runtime has many types of its own
+                log.info("%s cannot be opened: %s", prepared, cause(error))
+                forget(prepared)
+    return _open(model, _options(threads, bf16))
+
+
+def _open(model: bytes | str, options: onnxruntime.SessionOptions) -> Opened:
     import onnxruntime  # here, since importing it writes into the user's cache
+
+    session: Opened = onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"]
+    )
+    return session
+
+
+def _options(threads: int, bf16: bool, is_prepared: bool = False) -> onnxruntime.SessionOptions:
+    """Return how a graph is run; one that is prepared is not rewritten again."""
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -79,10 +112,25 @@ def open_onnx(model: bytes, threads: int, bf16: bool = False) -> Opened:
         options.add_session_config_entry(ARM_BF16, "1")
     options.enable_mem_pattern = False  # it takes more memory and no less time (measured)
     options.log_severity_level = 3  # errors
-    session: Opened = onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"]
-    )
-    return session
+    if is_prepared:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def _prepare(model: bytes, bf16: bool, path: Path) -> None:
+    """Have ONNX Runtime rewrite a graph, and write it down.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    options = _options(1, bf16)
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry(EXTERNAL_WEIGHTS, WEIGHTS)
+    try:
+        _open(model, options)
+        (path.parent / WEIGHTS).touch()  # a small graph has them inside
+    except Exception as error:
+        raise OSError(f"ONNX Runtime cannot write it: {cause(error)}") from error
 
 
 def open_openvino(model: bytes, threads: int, precision: str = "bf16") -> OpenVinoSession:

@@ -463,7 +463,7 @@ class Predictor:
         preset = self.preset(source)
         domain = self.engine.domain(domain or preset.domain)
         static = not preset.is_video or self.engine.is_static(domain)
-        model, facts = self.engine.network.graph(domain, static)
+        model, facts, _ = self.engine.network.graph(domain, static)
         weights = getattr(self.engine.network, "weights", None)
         about = {
             "preset_name": source,
