@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import mmap
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +33,7 @@ from benchmarks import (
     network,
     peer_worker,
     peers,
+    processes,
     recipes,
     recurrence,
     scoring,
@@ -166,7 +169,7 @@ def test_the_whole_table_has_every_program():
     helpers = {"__init__", "all", "case", "timing", "limits", "run_model"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
-        *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling"),
+        *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling", "processes"),
         "mixed_precision",
         *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }
@@ -491,3 +494,29 @@ def test_training_in_16_bits_is_put_beside_two_seeds(crowd, tmp_path, capsys):
         _, table = printed.split(f"| {phase}, epoch |")
         row = [one, other, bits, abs(other - one), abs(bits - one)]
         assert "| 1 | " + " | ".join(f"{v:.4f}" for v in row) + " |" in table
+
+
+def test_what_workers_save_is_told_apart_from_their_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(processes, "PICTURE", (36, 64))
+    folders = processes.pictures(tmp_path, (2, 5))
+
+    def run(_command, folder, words, _memory=None):
+        n = len(list(folder.iterdir()))
+        return 5 + 0.25 * n if words else 1 + 0.5 * n
+
+    monkeypatch.setattr(processes, "run", run)
+    processes.compare_ways("predict", folders, 2, 3, [])
+    row = "| `predict` | 1.0 s | 500.0 ms | 5.0 s | 250.0 ms | 2.00 | 16 |"
+    assert capsys.readouterr().out.strip() == row
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+def test_the_memory_of_mapped_weights_is_found(tmp_path):
+    weights = tmp_path / processes.WEIGHTS
+    weights.write_bytes(os.urandom(8 << 20))
+    before = processes.of_process(Path("/proc/self"))
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) > 0
+        found = processes.of_process(Path("/proc/self"))
+    assert before["weights"] == 0 and found["weights"] == pytest.approx(8, abs=0.1)
+    assert found["Rss"] >= found["Pss"] > 8
