@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from functools import partial
@@ -160,3 +161,29 @@ def test_parts_of_what_failed_are_done_again_but_not_where_nothing_can_be_writte
     done = {d.task: d.error for d in workers.with_parts(None, tasks, 2, split, gpus=0.5)}
     assert begun == [*tasks, (1,), (2,)]
     assert done == {(1,): None, (2,): None, (6, 7): None, **dict(list(errors.items())[1:])}
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://127.0.0.1:10001", "10001", "host:", 7])
+def test_an_address_that_cannot_be_one_is_refused(address):
+    pytest.importorskip("ray")
+    with (
+        pytest.raises(UserError, match="it has to be auto or HOST:PORT"),
+        connected(Crew(address=address)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_where_no_cluster_answers_one_does_not_wait(by_variable, monkeypatch):
+    pytest.importorskip("ray")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    if by_variable:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    crew = Crew(address="auto" if by_variable else address)
+    with (
+        pytest.raises(UserError, match=f"no Ray cluster answers at --address={address}: "),
+        connected(crew),
+    ):
+        pass

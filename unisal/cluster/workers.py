@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import (
@@ -27,6 +28,10 @@ from unisal.errors import PlaceLost, SomeFailed, UserError, cause
 X = TypeVar("X", bound=Hashable)
 Y = TypeVar("Y")
 
+AUTO = "auto"
+"""The address of the cluster that this machine belongs to."""
+ANSWER_SECONDS = 10
+"""How long a cluster may take to accept a connection."""
 ATTEMPTS = 3
 """How often a task is begun before it is believed to be what kills its workers."""
 INSTALL = "pip install 'unisal[cluster]'"
@@ -154,6 +159,7 @@ def _begin(ray: Any, crew: Crew) -> None:
     if crew.address is None:
         options |= {"address": "local", "num_cpus": crew.workers, "include_dashboard": False}
     else:
+        _check_answers(crew.address)
         options["address"] = crew.address
     try:
         with _variables(RAY_SETTINGS):
@@ -161,19 +167,38 @@ def _begin(ray: Any, crew: Crew) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         if crew.address is None:
             raise UserError(f"no workers can be started here: {cause(error)}") from None
-        raise UserError(
-            f"no Ray cluster answers at --address={crew.address}: {cause(error)}; start one with "
-            "`ray start --head`, or leave --address out"
-        ) from None
+        raise _no_answer(crew.address, error) from None
     finally:
         if in_main and handler is not None:  # Ray would end this process without its `finally`
             signal.signal(signal.SIGTERM, handler)
 
 
+def _check_answers(address: str) -> None:
+    """Check that something listens where a cluster should be: Ray itself tries for minutes."""
+    place = str(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address)
+    if place == AUTO:
+        return  # Ray looks for a cluster of this machine, and says at once if there is none
+    host, _, port = place.rpartition(":")
+    if "://" in place or not host or not port.isdecimal():
+        raise UserError(f"address is {place}; it has to be {AUTO} or HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(place, error) from None
+
+
+def _no_answer(address: str, error: Exception) -> UserError:
+    """Return the error that there is no cluster."""
+    return UserError(
+        f"no Ray cluster answers at --address={address}: {cause(error)}; start one with "
+        "`ray start --head`, or leave --address out"
+    )
+
+
 def _check_same_cluster(ray: Any, address: str | None) -> None:
     """Check that the cluster that is asked for is the one with which there is a connection."""
     there = ray.get_runtime_context().gcs_address
-    if address not in (None, "auto", there):
+    if address not in (None, AUTO, there):
         raise UserError(
             f"address is {address}, but this process is connected with the Ray cluster at {there}; "
             "call ray.shutdown() first, or leave address out"
