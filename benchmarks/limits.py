@@ -16,6 +16,7 @@ MATRIX_SIDE = 1024
 """The side of the matrices whose product is timed."""
 COPIED_BYTES = 1 << 26
 """The size of the copy that is timed: far more than a cache holds."""
+CPU = torch.device("cpu")
 
 
 class Work(NamedTuple):
@@ -40,13 +41,31 @@ class Machine(NamedTuple):
         return f"{computed:.0%} of multiply-adds, {moved:.0%} of copying"
 
 
-def measure_machine() -> Machine:
-    """Time a matrix product and a copy."""
-    a, b = torch.randn(2, MATRIX_SIDE, MATRIX_SIDE)
-    source, target = torch.ones(2, COPIED_BYTES // 4)
-    product = _fastest(lambda: torch.mm(a, b))
-    copy = _fastest(lambda: target.copy_(source))
-    return Machine(MATRIX_SIDE**3 / product, 2 * COPIED_BYTES / copy)  # a copy reads and writes
+def measure_machine(
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+    side: int = MATRIX_SIDE,
+    copied: int = COPIED_BYTES,
+) -> Machine:
+    """Time a matrix product and a copy.
+
+    Args:
+        device: where.
+        dtype: of the matrices.
+        side: that of the matrices.
+        copied: bytes.
+    """
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    source, target = torch.ones(2, copied // 4, device=device)
+    wait = waiting(device)
+    product = _fastest(lambda: torch.mm(a, b), wait)
+    copy = _fastest(lambda: target.copy_(source), wait)
+    return Machine(side**3 / product, 2 * copied / copy)  # a copy reads and writes
+
+
+def waiting(device: torch.device) -> Callable[[], None] | None:
+    """Return a function that waits until a device has done all it was given; None on the CPU."""
+    return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
 
 
 def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
@@ -73,12 +92,17 @@ def count_graph(graph: bytes, sides: Mapping[str, int]) -> Work:
     return total
 
 
-def count_calls(function: Callable[[], Any]) -> Work:
-    """Count the work of the convolutions that PyTorch is called with."""
+def count_calls(function: Callable[[], Any], bytes_each: int = 4) -> Work:
+    """Count the work of the convolutions that PyTorch is called with.
+
+    Args:
+        function: is called.
+        bytes_each: of a number. Autocast changes its type only after this has looked.
+    """
     counter = _Counter()
     with counter:
         function()
-    return counter.total
+    return counter.total._replace(moved=counter.total.moved * bytes_each / 4)
 
 
 class _Counter(TorchFunctionMode):
@@ -112,12 +136,15 @@ def _add(total: Work, given: Sequence[int], weight: Sequence[int], made: Sequenc
     return Work(total.multiply_adds + size(made) * size(weight[1:]), total.moved + moved)
 
 
-def _fastest(function: Callable[[], Any], rounds: int = 7) -> float:
+def _fastest(
+    function: Callable[[], Any], wait: Callable[[], None] | None = None, rounds: int = 7
+) -> float:
     """Return the seconds of the fastest call."""
-    function()
+    done = wait or (lambda: None)
+    function(), done()
     took = []
     for _ in range(rounds):
         begun = time.perf_counter()
-        function()
+        function(), done()
         took.append(time.perf_counter() - begun)
     return min(took)

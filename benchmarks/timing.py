@@ -6,7 +6,7 @@ import importlib
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -42,16 +42,53 @@ def compare(
         clock: returns the time in seconds. `time.process_time` leaves out what other programs
             do on the same core; it adds up the threads of this one.
     """
-    plain(), ours()
-    turns = [
-        (_seconds(plain, at_least, clock), _seconds(ours, at_least, clock)) for _ in range(rounds)
-    ]
-    plains, all_ours = zip(*turns, strict=True)
-    ratio = statistics.median(a / b for a, b in turns)
-    return Comparison(statistics.median(plains), statistics.median(all_ours), ratio)
+    turns = take_turns({"plain": plain, "ours": ours}, rounds, at_least, clock)
+    ratio = ratio_of(turns["plain"], turns["ours"])
+    return Comparison(*(statistics.median(took) for took in turns.values()), ratio)
 
 
-def _seconds(function: Callable[[], Any], at_least: float, clock: Callable[[], float]) -> float:
+def take_turns(
+    computations: Mapping[str, Callable[[], Any]],
+    rounds: int = 9,
+    at_least: float = 0.05,
+    clock: Callable[[], float] = time.perf_counter,
+    wait: Callable[[], Any] | None = None,
+) -> dict[str, list[float]]:
+    """Time computations in turn.
+
+    Args:
+        computations: what to time, by name.
+        rounds: see `compare`.
+        at_least: see `compare`.
+        clock: see `compare`.
+        wait: returns when the device has done all that it was given; called at the end of a turn,
+            not after each call. None: nothing runs on after a call.
+
+    Returns:
+        The seconds of a call, by name, in each round.
+    """
+    for function in computations.values():
+        function()
+    if wait is not None:
+        wait()
+    took: dict[str, list[float]] = {name: [] for name in computations}
+    for _ in range(rounds):
+        for name, function in computations.items():
+            took[name].append(_seconds(function, at_least, clock, wait))
+    return took
+
+
+def ratio_of(plain: Sequence[float], ours: Sequence[float]) -> float:
+    """Return how many times as long the plain computation takes: the median over the rounds."""
+    return statistics.median(a / b for a, b in zip(plain, ours, strict=True))
+
+
+def _seconds(
+    function: Callable[[], Any],
+    at_least: float,
+    clock: Callable[[], float],
+    wait: Callable[[], Any] | None,
+) -> float:
     """Return the mean time of a call."""
     begun, n = clock(), 0
     while True:
@@ -59,7 +96,11 @@ def _seconds(function: Callable[[], Any], at_least: float, clock: Callable[[], f
         n += 1
         took = clock() - begun
         if took >= at_least and took > 0:
-            return took / n
+            break
+    if wait is not None:
+        wait()
+        took = clock() - begun
+    return took / n
 
 
 def plain_network(model: Any, **modes: bool) -> Any:

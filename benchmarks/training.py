@@ -60,14 +60,8 @@ class TrainingCase(Case):
 
     @cached_property
     def model(self) -> UNISAL:
-        model = place_model(load_model(), torch.device("cpu"))
-        for layer in model.modules():
-            if isinstance(layer, nn.Dropout2d):
-                layer.p = 0.0
+        model = without_dropout(place_model(load_model(), torch.device("cpu")))
         set_training_mode(model, cnn_eval=True, cnn_trains=True)
-        if model.has_rnn:
-            cell: Any = model.rnn.cell_list[0]
-            cell.cfg = cell.cfg._replace(dropout=(False, False, False))
         return model
 
     @cached_property
@@ -140,6 +134,17 @@ class TrainingCase(Case):
     def of_the_limit(self, machine: Machine, seconds: float) -> str:
         forward = count_calls(self._forward)
         return machine.share(Work(*((1 + BACKWARD_COST) * value for value in forward)), seconds)
+
+
+def without_dropout(model: UNISAL) -> UNISAL:
+    """Turn off all that a network draws in training; return it."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout2d):
+            layer.p = 0.0
+    if model.has_rnn:
+        cell: Any = model.rnn.cell_list[0]
+        cell.cfg = cell.cfg._replace(dropout=(False, False, False))
+    return model
 
 
 def distance(gradients: Gradients, expected: Gradients) -> float:
