@@ -51,6 +51,7 @@ PLACE_ERRORS = {
     if hasattr(errno, name)
 }
 """Errors of the operating system that are about where a file lies, not about what is in it."""
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 READ_BYTES = 1 << 20
 MAX_FAILURES = 3
 """After how many results in a row that could not be written a place is given up."""
@@ -113,6 +114,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if (named := _naming(error, temporary, path)) is None:
             raise
         raise named from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Make a folder for what is needed for a while, in a `with` statement.
+
+    Args:
+        folder: where to make it; it is created if it does not exist.
+        name: what it is for; it is called `.<name>-...`.
+
+    Yields:
+        The new folder, which nobody else may read. It is removed when the block ends, and
+        `remove_leftovers` removes that of a process that was killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder / name, name, lambda new: new.mkdir(mode=0o700))
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -302,6 +323,11 @@ def _with_advice(reason: str, advice: str) -> str:
 def is_place_error(error: BaseException | None) -> bool:
     """Return whether an error, or what caused it, is about where something was to be written."""
     return _number(error) in PLACE_ERRORS
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error, or what caused it, is that a disk of this machine is full."""
+    return _number(error) in FULL
 
 
 class PlaceWatch:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from itertools import repeat
-from threading import Lock
+from itertools import islice, repeat
+from threading import Event, Lock
 from typing import Any, Generic, TypeVar
 
 X = TypeVar("X")
@@ -71,6 +71,39 @@ def _result(future: Future[Y], process: int) -> Y:
             "which was forked from it; begin a new one here"
         )
     return future.result()
+
+
+def as_they_end(
+    function: Callable[[X], Y], items: Iterable[X], workers: int, stopped: Event
+) -> Generator[Y, None, None]:
+    """Call a function with each item in threads, several at a time, and tell what comes first.
+
+    Args:
+        function: called in the threads.
+        items: what to call it with.
+        workers: number of threads.
+        stopped: set when no more results are wanted, so that calls can end that are in progress.
+
+    Yields:
+        The results, as the calls end.
+
+    Raises:
+        Exception: whatever drawing an item or a call raises.
+    """
+    source, running = iter(items), set[Future[Y]]()
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        try:
+            while True:
+                for item in islice(source, workers - len(running)):
+                    running.add(pool.submit(function, item))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BaseException:  # the caller's end too
+            stopped.set()
+            raise
 
 
 def drawn_ahead(items: Iterable[X], ahead: int) -> Generator[X, None, None]:

@@ -188,6 +188,11 @@ class FolderJob:
         """Return the file of a picture's overlay."""
         return self.overlays_folder / self._picture_names[picture]
 
+    def outputs(self, picture: Path) -> list[Path]:
+        """Return all files that may be written for a picture, also as a frame of a video."""
+        written = [self.map_path(picture)] + ([self.overlay_path(picture)] if self.overlay else [])
+        return [*written, self.video_place] if self.holds_densities else written
+
     # ---- keys of what is written: what it was made of and how ------------------------------
 
     def picture_key(self, picture: Path) -> str:

@@ -17,8 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unisal.cluster.workers import Crew, Done, connected, with_parts
-from unisal.commands.crew import PER_TASK, say_failures, worker_device
+from unisal.cluster.workers import Crew, Done
+from unisal.commands.crew import (
+    PER_TASK,
+    Team,
+    courier_of,
+    say_failures,
+    team,
+    worker_device,
+)
 from unisal.commands.folder_jobs import (
     READ_AHEAD,
     READERS,
@@ -58,12 +65,16 @@ from unisal.predict.presets import (
 )
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import SILENT, Bar
+from unisal.remote.mirror import Courier, Mirror, RoomBar
 from unisal.threads import in_threads
 from unisal.types import Density, Size
 from unisal.writing.formats import find_map_format
 
 EXAMPLE_IMAGE_FOLDERS = ("SALICON", "MIT1003")
 """Folders of images in `examples/`; all others hold videos."""
+
+UNKNOWN = 0, 0
+"""The size of a video's frames that are elsewhere."""
 
 PLACE_ADVICE = "name another folder with --out_dir"
 
@@ -88,6 +99,7 @@ def predict_folders(
     tta: str | None,
     precision: str,
     crew: Crew,
+    mirror: Mirror | None = None,
 ) -> None:
     """Predict the pictures of folders into `saliency/` (and `overlay/`) in them.
 
@@ -113,6 +125,7 @@ def predict_folders(
         tta: see `unisal.inference.engine.Engine`.
         precision: see `unisal.predict.Predictor`.
         crew: the workers that predict, if there are to be any.
+        mirror: holds what stands for folders and `out_dir`, if some of them lie elsewhere.
 
     Raises:
         UserError: there are no pictures, the only video's frames differ in size or one of them
@@ -134,7 +147,9 @@ def predict_folders(
     sets, failed = find_picture_sets(folders, recursive, out_dir)
     n_folders = len(sets) + len(failed)
     sizes: dict[Path, Size] = {}
-    if is_video:
+    if is_video and mirror is not None:  # looked into when they are here
+        sizes = dict.fromkeys((found.source for found in sets), UNKNOWN)
+    elif is_video:
         sizes, faulty = check_videos(sets)
         failed += faulty
     settings = settings_key(
@@ -149,18 +164,21 @@ def predict_folders(
     )
     left = [found for found in sets if not is_video or found.source in sizes]
     jobs = [FolderJob(found, overlay, maps, settings) for found in left]
-    check_places(jobs)
-    unfinished = find_unfinished(jobs, is_video, overwrite)
+    check_places(jobs, mirror)
+    is_here = mirror is None
+    unfinished = find_unfinished(jobs, is_video, overwrite or not is_here)
     if any(unfinished):
         recipe = Recipe(train_id, source, device, precision, tta, model_domain, smooth_method)
         how = recipe.how(is_video)
         facts = how.facts(is_video)  # says before any work that there is no graph in 8 bits
         if verbose:
             say_facts(kind_of(is_video), facts)
-        if crew.is_wanted:
+        if crew.is_wanted or mirror is not None:
             how.predictor.engine.warm_up(how.domain, is_video)
-            start = partial(start_worker, recipe, jobs, sizes)
-            failed += predict_jobs_on_workers(crew, start, jobs, unfinished, sizes)
+            courier = courier_of(mirror, crew)
+            start = partial(start_worker, recipe, jobs, sizes, courier, overwrite)
+            with team(crew, courier) as workers:
+                failed += predict_jobs_on_workers(workers, start, jobs, unfinished, sizes)
         else:
             failed += predict_jobs(how, jobs, unfinished, sizes)
     raise_failures(failed, n_folders)
@@ -526,9 +544,20 @@ class Todo(NamedTuple):
 
 
 def start_worker(
-    recipe: Recipe, jobs: Sequence[FolderJob], sizes: Mapping[Path, Size]
+    recipe: Recipe,
+    jobs: Sequence[FolderJob],
+    sizes: Mapping[Path, Size],
+    courier: Courier | None = None,
+    overwrite: bool = False,
 ) -> Callable[[Todo], list[Exception | None]]:
     """Load the network in a worker; see `predict_jobs`.
+
+    Args:
+        recipe: how to predict.
+        jobs: what is to be written.
+        sizes: as in `predict_jobs`; `UNKNOWN` for those that are elsewhere.
+        courier: brings the pictures and takes away what is written, if they are elsewhere.
+        overwrite: whether to predict again what is finished elsewhere.
 
     Returns:
         A function that predicts pictures, and returns why each failed, None where it did not. It
@@ -544,11 +573,37 @@ def start_worker(
             return [None] * len(todo.pictures)
         return [error for _, error in predict_pictures(how, job, todo.pictures)]
 
-    return do
+    if courier is None:
+        return do
+    return partial(do_elsewhere, how, jobs, courier, overwrite)
+
+
+def do_elsewhere(
+    how: How, jobs: Sequence[FolderJob], courier: Courier, overwrite: bool, todo: Todo
+) -> list[Exception | None]:
+    """Predict pictures, or a video, that are brought for it; what is finished is left alone.
+
+    Returns:
+        Why each picture failed, None where it did not.
+    """
+    job = jobs[todo.job]
+    outputs = dict.fromkeys(path for picture in todo.pictures for path in job.outputs(picture))
+    with courier.carried(todo.pictures, list(outputs), with_outputs=not overwrite) as load:
+        if todo.is_video:
+            if load.failed:
+                raise next(iter(load.failed.values()))
+            if job.video_state() is not State.FINISHED:
+                predict_video_folder(how, job, check_frames(job.pictures), RoomBar(load))
+            return [None] * len(todo.pictures)
+        here = [path for path in todo.pictures if path not in load.failed]
+        unfinished = [path for path in here if job.picture_state(path) is not State.FINISHED]
+        errors: dict[Path, Exception | None] = {**load.failed}
+        errors |= dict(predict_pictures(how, job, unfinished))
+    return [errors.get(path) for path in todo.pictures]
 
 
 def predict_jobs_on_workers(
-    crew: Crew,
+    workers: Team,
     start: Callable[[], Callable[[Todo], list[Exception | None]]],
     jobs: Sequence[FolderJob],
     unfinished: Sequence[list[Path]],
@@ -557,7 +612,7 @@ def predict_jobs_on_workers(
     """Predict the pictures of folders on workers, a few at a time, and each video on one of them.
 
     Args:
-        crew: the workers.
+        workers: who predicts.
         start: see `start_worker`.
         jobs: as in `predict_jobs`, and so are the others.
         unfinished: the pictures of each that are to be predicted.
@@ -571,11 +626,8 @@ def predict_jobs_on_workers(
     tell = lambda path, error: told.append((path, error))  # noqa: E731
     try:
         with (
-            connected(crew) as n,
             _bar(jobs, unfinished, sizes) as bar,
-            closing(
-                with_parts(start, _todos(jobs, unfinished, sizes), n, _parts_of, gpus=crew.gpus)
-            ) as all_done,
+            closing(workers.do(start, _todos(jobs, unfinished, sizes), _parts_of)) as all_done,
         ):
             tallies = [Tally(*each, bar, tell) for each in zip(jobs, unfinished, strict=True)]
             for done in all_done:
@@ -797,7 +849,7 @@ def predict_pictures(
     return in_threads(predict, pictures, engine.workers)
 
 
-def check_places(jobs: Sequence[FolderJob]) -> None:
+def check_places(jobs: Sequence[FolderJob], mirror: Mirror | None = None) -> None:
     """Check that maps and overlays can be written, and remove what a killed process left there.
 
     Raises:
@@ -806,6 +858,8 @@ def check_places(jobs: Sequence[FolderJob]) -> None:
     for job in jobs:
         for folder in (job.maps_folder, *([job.overlays_folder] if job.overlay else [])):
             prepare_folder(folder, PLACE_ADVICE)
+            if mirror is not None:
+                mirror.check_writable(folder)
 
 
 def _said_done(job: FolderJob, n_done: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 from unisal.commands.video_files import VideoOptions, check_names
 from unisal.data.file_list import (
-    URL,
     Entry,
     check_once,
     count_entries,
@@ -19,6 +18,7 @@ from unisal.data.file_list import (
 )
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import derived_name
+from unisal.remote.places import is_url
 
 AT_A_TIME = 10_000
 """Videos of a list that are looked into, and predicted, together: many more than workers, since the
@@ -42,8 +42,7 @@ def listed_places(files: Path | None, typed: Any) -> list[str]:
     _check(files, typed)
     places = []
     for entry in read_file_list(files):
-        _require_path(files, entry)
-        if not Path(entry.place).exists():
+        if not is_url(entry.place) and not Path(entry.place).exists():
             raise UserError(f"{files}:{entry.line}: {entry.place} does not exist")
         places.append(entry.place)
     return places
@@ -66,8 +65,6 @@ def predict_listed(
         SomeFailed: some videos could not be predicted and were named; all others are done.
     """
     _check(files, typed)
-    for entry in read_file_list(files):
-        _require_path(files, entry)
     check_outputs(files, options)
     n, n_parts_failed = 0, 0
     for part in in_parts(read_file_list(files), AT_A_TIME):
@@ -84,7 +81,7 @@ def _predict_part(
     files: Path, part: Sequence[Entry], predict: Callable[[Sequence[str]], None]
 ) -> bool:
     """Predict some videos; return whether all are done."""
-    there = [entry for entry in part if Path(entry.place).is_file()]
+    there = [e for e in part if is_url(e.place) or Path(e.place).is_file()]
     for entry in part:
         if entry not in there:
             log.error("%s:%d: %s is no file that exists", files, entry.line, entry.place)
@@ -131,8 +128,3 @@ def _check(files: Path, typed: Any) -> None:
         raise UserError(f"there is a list, --files={files}, and other files beside it; name one")
     count_entries(files)
     check_once(files)
-
-
-def _require_path(files: Path, entry: Entry) -> None:
-    if URL.match(entry.place):
-        raise UserError(f"{files}:{entry.line}: {entry.place} is an address, not a file")

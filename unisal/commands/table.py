@@ -6,6 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,8 @@ def predictions_from_folder(
     workers: int | None = None,
     address: str | None = None,
     worker_gpus: float = 0,
+    spool: str | None = None,
+    spool_gb: float | None = None,
 ) -> None:
     """Write a saliency map for every picture in a folder, or every frame of a video.
 
@@ -383,31 +386,37 @@ def predictions_from_folder(
         the machines of that cluster (as many as it has room for). It needs unisal[cluster].
     address: of a Ray cluster; auto for the one that this machine belongs to.
     worker_gpus: GPUs of each worker (0: they predict on the CPU): 0.25 for four workers on one GPU.
+    spool: where files that URLs name (s3://, gs://, https://, ...) lie while they are needed (the
+        system's folder for temporary files). URLs need unisal[remote].
+    spool_gb: how many GB they may take there, on each worker (10).
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.cluster.workers import Crew
     from unisal.commands.folders import predict_folders
     from unisal.commands.listed import listed_places
+    from unisal.commands.remote import here
 
-    places = listed_places(as_path(files), folder_path)
-    predict_folders(
-        folders=[Path(word) for word in places or as_inputs(folder_path, "folder_path")],
-        is_video=is_video,
-        source=chosen_preset(source, preset),
-        train_id=train_id,
-        model_domain=model_domain,
-        overlay=overlay,
-        maps=maps,
-        smooth_method=smooth_method,
-        out_dir=as_path(out_dir),
-        recursive=recursive,
-        overwrite=overwrite,
-        device=device,
-        verbose=verbose,
-        tta=tta,
-        precision=precision,
-        crew=Crew(workers, address, worker_gpus),
-    )
+    places = listed_places(as_path(files), folder_path) or as_inputs(folder_path, "folder_path")
+    with here(places, out_dir, spool, spool_gb, recursive or None) as found:
+        predict_folders(
+            folders=[Path(word) for word in found.places],
+            is_video=is_video,
+            source=chosen_preset(source, preset),
+            train_id=train_id,
+            model_domain=model_domain,
+            overlay=overlay,
+            maps=maps,
+            smooth_method=smooth_method,
+            out_dir=found.out_dir,
+            recursive=recursive,
+            overwrite=overwrite,
+            device=device,
+            verbose=verbose,
+            tta=tta,
+            precision=precision,
+            crew=Crew(workers, address, worker_gpus),
+            mirror=found.mirror,
+        )
 
 
 def predict_examples(
@@ -464,6 +473,8 @@ def predict_video(
     workers: int | None = None,
     address: str | None = None,
     worker_gpus: float = 0,
+    spool: str | None = None,
+    spool_gb: float | None = None,
 ) -> None:
     """Predict video files (MP4, MKV, WebM, ...) into overlay videos, maps, densities, features.
 
@@ -496,10 +507,12 @@ def predict_video(
     precision: as in predictions_from_folder.
     workers, address, worker_gpus: as in predictions_from_folder; each video is predicted by one
         worker.
+    spool, spool_gb: as in predictions_from_folder.
     verbose: print the run, weights, preset and domain that are used.
     """
     from unisal.cluster.workers import Crew
     from unisal.commands.listed import predict_listed
+    from unisal.commands.remote import here
     from unisal.commands.video_files import VideoOptions, chosen_maps, predict_videos
     from unisal.predict.presets import VIDEO_PRESET, run_presets
 
@@ -520,13 +533,15 @@ def predict_video(
     )
 
     def predict(paths: Sequence[str]) -> None:
-        predict_videos(
-            video_paths=paths,
-            options=options,
-            train_id=train_id,
-            device=device,
-            crew=Crew(workers, address, worker_gpus),
-        )
+        with here(paths, out_dir, spool, spool_gb) as found:
+            predict_videos(
+                video_paths=found.places,
+                options=replace(options, out_dir=found.out_dir),
+                train_id=train_id,
+                device=device,
+                crew=Crew(workers, address, worker_gpus),
+                mirror=found.mirror,
+            )
 
     if files is None:
         predict(as_inputs(video_path, "video_path"))

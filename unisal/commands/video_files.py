@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unisal.checks import check_count
-from unisal.cluster.workers import Crew, connected, on_workers
-from unisal.commands.crew import say_failures, worker_device
+from unisal.cluster.workers import Crew
+from unisal.commands.crew import Team, courier_of, say_failures, team, worker_device
 from unisal.commands.frames import FRAMES_AHEAD
 from unisal.commands.left_out import warn_of_left_out
 from unisal.commands.places import GOES_ON, prepare_folder
@@ -38,6 +37,8 @@ from unisal.predict.inputs import prepare
 from unisal.predict.presets import Preset, find_preset
 from unisal.predict.smooth import median_over_time, smoothing_window
 from unisal.progress import SILENT, Bar
+from unisal.remote.mirror import Courier, Mirror, RoomBar
+from unisal.remote.places import is_url
 from unisal.threads import BackgroundWorker, drawn_ahead
 from unisal.types import Features
 from unisal.writing.formats import distinct_names, find_map_format
@@ -52,8 +53,6 @@ from unisal.writing.video_outputs import (
 
 OUT_FOLDER = "saliency"
 """The folder beside the videos that is written to unless another one is named."""
-
-URL = re.compile("[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +154,7 @@ def predict_videos(
     train_id: str | None,
     device: str,
     crew: Crew,
+    mirror: Mirror | None = None,
 ) -> None:
     """Predict video files, all videos of folders, or all that match patterns.
 
@@ -167,6 +167,7 @@ def predict_videos(
         train_id: the run whose weights to use.
         device: where to run.
         crew: the workers that predict, if there are to be any.
+        mirror: holds what stands for videos and `out_dir`, if some of them lie elsewhere.
 
     Raises:
         UserError: there is no such video, a place cannot be written, or the only video cannot be
@@ -178,10 +179,15 @@ def predict_videos(
     paths = find_video_files(video_paths, options)
     names = video_names(paths)
     check_names(paths, options)
-    check_places(paths, options, names)
-    jobs = {path: todo for path in paths if (todo := _missing_outputs(path, options, names[path]))}
+    check_places(paths, options, names, mirror)
+    exists = Path.exists if mirror is None else mirror.exists
+    jobs = {
+        path: todo
+        for path in paths
+        if (todo := _missing_outputs(path, options, names[path], exists))
+    }
     with ExitStack() as stack:
-        outcome = _predict_all(jobs, options, train_id, device, stack, crew, names)
+        outcome = _predict_all(jobs, options, train_id, device, stack, crew, names, mirror)
     for note in outcome.notes:
         log.warning("%s", note)
     n_before = len(paths) - len(jobs)
@@ -215,9 +221,13 @@ def _predict_all(
     stack: ExitStack,
     crew: Crew,
     names: Mapping[Path, str],
+    mirror: Mirror | None,
 ) -> _Outcome:
     """Predict videos one after the other; one that fails does not end the others."""
-    lengths, failed, opened = _probe(jobs, stack)
+    if mirror is None:
+        lengths, failed, opened = _probe(jobs, stack)
+    else:  # looked into when they are here, each counts as one
+        lengths, failed, opened = dict.fromkeys(jobs, 1), {}, {}
     outcome, watch = _Outcome(failed), PlaceWatch()
     if not lengths:
         return outcome
@@ -227,14 +237,17 @@ def _predict_all(
     facts = predictor.facts(options.source, options.model_domain, is_video=True)
     if options.verbose:
         say_facts("videos", facts)
-    bar = stack.enter_context(TERMINAL.bar("", "frame", _total(lengths.values())))
-    if crew.is_wanted:
+    unit = "frame" if mirror is None else "video"
+    bar = stack.enter_context(TERMINAL.bar("", unit, _total(lengths.values())))
+    if crew.is_wanted or mirror is not None:
         for video in opened.values():
             video.close()
         predictor.engine.warm_up(facts.domain, is_video=True)
-        start = partial(start_video_worker, options, train_id, device)
+        courier = courier_of(mirror, crew)
+        start = partial(start_video_worker, options, train_id, device, courier)
         tasks = [VideoTask(path, names[path], tuple(jobs[path])) for path in lengths]
-        _predict_on_workers(crew, start, tasks, lengths, options, bar, outcome)
+        with team(crew, courier) as workers:
+            _predict_on_workers(workers, start, tasks, lengths, options, bar, outcome)
         return outcome
     for path in lengths:
         bar.describe(path.name)
@@ -272,7 +285,7 @@ class VideoDone(NamedTuple):
 
 
 def start_video_worker(
-    options: VideoOptions, train_id: str | None, device: str
+    options: VideoOptions, train_id: str | None, device: str, courier: Courier | None = None
 ) -> Callable[[VideoTask], VideoDone]:
     """Load the network in a worker; return the function that predicts a video there."""
     fine_tuned, precision = options.preset.fine_tuned, options.precision
@@ -282,12 +295,31 @@ def start_video_worker(
         outputs = options.outputs(task.path, task.name)
         todo = {at: outputs[at] for at in task.outputs}
         try:
+            if courier is not None:
+                return VideoDone(
+                    _predict_elsewhere(predictor, task, todo, options, courier), None, None
+                )
             with VideoFile(task.path) as video, SILENT.bar("", "frame") as bar:
                 return VideoDone(predict_file(predictor, video, todo, options, bar), None, None)
         except Exception as error:
             return VideoDone(None, _plain(error), _place_error(error))
 
     return do
+
+
+def _predict_elsewhere(
+    predictor: Predictor,
+    task: VideoTask,
+    todo: Mapping[Path, Output],
+    options: VideoOptions,
+    courier: Courier,
+) -> str | None:
+    """Predict a video that is brought for it; its outputs are taken away; see `predict_file`."""
+    with courier.carried([task.path], task.outputs) as load:
+        if load.failed:
+            raise load.failed[task.path]
+        with VideoFile(task.path) as video:
+            return predict_file(predictor, video, todo, options, RoomBar(load))
 
 
 def _plain(error: Exception) -> Exception:
@@ -305,7 +337,7 @@ def _place_error(error: BaseException | None) -> OSError | None:
 
 
 def _predict_on_workers(
-    crew: Crew,
+    workers: Team,
     start: Callable[[], Callable[[VideoTask], VideoDone]],
     tasks: Sequence[VideoTask],
     lengths: Mapping[Path, int | None],
@@ -316,7 +348,7 @@ def _predict_on_workers(
     """Predict videos on workers, each on one of them, and note what became of them."""
     watch = PlaceWatch()
     try:
-        with connected(crew) as n, closing(on_workers(start, tasks, n, gpus=crew.gpus)) as all_done:
+        with closing(workers.do(start, tasks)) as all_done:
             for done in all_done:
                 path = done.task.path
                 damage, error, reason = done.result or VideoDone(None, done.error, None)
@@ -482,10 +514,9 @@ def _files_of(video_path: str) -> list[Path]:
         return [path]
     if os.path.isdir(video_path):  # noqa: PTH112
         found = [p for p in path.iterdir() if is_video_name(p) or is_animation(p)]
-    elif URL.match(video_path):
+    elif is_url(video_path):
         raise UserError(
-            f"{video_path} is an address; predict_video reads files: download it, or predict it as "
-            "it plays with predict_camera"
+            f"{video_path} is the URL of a stream; predict_camera predicts it as it plays"
         )
     elif glob.has_magic(video_path):
         place = next(p for p in (*path.parents, Path()) if p.is_dir())
@@ -551,13 +582,19 @@ def check_names(paths: Sequence[Path], options: VideoOptions) -> None:
                 )
 
 
-def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Path, str]) -> None:
+def check_places(
+    paths: Sequence[Path],
+    options: VideoOptions,
+    names: Mapping[Path, str],
+    mirror: Mirror | None = None,
+) -> None:
     """Check that the outputs can be written, and remove what a killed process left there.
 
     Args:
         paths: the videos.
         options: what is written for them.
         names: see `video_names`.
+        mirror: see `predict_videos`.
 
     Raises:
         UserError: a folder cannot be written to, or a folder lies where a file belongs, or a file
@@ -566,6 +603,8 @@ def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Pa
     advice = "name another folder with --out_dir"
     for folder in {options.folder_of(path): None for path in paths}:
         prepare_folder(folder, advice)
+        if mirror is not None:
+            mirror.check_writable(folder)
     for path in paths:
         for at, output in options.outputs(path, names[path]).items():
             if at.exists() and at.is_dir() != is_folder(output):
@@ -573,10 +612,12 @@ def check_places(paths: Sequence[Path], options: VideoOptions, names: Mapping[Pa
                 raise UserError(f"{at} cannot be written: it is {kind}; remove it, or {advice}")
 
 
-def _missing_outputs(path: Path, options: VideoOptions, name: str) -> dict[Path, Output]:
+def _missing_outputs(
+    path: Path, options: VideoOptions, name: str, exists: Callable[[Path], bool]
+) -> dict[Path, Output]:
     """Return the outputs of a video that do not exist yet."""
     outputs = options.outputs(path, name)
-    return {at: out for at, out in outputs.items() if options.overwrite or not at.exists()}
+    return {at: out for at, out in outputs.items() if options.overwrite or not exists(at)}
 
 
 def _probe(

@@ -1,0 +1,1 @@
+"""Files that lie elsewhere, through fsspec: listed, pulled into a bounded spool, pushed."""
