@@ -57,7 +57,6 @@ from benchmarks.variants import (
     training_step,
     try_all,
 )
-from unisal.config import run_dir
 from unisal.data.base import Batch
 from unisal.data.transforms import normalise
 from unisal.device import pick_device

@@ -73,10 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ratios = [
             runs["off", n].seconds[clock] / runs[options.amp, n].seconds[clock] for n in (0, 1)
         ]
-        print(
-            f"Of {clock} time a run in {options.amp} takes {', '.join(f'{1 / r:.2f}' for r in ratios)} "
-            f"times that in float32."
-        )
+        said = ", ".join(f"{1 / ratio:.2f}" for ratio in ratios)
+        print(f"Of {clock} time a run in {options.amp} takes {said} times that in float32.")
 
 
 class Run(NamedTuple):

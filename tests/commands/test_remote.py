@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import http.server
 import itertools
+import os
 import shutil
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support import call_command, run_command, write_photo, write_run
 from videos import numbered, write_clip
 
-from unisal.files import natural_order
-from unisal.remote import places
-from unisal.remote.mirror import Courier, Mirror, SpoolFull, opened_mirror
+from unisal.remote import mirror, places
+from unisal.remote.mirror import Courier, SpoolFull, opened_mirror
 from unisal.remote.places import Place, Stores
 
 fsspec = pytest.importorskip("fsspec")
@@ -104,7 +105,7 @@ def films(tmp_path):
     return folder
 
 
-def test_pictures_elsewhere_get_the_maps_of_those_here(far, pictures, tmp_path, capsys):
+def test_pictures_elsewhere_get_the_maps_of_those_here(far, pictures, tmp_path, capsys, caplog):
     upload(pictures, far)
     before = content(pictures)
     more = *COMMON, "--overlay=True", "--recursive=True"
@@ -116,8 +117,8 @@ def test_pictures_elsewhere_get_the_maps_of_those_here(far, pictures, tmp_path, 
     assert content_of(far) == content(pictures) != before
     said = capsys.readouterr()
     assert f"saliency maps in {far}/saliency, overlays in {far}/overlay" in said.out
-    assert f"{far}/damaged.png" in said.err and "not a picture" in said.err
-    assert str(tmp_path / "spool") not in said.out + said.err
+    assert f"{far}/damaged.png  is not a picture that can be read" in caplog.text
+    assert str(spool) not in said.out + said.err + caplog.text
     assert list(spool.iterdir()) == []
 
 
@@ -145,18 +146,18 @@ def test_frames_elsewhere_are_a_video(far, tmp_path):
     folder = tmp_path / "frames"
     for i in range(4):
         write_photo(folder / "images" / f"{i}.png", seed=i)
-    upload(folder, far)
-    more = *COMMON, "--is_video=True", "--maps=npz"
-    assert call_command("predictions_from_folder", far, *more) == 0
-    assert call_command("predictions_from_folder", str(folder), *more) == 0
-    assert content_of(far).keys() == content(folder).keys() | set()
-    there, here = content_of(far), content(folder)
-    name = far.rpartition("/")[2]
-    densities = there.pop(f"saliency/{name}_densities.npz", None)
-    assert densities is not None or there == here
+    upload(folder, f"{far}/frames")
+    more = *COMMON, "--is_video=True", "--overlay=True"
+    for maps in ((), ("--maps=h5",)):
+        assert call_command("predictions_from_folder", f"{far}/frames", *more, *maps) == 0
+        assert call_command("predictions_from_folder", str(folder), *more, *maps) == 0
+        there, here = content_of(f"{far}/frames"), content(folder)
+        assert there.keys() == here.keys()
+        assert all(there[name] == here[name] for name in here if not name.endswith(".h5"))
+    assert "saliency/frames_densities.h5" in here
 
 
-def test_videos_elsewhere_get_the_files_of_those_here(far, films, tmp_path, capsys, monkeypatch):
+def test_videos_elsewhere_get_the_files_of_those_here(far, films, capsys, monkeypatch):
     upload(films, far)
     more = *COMMON, "--maps=png", "--features=before_gru"
     assert call_command("predict_video", str(films), *more) == 0
@@ -170,7 +171,7 @@ def test_videos_elsewhere_get_the_files_of_those_here(far, films, tmp_path, caps
     assert pulled == [] and "4 finished before and skipped" in capsys.readouterr().out
 
 
-def test_a_folder_of_maps_that_is_not_whole_is_written_again(far, films, tmp_path):
+def test_a_folder_of_maps_that_is_not_whole_is_written_again(far, films):
     upload(films, far)
     out = f"{far}/out"
     more = *COMMON, "--overlay=False", "--maps=png", f"--out_dir={out}"
@@ -210,18 +211,17 @@ def largest(folder, condition):
     """Return the most bytes that a folder held while a condition was true."""
     most = 0
     while condition():
-        sizes = []
-        for path in folder.rglob("*"):
-            try:
-                sizes.append(path.stat().st_size * path.is_file())
-            except FileNotFoundError:
-                continue
-        most = max(most, sum(sizes))
+        total = 0
+        for place, _, names in os.walk(folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    total += (Path(place) / name).stat().st_size
+        most = max(most, total)
         time.sleep(0.001)
     return most
 
 
-def test_the_spool_is_bounded(tmp_path, capsys):
+def test_the_spool_is_bounded(tmp_path, caplog):
     """Of many pictures only a few are here at a time, and one that is too large is said to be."""
     folder, far, spool = tmp_path / "many", f"memory://many{next(numbers)}", tmp_path / "spool"
     for i in range(40):
@@ -243,25 +243,36 @@ def test_the_spool_is_bounded(tmp_path, capsys):
     assert 45_000 < found[0] <= bound
     maps = [name for name in content_of(far) if name.startswith("saliency/")]
     assert len(maps) == 40
-    said = capsys.readouterr().err
-    assert f"{far}/large.bmp" in said and "does not fit into the spool (500 kB): --spool_gb" in said
+    assert f"{far}/large.bmp  does not fit into the spool (500 kB): --spool_gb" in caplog.text
 
 
 def test_outputs_that_take_too_much_room_end_their_task(tmp_path):
-    with opened_mirror(tmp_path, 1000) as mirror:
-        out = mirror.add_output(f"memory://room{next(numbers)}")
+    with opened_mirror(tmp_path, 1000) as made:
+        out = made.add_output(f"memory://room{next(numbers)}")
         output = out / "a.h5"
-        with (
-            pytest.raises(SpoolFull, match=r"1\.2 kB, and the spool has room for 1 kB: --spool_gb"),
-            mirror.courier.carried([], [output]) as load,
-        ):
+        said = r"1\.2 kB, and the spool has room for 1 kB: --spool_gb"
+        with made.courier.carried([], [output]) as load:
             out.mkdir(parents=True)
             (out / ".a-1234.h5").write_bytes(bytes(700))  # on its way to `a.h5`
             load.check_room()
             output.write_bytes(bytes(500))
-            load.check_room()
-        assert not output.exists()
-    assert list(tmp_path.iterdir()) == []
+            with pytest.raises(SpoolFull, match=said):
+                load.check_room()
+            output.unlink()
+        (out / ".a-1234.h5").unlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_video_whose_densities_take_too_much_room_is_ended(films, monkeypatch, capsys):
+    url = f"memory://much{next(numbers)}"
+    write_clip(films / "3.mp4", numbered(40))
+    upload(films, url)
+    before = content_of(url)
+    monkeypatch.setattr(mirror, "LOOK_SECONDS", 0)
+    words = *COMMON, "--maps=h5", "--overlay=False", "--spool_gb=0.0006"
+    assert call_command("predict_video", f"{url}/3.mp4", *words) == 2
+    assert "and the spool has room for 300 kB: --spool_gb" in capsys.readouterr().err
+    assert content_of(url) == before
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -336,7 +347,7 @@ def test_what_fails_for_a_while_is_tried_again(tmp_path, monkeypatch):
     Stores().pull(Place(url), tmp_path / "a", 100)
     assert (tmp_path / "a").read_bytes() == b"content" and failures == []
     failures += [OSError("a cable")] * 3
-    with pytest.raises(places.UserError, match="again.*/a cannot be read: a cable"):
+    with pytest.raises(places.UserError, match=r"again.*/a cannot be read: a cable"):
         Stores().pull(Place(url), tmp_path / "a", 100)
 
 
@@ -344,7 +355,7 @@ def test_what_cannot_be_pushed_leaves_nothing_of_its_name(tmp_path, monkeypatch)
     memory, url = fsspec.filesystem("memory"), f"memory://push{next(numbers)}"
     (tmp_path / "a").write_bytes(b"new")
 
-    def failing(self, *_, **__):
+    def failing(*_, **__):
         raise OSError("a cable")
 
     monkeypatch.setattr(type(memory), "mv", failing)
@@ -357,12 +368,12 @@ def test_a_mirror_says_urls(tmp_path):
     memory = fsspec.filesystem("memory")
     url = f"memory://said{next(numbers)}/a b"
     memory.pipe_file(f"{url}/1.mp4", b"")
-    with opened_mirror(tmp_path, 1000) as mirror:
-        (folder,) = mirror.add(url, False)
+    with opened_mirror(tmp_path, 1000) as made:
+        (folder,) = made.add(url, False)
         assert [p.name for p in folder.iterdir()] == ["1.mp4"]
-        assert mirror.courier.named(f"{folder / '1.mp4'}: x") == f"{url}/1.mp4: x"
-        assert mirror.courier.place_of(folder / "1.mp4") == Place(f"{url}/1.mp4")
-        assert mirror.courier.place_of(tmp_path) is None
+        assert made.courier.named(f"{folder / '1.mp4'}: x") == f"{url}/1.mp4: x"
+        assert made.courier.place_of(folder / "1.mp4") == Place(f"{url}/1.mp4")
+        assert made.courier.place_of(tmp_path) is None
         assert "secret" not in repr(Courier(tmp_path, {tmp_path: "ftp://a:secret@b"}, 1))
 
 

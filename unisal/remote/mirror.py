@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from unisal.data.picture_kinds import HEADER_BYTES, PICTURE_SUFFIXES, picture_suffixes
 from unisal.errors import UserError
-from unisal.files import is_disk_full, natural_order, temporary_folder
+from unisal.files import MAX_PREFIX_BYTES, is_disk_full, natural_order, temporary_folder
 from unisal.progress import Bar
 from unisal.remote.places import (
     Place,
@@ -167,9 +168,9 @@ class Load:
                 stores.pull(place, path, size)
         except TooLarge:
             room = said_bytes(self._courier.room)
-            return path, SpoolFull(f"{place} does not fit into the spool ({room}): --spool_gb")
-        except UserError as error:
-            return path, error
+            return path, SpoolFull(f"{path} does not fit into the spool ({room}): --spool_gb")
+        except UserError as error:  # named like all paths of the mirror, see `Courier.named`
+            return path, UserError(str(error).replace(str(place), str(path)))
         self._pulled.append(path)
         return path, None
 
@@ -294,6 +295,7 @@ class Mirror:
             UserError: there is no such thing, or it cannot be listed.
         """
         stores, place = self.courier.stores, Place(url)
+        path = self._path_of(place)
         if is_pattern(place):
             with suppress(UserError):  # what exists under the very name is no pattern
                 stores.look(place)
@@ -304,7 +306,6 @@ class Mirror:
             return [self._add_file(entry.place) for entry in matches]
         if not stores.look(place).is_folder:
             return [self._add_file(place)]
-        path = self._path_of(place)
         self.courier.urls[path] = url
         self._add_folder(path, place, recursive)
         return [path]
@@ -444,9 +445,7 @@ def _size(path: Path) -> int:
 
 def _size_as_written(path: Path) -> int:
     """Return how many bytes an output has, and what will be it (see `unisal.files`)."""
-    begun = path.parent.glob(f".{_escaped(path.stem[:32])}*") if path.parent.is_dir() else ()
+    whole = len(os.fsencode(path.stem)) <= MAX_PREFIX_BYTES
+    begins = f".{path.stem}-" if whole else f".{path.stem[: MAX_PREFIX_BYTES // 4]}"
+    begun = path.parent.glob(f"{escape(begins)}*") if path.parent.is_dir() else ()
     return _size(path) + sum(map(_size, begun))
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
