@@ -20,8 +20,9 @@ class Costs:
         frame: for a frame.
         video: for a video in addition, whatever its length.
         worker: until a worker has started.
-        run: until the first worker starts.
+        run: until the first worker starts, for each part of the work anew.
         probe: to look into a video before it is given to a worker, one after the other.
+        cores: how many cores a worker keeps busy while it works.
     """
 
     frame: float
@@ -29,6 +30,7 @@ class Costs:
     worker: float
     run: float = 0
     probe: float = 0
+    cores: float = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Cluster:
 
     Args:
         workers: how many there are.
-        cores: how many of them compute at the same time at their full speed; None for all.
+        cores: of all machines together; None for as many as the workers keep busy.
         bandwidth: of the storage that all share, in bytes per second; None for no limit.
         slow_share: share of the workers that are slow, from 0 to 1.
         slowdown: how many times as long as the others these take.
@@ -101,16 +103,17 @@ def simulate(work: Work, costs: Costs, cluster: Cluster, seed: int = 0) -> Run:
     """
     draw = random.Random(seed)
     n = min(cluster.workers, work.videos)
-    crowding = max(1.0, n / cluster.cores) if cluster.cores else 1.0
+    crowding = max(1.0, n * costs.cores / cluster.cores) if cluster.cores else 1.0
     n_slow = round(cluster.slow_share * n)
     task = (costs.video + work.frames * costs.frame) * crowding
     transfer = work.video_bytes / cluster.bandwidth if cluster.bandwidth else 0.0
     at_a_time = work.at_a_time or work.videos
-    now, storage_free = costs.run, 0.0
+    now, storage_free = 0.0, 0.0
     worked, lost = 0.0, 0
     for begun in range(0, work.videos, at_a_time):
         n_videos = min(at_a_time, work.videos - begun)
         now += n_videos * costs.probe
+        now += costs.run
         ready = now + costs.worker * crowding  # each part of the list starts workers of its own
         free = [(ready, i) for i in range(n)]
         ends = now
@@ -130,6 +133,6 @@ def simulate(work: Work, costs: Costs, cluster: Cluster, seed: int = 0) -> Run:
     busy = {
         "workers": worked / (n * now),
         "storage": work.videos * transfer / now,
-        "driver": (costs.run + work.videos * costs.probe) / now,
+        "driver": (-(-work.videos // at_a_time) * costs.run + work.videos * costs.probe) / now,
     }
     return Run(now, busy, lost)

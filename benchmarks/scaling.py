@@ -43,6 +43,12 @@ OUTPUTS = {
 MILLION = 1_000_000
 A_MINUTE = 60 * RATE
 
+CONNECT = """
+from unisal.cluster.workers import Crew, connected
+with connected(Crew(1)):
+    pass
+"""
+
 CORES, BANDWIDTH = 32, 2e9
 """Assumed: cores of a machine, each for a worker; bytes per second of the shared storage."""
 LOSSES, SLOW_SHARE, SLOWDOWN = 0.01, 0.05, 1.5
@@ -65,9 +71,11 @@ class Lengths(NamedTuple):
 
 
 class FrameCost(NamedTuple):
-    """Of one frame, in seconds of one core, and bytes of the video file."""
+    """Of one frame, in seconds, and bytes of the video file."""
 
     worker: float
+    processor: float
+    """Of all cores."""
     decoding: float
     read: float
 
@@ -95,17 +103,34 @@ def write_list(path: Path, video: Path, n: int) -> Path:
     return path
 
 
-def seconds(files: Path, workers: int, words: Sequence[str] = OUTPUTS["overlay (MP4)"]) -> float:
+class Took(NamedTuple):
+    """Of a command, in seconds."""
+
+    wall: float
+    processor: float
+    """Of all cores together, whatever else the machine did meanwhile."""
+
+
+def seconds(files: Path, workers: int, words: Sequence[str] = OUTPUTS["overlay (MP4)"]) -> Took:
     """Return how long the command takes as a process of its own."""
     command = [sys.executable, "run.py", "predict_video", f"--files={files}"]
     options = [f"--workers={workers}", "--device=cpu", "--overwrite=True", *words]
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), processor_seconds()
     done = subprocess.run(
         [*command, *options], cwd=PROJECT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"{' '.join([*command, *options])}:\n{done.stderr}")
-    return time.perf_counter() - begun
+    return Took(time.perf_counter() - begun, processor_seconds() - busy)
+
+
+def processor_seconds() -> float:
+    """Return how long the cores of this Linux machine have worked.
+
+    The system's accounts of a process and its children leave out Ray's workers.
+    """
+    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    return (int(user) + int(nice) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def measure_decoding(path: Path) -> tuple[float, float]:
@@ -124,9 +149,24 @@ def measure_decoding(path: Path) -> tuple[float, float]:
     return statistics.median(opened), (time.process_time() - begun) / n
 
 
+def medians(some: Sequence[Took]) -> Took:
+    """Return the median of each time."""
+    return Took(*(statistics.median(each) for each in zip(*some, strict=True)))
+
+
+def measure_ray(rounds: int) -> float:
+    """Return the seconds until Ray has started on this machine, and ended."""
+    took = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", CONNECT], cwd=PROJECT, check=True)
+        took.append(time.perf_counter() - begun)
+    return statistics.median(took)
+
+
 def measure_costs(folder: Path, lengths: Lengths) -> tuple[Costs, dict[tuple[int, int], FrameCost]]:
     """Measure with one worker; the costs are those of the smallest videos."""
-    frames, opening = {}, 0.0
+    frames, opening, ray = {}, 0.0, measure_ray(lengths.rounds)
     first = write_video(folder / "first.mp4", SIZES[0], lengths.short)
     seconds(write_list(folder / "first.txt", first, 1), 1)  # makes the graph that others find
     start = video_cost = 0.0
@@ -139,24 +179,32 @@ def measure_costs(folder: Path, lengths: Lengths) -> tuple[Costs, dict[tuple[int
             for kind, video in (("one", short), ("long", long))
         ]
         turns = [[seconds(files, 1) for files in lists] for _ in range(lengths.rounds)]
-        one, took = (statistics.median(each) for each in zip(*turns, strict=True))
-        frame = (took - one) / (lengths.long - lengths.short)
+        n_more = lengths.long - lengths.short
+        one, _ = medians([short_run for short_run, _ in turns])
+        frame, processor = (
+            (b - a) / n_more
+            for a, b in zip(*(medians(each) for each in zip(*turns, strict=True)), strict=True)
+        )
         opened, decoding = measure_decoding(long)
-        frames[size] = FrameCost(frame, decoding, long.stat().st_size / lengths.long)
+        frames[size] = FrameCost(frame, processor, decoding, long.stat().st_size / lengths.long)
         if size == SIZES[0]:
             opening = opened
             several = seconds(write_list(folder / "several.txt", short, lengths.several), 1)
-            video_cost = (several - one) / (lengths.several - 1) - lengths.short * frame
+            video_cost = (several.wall - one) / (lengths.several - 1) - lengths.short * frame
             start = one - video_cost - lengths.short * frame
     costs = Costs(
         frame=frames[SIZES[0]].worker,
         video=video_cost - opening,  # one worker waits while the next video is looked into
-        worker=start,
+        worker=start - ray,
+        run=ray,
         probe=opening,
+        cores=max(1.0, frames[SIZES[0]].processor / frames[SIZES[0]].worker),
     )
     if min(*(cost.worker for cost in frames.values()), costs.video, costs.worker) <= 0:
         print("NO RESULT: a cost is negative. Something else runs, or the videos are too short.\n")
-        costs = replace(costs, frame=abs(costs.frame), video=abs(costs.video), worker=abs(start))
+        costs = replace(
+            costs, frame=abs(costs.frame), video=abs(costs.video), worker=abs(costs.worker)
+        )
     return costs, frames
 
 
@@ -176,15 +224,20 @@ def print_costs(
     costs: Costs, frames: dict[tuple[int, int], FrameCost], outputs: dict[str, float]
 ) -> None:
     """Print the tables of what was measured."""
-    print("| Video | a frame, one worker | of it decoding and resizing | video file per frame |")
-    print("|---|---|---|---|")
+    print(
+        "| Video | a frame, one worker | of all cores | decoding and resizing | file per frame |\n"
+        "|---|---|---|---|---|"
+    )
     for (height, width), cost in frames.items():
         print(
-            f"| {width} x {height} | {1000 * cost.worker:.1f} ms | {1000 * cost.decoding:.1f} ms "
+            f"| {width} x {height} | {1000 * cost.worker:.1f} ms "
+            f"| {1000 * cost.processor:.1f} ms | {1000 * cost.decoding:.1f} ms "
             f"| {cost.read / 1000:.1f} KB |"
         )
     print("\n| Besides | |\n|---|---|")
-    print(f"| a run, until its first worker has started | {costs.worker:.1f} s |")
+    print(f"| Ray, to start and to end | {costs.run:.1f} s |")
+    print(f"| the command and its first worker, to start | {costs.worker:.1f} s |")
+    print(f"| cores that a worker keeps busy | {costs.cores:.2f} |")
     print(f"| a video, whatever its length | {1000 * costs.video:.0f} ms |")
     print(f"| looking into a video before the work | {1000 * costs.probe:.1f} ms |")
     for name, size in outputs.items():
@@ -198,7 +251,7 @@ def check_model(folder: Path, lengths: Lengths, costs: Costs) -> None:
     took: dict[int, list[float]] = {n: [] for n in WORKERS}
     for _ in range(lengths.rounds):
         for n in WORKERS:
-            took[n].append(seconds(files, n))
+            took[n].append(seconds(files, n).wall)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     work = Work(videos=lengths.several, frames=lengths.checked)
     print(
@@ -232,7 +285,7 @@ def ask_for_a_million(costs: Costs, frame: FrameCost, written: float) -> None:
         "\n| Machines | workers | hours | workers lost | busy | limit |\n|---|---|---|---|---|---|"
     )
     for n in MACHINES:
-        row = million(costs, frame, written, replace(common, workers=n * CORES))
+        row = million(costs, frame, written, replace(common, workers=n * CORES, cores=n * CORES))
         print(f"| {n} with {CORES} cores | {row}")
     for rate in GPU_RATES:
         of_gpu = replace(costs, frame=max(1 / rate, frame.decoding / GPU_CORES))

@@ -60,7 +60,7 @@ def test_lost_workers_cost_what_they_had_begun_and_a_start():
 def test_each_part_of_a_list_waits_for_its_last_video():
     work = Work(videos=30, frames=100, at_a_time=10)
     run = simulate(work, COSTS, Cluster(workers=4))
-    assert run.seconds == pytest.approx(2 + 3 * (3 + 3 * TASK))
+    assert run.seconds == pytest.approx(3 * (2 + 3 + 3 * TASK))
     few = simulate(Work(videos=400, frames=10_000, at_a_time=10), COSTS, Cluster(workers=40))
     assert few.seconds > 0.99 * 40 * 200  # most parts of a run with small parts do nothing
     small = Costs(frame=0.02, video=0.5, worker=60)
@@ -68,22 +68,24 @@ def test_each_part_of_a_list_waits_for_its_last_video():
 
 
 def test_the_benchmark_finds_the_costs_of_a_run(tmp_path, monkeypatch, capsys):
-    true = Costs(frame=0.03, video=0.4, worker=5, probe=0.1)
+    true = Costs(frame=0.03, video=0.4, worker=5, run=2, probe=0.1)
 
     def seconds(files, workers, *_):
         names = files.read_text().split()
         with scaling.VideoFile(files.parent / names[0]) as video:
             n = sum(1 for _ in video)
-        return simulate(Work(videos=len(names), frames=n), true, Cluster(workers=workers)).seconds
+        took = simulate(Work(videos=len(names), frames=n), true, Cluster(workers=workers)).seconds
+        return scaling.Took(took, 1.5 * took)
 
     monkeypatch.setattr(scaling, "seconds", seconds)
+    monkeypatch.setattr(scaling, "measure_ray", lambda _: 2)
     monkeypatch.setattr(scaling, "measure_decoding", lambda _: (0.1, 0.004))
     monkeypatch.setattr(scaling, "SIZES", ((36, 64), (72, 128)))
     lengths = scaling.Lengths(3, 9, 4, 4, 1)
     costs, frames = scaling.measure_costs(tmp_path, lengths)
-    found = costs.frame, costs.video, costs.worker, costs.probe
-    assert found == pytest.approx((0.03, 0.4, 5, 0.1))
-    assert frames[72, 128].worker == pytest.approx(0.03)
+    found = costs.frame, costs.video, costs.worker, costs.run, costs.probe
+    assert found == pytest.approx((0.03, 0.4, 5, 2, 0.1))
+    assert frames[72, 128].worker == pytest.approx(0.03) and costs.cores == pytest.approx(1.5)
     monkeypatch.setattr(scaling.os, "sched_getaffinity", lambda _: range(8), raising=False)
     scaling.check_model(tmp_path, lengths, costs)
     assert capsys.readouterr().out.count("| 1.00 |") == len(scaling.WORKERS)
@@ -96,7 +98,7 @@ def test_what_decoding_costs(tmp_path):
 
 def test_the_table_of_a_million_videos(monkeypatch, capsys):
     monkeypatch.setattr(scaling, "MILLION", 2000)
-    scaling.ask_for_a_million(COSTS, scaling.FrameCost(0.02, 0.005, 3000), 6000)
+    scaling.ask_for_a_million(COSTS, scaling.FrameCost(0.02, 0.03, 0.005, 3000), 6000)
     rows = capsys.readouterr().out.strip().splitlines()[2:]
     assert len(rows) == len(scaling.MACHINES) * (1 + len(scaling.GPU_RATES))
     hours = [float(row.split("|")[3]) for row in rows[: len(scaling.MACHINES)]]
