@@ -45,6 +45,9 @@ ELSEWHERE = {
     "python run.py download_weights": "tests/commands/test_download.py",
     "python run.py predict_video --video_path=clip.mp4": "tests/commands/test_video_files.py",
     "python run.py predictions_from_folder my_pictures --workers=2": "tests/commands/test_crew.py",
+    "python run.py predict_video s3://my-bucket/films --out_dir=s3://my-bucket/maps": (
+        "tests/commands/test_remote.py"
+    ),
     "python run.py predict_camera --camera=0 --out=live.mp4 --seconds=20": (
         "tests/commands/test_camera.py"
     ),
