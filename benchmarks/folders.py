@@ -26,7 +26,7 @@ from benchmarks.network import VideoClip
 from benchmarks.stream_latency import write_frames
 from benchmarks.timing import plain_network
 from unisal.commands.folder_jobs import FolderJob
-from unisal.commands.folders import How, predict_video_folder
+from unisal.commands.folder_work import How, predict_video_folder
 from unisal.commands.picture_folders import PictureSet
 from unisal.data.transforms import RGB_MEAN, RGB_STD
 from unisal.model import UNISAL

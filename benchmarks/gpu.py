@@ -11,8 +11,8 @@
 
 All variants take turns. "Of the limit" is what the multiply-adds and the bytes of the convolutions
 would take at the rates of the matrix product, in that precision, and of the copy. `--device=cpu`
-measures the same on the CPU, where there are no CUDA graphs, no TF32 and no fp16. How fast files
-are decoded: `python -m benchmarks.decoding`.
+measures the same on the CPU, where there are no CUDA graphs, no TF32 and no fp16. What decoding
+costs: `python -m benchmarks.scaling`.
 """
 
 from __future__ import annotations

@@ -89,6 +89,23 @@ class Run:
         return most if self.busy[most] >= 0.5 else "waiting"
 
 
+def _crowding(n: int, costs: Costs, cluster: Cluster) -> float:
+    """Return how many times as long workers take when `n` of them work on the cores there are."""
+    return max(1.0, n * costs.cores / cluster.cores) if cluster.cores else 1.0
+
+
+def _in_true_time(last: list[float], costs: Costs, cluster: Cluster) -> float:
+    """Return when the last worker ends, if each works without a pause until `last`.
+
+    Those that have nothing left to do leave their cores to the others.
+    """
+    total, before = 0.0, 0.0
+    for n_ended, end in enumerate(sorted(last)):
+        total += (end - before) * _crowding(len(last) - n_ended, costs, cluster)
+        before = end
+    return total
+
+
 def simulate(work: Work, costs: Costs, cluster: Cluster, seed: int = 0) -> Run:
     """Simulate a run.
 
@@ -103,33 +120,33 @@ def simulate(work: Work, costs: Costs, cluster: Cluster, seed: int = 0) -> Run:
     """
     draw = random.Random(seed)
     n = min(cluster.workers, work.videos)
-    crowding = max(1.0, n * costs.cores / cluster.cores) if cluster.cores else 1.0
+    crowding = _crowding(n, costs, cluster)
     n_slow = round(cluster.slow_share * n)
-    task = (costs.video + work.frames * costs.frame) * crowding
+    task = costs.video + work.frames * costs.frame
     transfer = work.video_bytes / cluster.bandwidth if cluster.bandwidth else 0.0
     at_a_time = work.at_a_time or work.videos
-    now, storage_free = 0.0, 0.0
-    worked, lost = 0.0, 0
+    now, worked, lost = 0.0, 0.0, 0
     for begun in range(0, work.videos, at_a_time):
         n_videos = min(at_a_time, work.videos - begun)
-        now += n_videos * costs.probe
-        now += costs.run
-        ready = now + costs.worker * crowding  # each part of the list starts workers of its own
-        free = [(ready, i) for i in range(n)]
-        ends = now
+        now += n_videos * costs.probe + costs.run
+        now += costs.worker * max(1.0, n / (cluster.cores or n))  # each part starts its own
+        # From here in the time of a worker that has all the cores that it keeps busy.
+        last = [0.0] * n
+        free = [(0.0, i) for i in range(n)]
+        storage_free = 0.0
+        losses = cluster.losses / 3600 * crowding
         for _ in range(n_videos):
             at, i = heapq.heappop(free)
             takes = task * (cluster.slowdown if i < n_slow else 1)
-            while cluster.losses and (lives := draw.expovariate(cluster.losses / 3600)) < takes:
-                at += lives + costs.worker
-                worked += lives
+            while losses and (lives := draw.expovariate(losses)) < takes:
+                at += lives + costs.worker / crowding
+                worked += lives * crowding
                 lost += 1
-            storage_free = max(storage_free, at) + transfer
-            end = max(at + takes, storage_free)
-            worked += takes
-            heapq.heappush(free, (end, i))
-            ends = max(ends, end)
-        now = ends
+            storage_free = max(storage_free, at) + transfer / crowding
+            last[i] = max(at + takes, storage_free)
+            worked += takes * crowding
+            heapq.heappush(free, (last[i], i))
+        now += _in_true_time(last, costs, cluster)
     busy = {
         "workers": worked / (n * now),
         "storage": work.videos * transfer / now,

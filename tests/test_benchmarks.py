@@ -22,9 +22,11 @@ from support import PROJECT, write_dhf1k, write_run
 
 from benchmarks import all as whole_table
 from benchmarks import (
+    decoding,
     earlier_folders,
     folders,
     frame_steps,
+    gpu,
     letterbox,
     limits,
     merge_gaze,
@@ -40,6 +42,7 @@ from benchmarks import (
     startup,
     training,
     transfer,
+    variants,
 )
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
@@ -170,7 +173,7 @@ def test_the_whole_table_has_every_program():
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
         *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling", "processes"),
-        "mixed_precision",
+        *("mixed_precision", "gpu", "decoding"),
         *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
@@ -520,3 +523,45 @@ def test_the_memory_of_mapped_weights_is_found(tmp_path):
         found = processes.of_process(Path("/proc/self"))
     assert before["weights"] == 0 and found["weights"] == pytest.approx(8, abs=0.1)
     assert found["Rss"] >= found["Pss"] > 8
+
+
+def test_decoded_pixels_of_all_readers_are_alike(monkeypatch, capsys):
+    monkeypatch.setattr(decoding, "SIZES", ((64, 96),))
+    decoding.main(["--frames=4", "--rounds=1"])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    names = [row[2].strip() for row in rows]
+    assert names[:2] == [decoding.OURS, "OpenCV"]
+    assert all(row[1].strip() == "96 x 64" and float(row[3]) > 0 for row in rows)
+    apart = [int(row[5]) for row in rows]
+    assert apart[0] == 0 and max(apart) < 16  # of conversions from YUV
+
+
+@pytest.mark.slow
+def test_what_is_measured_on_a_gpu_is_measured_on_the_cpu(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
+    write_run(tmp_path / "base", sources=("DHF1K", "SALICON"))
+    sizes = "--size=64x96", "--batches=1,2", "--steps=2", "--clips=1"
+    short = "--rounds=1", "--seconds=0", "--parts=limits,predict,train,profile"
+    gpu.main(["--device=cpu", "--train_id=base", *sizes, *short])
+    printed = capsys.readouterr().out
+    assert "not possible" not in printed
+    tables = [part.splitlines() for part in re.split(r"\n\n(?=\|)", printed)]
+    rows = [line.split("|")[1:-1] for table in tables for line in table if line[:1] == "|"]
+    apart = {"float32, channels last": 1e-4, "bf16": 0.2, "bf16, channels last": 0.2}
+    found = [(row[0].strip(), row) for row in rows]
+    for name, most in apart.items():  # three tables of predictions and two of training steps
+        values = [float(row[-1]) for row_name, row in found if row_name == name]
+        assert len(values) == 5 and max(values) < most
+    assert len([1 for name, _ in found if name == "plain"]) == 4
+
+
+def test_a_variant_that_is_not_possible_does_not_end_the_others():
+    def impossible():
+        raise RuntimeError("no such card\nand more")
+
+    tried = variants.try_all(
+        {"good": lambda: lambda: 1, "bad": impossible, "also": lambda: lambda: 2},
+        lambda call: call,
+    )
+    assert [call() for call in tried.calls.values()] == [1, 2]
+    assert tried.failures == {"bad": "no such card"}

@@ -27,6 +27,15 @@ def test_more_workers_than_cores_share_them():
     assert many - few == pytest.approx(3)  # four start on two cores
 
 
+def test_those_that_have_ended_leave_their_cores_to_the_others():
+    """Six videos on four workers: two have two of them, alone on the cores in the second half."""
+    costs = Costs(frame=0.02, video=0.5, worker=3, run=2, cores=1.5)
+    run = simulate(Work(videos=6, frames=100), costs, Cluster(workers=4, cores=2))
+    assert run.seconds == pytest.approx(2 + 3 * 2 + TASK * 4 * 1.5 / 2 + TASK * 2 * 1.5 / 2)
+    one = simulate(Work(videos=6, frames=100), costs, Cluster(workers=1, cores=2))
+    assert one.seconds == pytest.approx(2 + 3 + 6 * TASK)
+
+
 def test_storage_that_is_slower_than_the_workers_decides():
     work = Work(videos=200, frames=100, video_bytes=1e9)
     run = simulate(work, COSTS, Cluster(workers=50, bandwidth=1e9))

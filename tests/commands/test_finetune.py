@@ -11,7 +11,7 @@ import pytest
 import torch
 from gaze_folders import write_film, write_gaze, write_table
 from PIL import Image
-from support import call_command, write_run
+from support import call_command, run_command, write_run
 
 from unisal.commands import studies
 from unisal.commands.studies import Outcome, conclusion, curve_runs, fold_runs, observer_runs
@@ -67,6 +67,36 @@ def test_a_folder_is_trained_on_and_scored_with_its_own_domain(home, capsys):
     assert finetune(home, "--train=decoder") == 0
     told = re.findall(r"^(\w+): CC -?\d\.\d+ between", capsys.readouterr().out, re.MULTILINE)
     assert told == ["DHF1K", "SALICON"]
+
+
+@pytest.mark.slow
+def test_a_process_trains_in_16_bits_with_joint_batches(home):
+    options = "--amp=bf16", "--accumulate=2"
+    given = [f"--data={home / 'mine'}", "--domain=Mine", *SHORT, *options]
+    done = run_command("finetune", *given, env={"TRAIN_DIR": str(home / "runs")})
+    assert done.returncode == 0, done.stderr
+    run = home / "runs" / "mine_modules_unisal"
+    kept = load_json(run / "Trainer.json")
+    assert (kept["amp"], kept["accumulate"]) == ("bf16", 2)
+    assert any("/loss/valid" in tag for tag in load_json(run / "all_scalars.json"))
+    assert {values.dtype for values in read_state(run / "weights_best.pth").values()} <= {
+        torch.float32,
+        torch.int64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--amp=fp8", "amp is 'fp8'; allowed are off, auto, bf16, fp16"),
+        ("--amp=fp16", "amp is 'fp16', which needs a GPU"),
+        ("--accumulate=0", "accumulate is 0"),
+    ],
+)
+def test_precisions_and_joint_batches_that_cannot_be_are_refused(home, capsys, option, said):
+    assert finetune(home, option) == 2
+    assert said in capsys.readouterr().err
+    assert not (home / "runs" / "mine_modules_unisal").exists()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from support import call_command, lively_network, photo, write_network, write_photo
 
-from unisal.commands import folders, table
+from unisal.commands import folder_work, table
 from unisal.errors import SomeFailed, UserError
 from unisal.predict.presets import Preset
 
@@ -40,7 +40,7 @@ def folder(tmp_path):
 def predicted(monkeypatch):
     """Note the names of the pictures that are predicted."""
     found = []
-    read, read_frames = folders.read_rgb_image, folders.read_frames
+    read, read_frames = folder_work.read_rgb_image, folder_work.read_frames
 
     def note(path):
         found.append(path.name)
@@ -50,8 +50,8 @@ def predicted(monkeypatch):
         found.extend(path.name for path in paths)
         return read_frames(paths, *rest)
 
-    monkeypatch.setattr(folders, "read_rgb_image", note)
-    monkeypatch.setattr(folders, "read_frames", note_frames)
+    monkeypatch.setattr(folder_work, "read_rgb_image", note)
+    monkeypatch.setattr(folder_work, "read_frames", note_frames)
     return found
 
 
