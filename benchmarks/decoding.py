@@ -114,11 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for name, read in known.items():
                 wall = statistics.median(turn[name].wall for turn in turns)
                 processor = statistics.median(turn[name].processor for turn in turns)
-                print(
-                    f"| {size[1]} x {size[0]} | {name} | {1 / wall:.0f} | {1000 * processor:.1f} ms "
-                    f"| {distance(read, path)} |",
-                    flush=True,
-                )
+                said = f"| {size[1]} x {size[0]} | {name} | {1 / wall:.0f} "
+                said += f"| {1000 * processor:.1f} ms | {distance(read, path)} |"
+                print(said, flush=True)
 
 
 if __name__ == "__main__":

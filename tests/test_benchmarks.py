@@ -169,7 +169,7 @@ def test_the_networks_work_is_that_of_the_plain_calls():
 
 def test_the_whole_table_has_every_program():
     modules = {path.stem for path in (PROJECT / "benchmarks").glob("*.py")}
-    helpers = {"__init__", "all", "case", "timing", "limits", "run_model"}
+    helpers = {"__init__", "all", "case", "timing", "limits", "run_model", "variants"}
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
         *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling", "processes"),
@@ -540,18 +540,18 @@ def test_decoded_pixels_of_all_readers_are_alike(monkeypatch, capsys):
 def test_what_is_measured_on_a_gpu_is_measured_on_the_cpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
     write_run(tmp_path / "base", sources=("DHF1K", "SALICON"))
-    sizes = "--size=64x96", "--batches=1,2", "--steps=2", "--clips=1"
+    sizes = "--size=32x64", "--batches=2", "--steps=2", "--clips=1"
     short = "--rounds=1", "--seconds=0", "--parts=limits,predict,train,profile"
     gpu.main(["--device=cpu", "--train_id=base", *sizes, *short])
     printed = capsys.readouterr().out
     assert "not possible" not in printed
     tables = [part.splitlines() for part in re.split(r"\n\n(?=\|)", printed)]
     rows = [line.split("|")[1:-1] for table in tables for line in table if line[:1] == "|"]
-    apart = {"float32, channels last": 1e-4, "bf16": 0.2, "bf16, channels last": 0.2}
     found = [(row[0].strip(), row) for row in rows]
-    for name, most in apart.items():  # three tables of predictions and two of training steps
+    for name, most in {"float32, channels last": 1e-3, "bf16": 0.2}.items():
         values = [float(row[-1]) for row_name, row in found if row_name == name]
-        assert len(values) == 5 and max(values) < most
+        *predictions, pictures, clips = values  # of these, gradients after some updates
+        assert len(predictions) == 3 and max(predictions) < most and max(pictures, clips) < 1
     assert len([1 for name, _ in found if name == "plain"]) == 4
 
 

@@ -83,7 +83,6 @@ def test_outputs_of_one_name_are_found_in_the_whole_list(tmp_path, lines, collid
         (["a.png", "a.png"], None, "list.txt:2 names the same file as line 1"),
         (["a.png", "b.png"], None, "list.txt:2: .*b.png does not exist"),
         (["a.png"], "a.png", "other files beside it"),
-        (["a.png", "https://a.org/b.png"], None, "list.txt:2: https://a.org/b.png is an address"),
     ],
 )
 def test_faults_are_named_before_any_work(tmp_path, lines, typed, said):

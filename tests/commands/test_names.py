@@ -212,15 +212,24 @@ def test_a_tilde_is_expanded_wherever_a_path_is_named(tmp_path, monkeypatch, run
 # ---- addresses ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["predict_video", "predict_camera"])
 @pytest.mark.parametrize("tail", ["", "/" + "x" * 300 + ".mp4"], ids=["short", "long"])
-def test_an_address_is_printed_as_it_is(tmp_path, capsys, command, tail):
+def test_the_address_of_a_stream_is_printed_as_it_is(tmp_path, capsys, tail):
     address = f"http://127.0.0.1:9//clips/a%20b.mp4{tail}?x=1#y"
-    out = f"--out={tmp_path / 'live.mp4'}" if command == "predict_camera" else "--device=cpu"
-    assert call_command(command, address, out) == 2
+    assert call_command("predict_camera", address, f"--out={tmp_path / 'live.mp4'}") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert address in line
-    assert command == "predict_camera" or "predict_camera" in line
+
+
+@pytest.mark.parametrize("tail", ["", "/" + "x" * 300 + ".mp4"], ids=["short", "long"])
+def test_the_address_of_a_video_is_printed_without_its_query(tmp_path, capsys, monkeypatch, tail):
+    """Queries may be keys."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("unisal.remote.places.WAITS", ())
+    address = f"http://127.0.0.1:9//clips/a%20b.mp4{tail}?x=1#y"
+    assert call_command("predict_video", address, f"--out_dir={tmp_path}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert address.partition("?")[0] in line or "127.0.0.1:9/clips/a b.mp4 cannot be" in line
+    assert "x=1" not in line
 
 
 # ---- several inputs -----------------------------------------------------------------------

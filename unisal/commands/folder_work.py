@@ -39,7 +39,6 @@ from unisal.progress import Bar
 from unisal.threads import in_threads
 from unisal.types import Density, Size
 
-
 log = logging.getLogger(__name__)
 
 

@@ -180,10 +180,10 @@ class Stores:
         if place.url.endswith("/"):
             return None
         fs, path = self.open(place)
-        try:
-            return self._trying(place, lambda: fs.info(path)).get("size")
-        except UserError:
-            return None
+        with suppress(Exception):  # those of a dozen libraries
+            size: int | None = fs.info(path).get("size")
+            return size
+        return None
 
     def entries(self, folder: Place) -> list[Entry]:
         """List a folder, without hidden files and those whose names no file here can have.
