@@ -68,12 +68,17 @@ def torchcodec(threads: int) -> Reader:
     return read
 
 
-def readers() -> dict[str, Reader]:
-    """Return the readers that are installed, by their names."""
+def readers(path: Path) -> dict[str, Reader]:
+    """Return the readers that can decode a video here, by their names."""
     found: dict[str, Reader] = {OURS: ours, "OpenCV": opencv}
     if find_spec("torchcodec"):
-        found["torchcodec, 1 thread"] = torchcodec(1)
-        found["torchcodec, threads of its choice"] = torchcodec(0)
+        others = {"1 thread": torchcodec(1), "threads of its choice": torchcodec(0)}
+        try:
+            next(others["1 thread"](path))
+        except (RuntimeError, ImportError) as error:  # it needs FFmpeg's libraries on the system
+            print(f"torchcodec does not load: {str(error).splitlines()[0]}\n")
+        else:
+            found |= {f"torchcodec, {name}": read for name, read in others.items()}
     return found
 
 
@@ -101,12 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
-    print("| video | reader | frames per second | processor time of a frame | levels apart |")
-    print("|---|---|---|---|---|")
     with TemporaryDirectory() as folder:
-        for size in SIZES:
-            path = write_video(Path(folder) / f"{size[0]}.mp4", size, given.frames)
-            known = readers()
+        paths = {
+            size: write_video(Path(folder) / f"{size[0]}.mp4", size, given.frames)
+            for size in SIZES
+        }
+        known = readers(paths[SIZES[0]])
+        print("| video | reader | frames per second | processor time of a frame | levels apart |")
+        print("|---|---|---|---|---|")
+        for size, path in paths.items():
             turns = [
                 {name: decode(read, path) for name, read in known.items()}
                 for _ in range(given.rounds)

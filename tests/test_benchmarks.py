@@ -43,6 +43,7 @@ from benchmarks import (
     training,
     transfer,
     variants,
+    warm_up,
 )
 from benchmarks.case import Case, measure, print_rows
 from benchmarks.limits import Machine, Work, count_calls, count_graph
@@ -55,6 +56,7 @@ from unisal.evaluate.scoring import score_dataset
 from unisal.inference.engine import Engine
 from unisal.inference.graph import export_graph
 from unisal.model.mobilenet_v2 import MobileNetV2
+from unisal.predict import load
 from unisal.predict.loading import load_model
 
 MACHINE = Machine(1e9, 1e9)
@@ -173,7 +175,7 @@ def test_the_whole_table_has_every_program():
     alone = {
         *("metrics", "stream_latency", "recurrence", "letterbox"),
         *("model_card", "recipes", "transfer", "precision", "merge_gaze", "scaling", "processes"),
-        *("mixed_precision", "gpu", "decoding"),
+        *("mixed_precision", "gpu", "decoding", "warm_up"),
         *("earlier_folders", "frame_steps", "peers", "peer_worker", "opencv_saliency"),
     }
     in_the_table = [module.__name__ for module in whole_table.MODULES]
@@ -571,3 +573,19 @@ def test_a_variant_that_is_not_possible_does_not_end_the_others():
     )
     assert [call() for call in tried.calls.values()] == [1, 2]
     assert tried.failures == {"bad": "no such card"}
+
+
+def test_a_part_of_a_film_is_compared_with_the_whole(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRAIN_DIR", str(tmp_path))
+    write_run(tmp_path / "base", sources=("DHF1K", "SALICON"))
+    monkeypatch.setattr(warm_up, "SIZE", (36, 64))
+    engine = load("base", "cpu").engine
+    whole = list(warm_up.apart(warm_up.noise(4), engine, "DHF1K", 0))
+    assert [(a.state, a.log_density, a.levels) for a in whole] == [(0, 0, 0)] * 4
+    part = list(warm_up.apart(warm_up.noise(6), engine, "DHF1K", 2))
+    assert len(part) == 4 and part[0].state > 1e-4 and part[0].cc < 1
+    warm_up.main(["--frames=2", "--train_id=base"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split("|")[1:3] for row in rows] == [
+        [f" {film} ", f" {n} "] for film in warm_up.FILMS for n in (1, 2)
+    ]

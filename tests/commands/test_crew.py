@@ -125,14 +125,16 @@ def test_videos_on_workers_of_which_one_is_killed(places):
         write_clip(films / f"{i}.mp4", numbered(9))
     (films / "damaged.mp4").write_bytes(b"no film")
     shutil.copytree(films, places / "clips")
-    options = "--overlay=False", "--maps=npz", "--device=cpu"
+    options = "--overlay=False", "--maps=npz", "--features=before_gru", "--device=cpu"
     assert call_command("predict_video", str(films), *options) == 1
     done = places / "clips" / "saliency"
     command = "predict_video", "clips", *options
     process = run_and_kill(places, command, lambda: len(list(done.glob("[0-9]*.npz"))), 6)
     assert process.returncode == 1
     assert process.stdout.splitlines() == [
-        f"clips/{i}.mp4: clips/saliency/{i}_densities.npz" for i in range(6)
+        f"clips/{i}.mp4: clips/saliency/{i}_densities.npz, "
+        f"clips/saliency/{i}_features_before_gru.h5"
+        for i in range(6)
     ]
     assert process.stderr.splitlines() == [
         "run.py: ERROR: 1 failed:",

@@ -32,8 +32,10 @@ from unisal.inference.int8.quantize import Agreement, quantize
 from unisal.inference.int8.ranges import Range, find_ranges
 from unisal.inference.int8.rounding import round_together
 from unisal.inference.int8.statistics import collect, open_session
+from unisal.inference.prepared import WEIGHTS
 from unisal.inference.processor import INT8_FLAGS, lacks
 from unisal.inference.runtime import Session
+from unisal.inference.sessions import open_onnx
 from unisal.predict.inputs import prepare
 from unisal.predict.loading import load_network
 
@@ -216,6 +218,17 @@ def test_what_is_kept_more_exactly_has_to_help(graphs, monkeypatch):
     assert found.plan.n_floats == module.FIRST_FLOATS
     assert len(tried) >= len(chains)
     assert found.graph.facts["plan"] == found.plan._asdict()
+
+
+@pytest.mark.parametrize("kind", [IMAGES, VIDEOS], ids=["images", "videos"])
+def test_a_prepared_graph_in_8_bits_gives_the_same_bits(quantized, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNISAL_CACHE_DIR", str(tmp_path))
+    graph = quantized[kind].graph
+    runners = [Session(open_onnx(graph.model, 1, digest=d), graph.facts) for d in ("", "a", "a")]
+    assert len(list(tmp_path.rglob(WEIGHTS))) == 1
+    plain, *others = (maps(runner, frames(3)) for runner in runners)
+    for found in others:
+        np.testing.assert_array_equal(found, plain)
 
 
 def test_without_frames_nothing_is_made(graphs):

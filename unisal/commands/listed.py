@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unisal.commands.video_files import VideoOptions, check_names
 from unisal.data.file_list import (
     Entry,
     check_once,
@@ -19,6 +18,9 @@ from unisal.data.file_list import (
 from unisal.errors import PlaceLost, SomeFailed, UserError
 from unisal.files import derived_name
 from unisal.remote.places import is_url
+
+if TYPE_CHECKING:
+    from unisal.commands.video_files import VideoOptions
 
 AT_A_TIME = 10_000
 """Videos of a list that are looked into, and predicted, together: many more than workers, since the
@@ -108,6 +110,7 @@ def check_outputs(files: Path, options: VideoOptions) -> None:
     Raises:
         UserError: two are; names them and the place.
     """
+    from unisal.commands.video_files import check_names  # here, since lists of pictures need none
 
     def names(entry: Entry) -> tuple[str, ...]:
         path = Path(entry.place)
