@@ -108,8 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         paths = {
-            size: write_video(Path(folder) / f"{size[0]}.mp4", size, given.frames)
-            for size in SIZES
+            size: write_video(Path(folder) / f"{size[0]}.mp4", size, given.frames) for size in SIZES
         }
         known = readers(paths[SIZES[0]])
         print("| video | reader | frames per second | processor time of a frame | levels apart |")

@@ -1,9 +1,9 @@
 """Can a film be cut, and its parts be predicted by several workers? Only if the network forgets.
 
-`python -m benchmarks.warm_up` predicts films twice: from their first frame, and from a later one, as
-a worker would that begins there. It prints how far the two are apart, by the number of frames that
-both have seen: the states, the log-densities, and the maps in grey levels. The numbers of a part
-are those of the whole film only after so many frames as it takes for these to be 0.
+`python -m benchmarks.warm_up` predicts films twice: from their first frame, and from a later one,
+as a worker would that begins there. It prints how far the two are apart, by the number of frames
+that both have seen: the states, the log-densities, and the maps in grey levels. The numbers of a
+part are those of the whole film only after so many frames as it takes for these to be 0.
 """
 
 from __future__ import annotations

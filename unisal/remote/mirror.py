@@ -81,7 +81,8 @@ class Courier:
 
     def named(self, text: str) -> str:
         """Return a text with URLs, without secrets, instead of paths of the mirror."""
-        return re.sub(re.escape(f"{self.mirror}{os.sep}") + r"([a-z0-9+.-]+)[/\\]", _scheme_of, text)
+        begin = re.escape(f"{self.mirror}{os.sep}")
+        return re.sub(begin + r"([a-z0-9+.-]+)[/\\]", _scheme_of, text)
 
     def divided(self, n: int) -> Courier:
         """Return one of several for tasks that are done here at a time, which share the room.
