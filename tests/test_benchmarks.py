@@ -490,14 +490,15 @@ def test_training_in_16_bits_is_put_beside_two_seeds(crowd, tmp_path, capsys):
     printed = capsys.readouterr().out
     scalars = [
         load_json(tmp_path / "out" / f"{run}_unisal" / "all_scalars.json")
-        for run in ("off_0", "off_1", "bf16_0")
+        for run in ("off_0", "off_1", "bf16_0", "bf16_1")
     ]
     for phase in ("train", "valid"):
         tag = next(tag for tag in scalars[0] if tag.endswith(f"/loss/{phase}"))
-        one, other, bits = (s[tag]["1"] for s in scalars)
-        assert len({one, other, bits}) == 3
+        one, other, bits, other_bits = (s[tag]["1"] for s in scalars)
+        assert len({one, other, bits, other_bits}) == 4
         _, table = printed.split(f"| {phase}, epoch |")
-        row = [one, other, bits, abs(other - one), abs(bits - one)]
+        apart = (abs(bits - one) + abs(other_bits - other)) / 2
+        row = [one, other, bits, other_bits, abs(other - one), apart]
         assert "| 1 | " + " | ".join(f"{v:.4f}" for v in row) + " |" in table
 
 
