@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -449,3 +450,38 @@ def test_the_natural_order_of_names_of_any_kind():
     names = {"".join(draw.choices(letters, k=draw.randint(1, 7))) for _ in range(3000)}
     names = [name for name in names if "/" not in name and name != "."]
     assert sorted(names, key=natural_order) == sorted(names, key=by_tokens)
+
+
+@pytest.mark.parametrize("make", [files.whole_file, files.whole_folder])
+def test_whatever_the_moment_of_a_signal_nothing_is_left(tmp_path, make):
+    """Signals end the block between any two lines: they are tried one after the other."""
+    place, left, n_interrupted = tmp_path / "place", 0, 0
+    while n_interrupted == left:
+        left += 1
+        to_go = left
+
+        def trace(frame, event, _):
+            nonlocal to_go
+            if frame.f_code.co_filename == files.__file__:
+                to_go -= event == "line"
+                if to_go == 0:
+                    raise KeyboardInterrupt
+                return trace
+            return None
+
+        sys.settrace(trace)
+        try:
+            with make(place) as temporary:
+                (temporary / "a" if temporary.is_dir() else temporary).write_bytes(b"all")
+        except KeyboardInterrupt:
+            n_interrupted += 1
+        finally:
+            sys.settrace(None)
+        assert [path for path in tmp_path.iterdir() if path != place] == []
+        if place.is_dir():
+            assert [path.read_bytes() for path in place.iterdir()] == [b"all"]
+            shutil.rmtree(place)
+        elif place.exists():
+            assert place.read_bytes() == b"all"
+            place.unlink()
+    assert n_interrupted > 10

@@ -81,8 +81,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A file that is created like this gets the usual permissions. `mkstemp` would restrict it to
     # its owner, and the process's umask cannot be read without changing it.
-    temporary = _temporary(path, path.stem, lambda new: new.touch(exist_ok=False))
-    try:
+    temporary = _temporary(path, path.stem)
+    try:  # a signal may end the block between any two steps
+        temporary.touch(exist_ok=False)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -90,7 +91,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise
         raise named from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # then it stays, and only takes room
+            temporary.unlink()
 
 
 @contextmanager
@@ -106,8 +108,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         removes that of a process that was killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path, path.name, Path.mkdir)
+    temporary = _temporary(path, path.name)
     try:
+        temporary.mkdir()
         yield temporary
         temporary.rename(path)
     except OSError as error:
@@ -131,8 +134,9 @@ def temporary_folder(folder: Path, name: str) -> Iterator[Path]:
         `remove_leftovers` removes that of a process that was killed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(folder / name, name, lambda new: new.mkdir(mode=0o700))
+    temporary = _temporary(folder / name, name)
     try:
+        temporary.mkdir(mode=0o700)
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -184,19 +188,16 @@ def remove_oldest(folder: Path, pattern: str, max_bytes: int, keep: int = 1) -> 
             total -= size
 
 
-def _temporary(path: Path, name: str, create: Callable[[Path], object]) -> Path:
-    """Create something beside `path` under a hidden name that nothing else has."""
+def _temporary(path: Path, name: str) -> Path:
+    """Return a hidden name beside `path` that nothing else has, and no other process chooses."""
     prefix = _cut(name, MAX_PREFIX_BYTES)
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= MAX_SUFFIX_BYTES else ""
     while True:
         number = next(_numbers) & 0xFFFF
         token = f"{_host()}{os.getpid() & 0xFFFFFF:06x}{number:04x}"
         temporary = path.with_name(f".{prefix}-{token}{_checksum(token)}{suffix}")
-        try:
-            create(temporary)
-        except FileExistsError:  # of an earlier process of the same number
-            continue
-        return temporary
+        if not os.path.lexists(temporary):  # of an earlier process of the same number
+            return temporary
 
 
 def _naming(error: OSError, temporary: Path, path: Path) -> OSError | None:
